@@ -1,0 +1,1 @@
+"""What the API and the worker agree on: tables, SQL, picture bytes, the bell, settings, errors."""

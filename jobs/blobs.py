@@ -1,0 +1,149 @@
+"""Picture bytes, kept under their SHA-256: in a local folder, or in any store that speaks S3."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from jobs import errors
+
+
+class Blobs(Protocol):
+    """A store of immutable bytes, each under the SHA-256 of its content."""
+
+    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """Keep bytes for good: when this returns, a power cut does not lose them.
+
+        Raises:
+            errors.BlobsUnavailable: the store is full or does not answer; nothing half-written is visible.
+        """
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes.
+
+        Raises:
+            errors.BlobMissing: they are not there.
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def path(self, sha256: str) -> Path | None:
+        """Where the bytes lie as a local file, if they do: a reader may then open it itself."""
+
+    def check(self) -> None:
+        """See that the store can be written.
+
+        Raises:
+            errors.BlobsUnavailable: it cannot.
+        """
+
+
+def open_blobs(where: str) -> Blobs:
+    """The store at a folder or at `s3://BUCKET/PREFIX`."""
+    return Bucket(where) if where.startswith("s3://") else Folder(Path(where))
+
+
+class Folder:
+    """Blobs as files of one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """See `Blobs.put`."""
+        try:
+            for sha256, data in blobs:
+                self._put(sha256, data)
+        except OSError as error:
+            raise errors.BlobsUnavailable(f"A picture cannot be stored: {error.strerror}.") from error
+
+    def _put(self, sha256: str, data: bytes) -> None:
+        path = self.path(sha256)
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(data)
+                os.fdatasync(descriptor)
+            Path(temporary).rename(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def get(self, sha256: str) -> bytes:
+        """See `Blobs.get`."""
+        try:
+            return self.path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise errors.BlobMissing from None
+        except OSError as error:
+            raise errors.BlobsUnavailable(f"A picture cannot be read: {error.strerror}.") from error
+
+    def path(self, sha256: str) -> Path:
+        """See `Blobs.path`."""
+        return self.root / sha256[:2] / sha256
+
+    def check(self) -> None:
+        """See `Blobs.check`."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise errors.BlobsUnavailable(f"{self.root} cannot be written: {error.strerror}.") from error
+
+
+class Bucket:
+    """Blobs as objects of a bucket. The endpoint and the credentials come from the `AWS_…` variables."""
+
+    def __init__(self, url: str) -> None:
+        from obstore import store  # noqa: PLC0415 (only those who use a bucket pay for its library)
+
+        self.url = url
+        options: Any = {"client_options": {"timeout": "10s", "connect_timeout": "2s", "allow_http": True}}
+        retries: Any = {"retry_config": {"max_retries": 3, "retry_timeout": _seconds(15)}}
+        self._store = store.S3Store.from_url(url, **options, **retries)
+
+    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """See `Blobs.put`."""
+        for sha256, data in blobs:
+            with self._named():
+                self._store.put(sha256, data)
+
+    def get(self, sha256: str) -> bytes:
+        """See `Blobs.get`."""
+        try:
+            with self._named():
+                return bytes(self._store.get(sha256).bytes())
+        except FileNotFoundError:
+            raise errors.BlobMissing from None
+
+    def path(self, sha256: str) -> None:  # noqa: ARG002 (a bucket has no files)
+        """See `Blobs.path`."""
+        return
+
+    def check(self) -> None:
+        """See `Blobs.check`."""
+        with self._named():
+            self._store.put("check", b"")
+
+    @contextlib.contextmanager
+    def _named(self) -> Any:
+        from obstore import exceptions  # noqa: PLC0415 (as above)
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (exceptions.BaseError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise errors.BlobsUnavailable(f"The store {self.url} does not answer: {reason}") from error
+
+
+def _seconds(seconds: int) -> Any:
+    from datetime import timedelta  # noqa: PLC0415
+
+    return timedelta(seconds=seconds)

@@ -1,0 +1,109 @@
+"""The door to the database: transactions, retried where that is safe, and named errors where not."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from jobs import errors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS = 4
+SQLITE_PATIENCE_SECONDS = 5.0  # how long SQLite waits for another writer
+CONNECT_SECONDS = 2  # how long a connection to PostgreSQL may take to come about
+LOCK_SECONDS = 5  # how long a statement of PostgreSQL may wait for a lock
+# Serialization failure and deadlock: PostgreSQL has rolled back and asks for another try.
+TRY_AGAIN = {"40001", "40P01"}
+
+
+class Database:
+    """One database. Connections open when they are first needed."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+
+    @property
+    def name(self) -> str:
+        """The dialect: `sqlite` or `postgresql`."""
+        return self.engine.dialect.name
+
+    def write(self, query: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query of `jobs.store` in a transaction that may write.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer, or not in time.
+        """
+        return self._run("BEGIN IMMEDIATE", query, *args, **kwargs)
+
+    def read(self, query: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query of `jobs.store` that only reads.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer, or not in time.
+        """
+        return self._run("BEGIN", query, *args, **kwargs)
+
+    def _run(
+        self, begin: str, query: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with (
+                    self.engine.connect().execution_options(sqlite_begin=begin) as connection,
+                    connection.begin(),
+                ):
+                    return query(connection, *args, **kwargs)
+            except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+                if attempt == ATTEMPTS or not _asks_for_another_try(error):
+                    raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
+                time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 (jitter, not a secret)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> sa.Engine:
+    if url.startswith("sqlite"):
+        engine = sa.create_engine(url, connect_args={"timeout": SQLITE_PATIENCE_SECONDS})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    options = f"-c timezone=utc -c lock_timeout={LOCK_SECONDS}s -c statement_timeout=30s"
+    return sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=CONNECT_SECONDS,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": options},
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver would begin transactions by itself, and lazily: two of those cannot both be upgraded to write.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA journal_size_limit = 67108864")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE"))
+
+
+def _asks_for_another_try(error: exc.SQLAlchemyError) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in TRY_AGAIN
+
+
+def _first_line(error: exc.SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0]

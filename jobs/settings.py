@@ -1,0 +1,130 @@
+"""Every setting of Sortbelt: read once from `SORTBELT_…` variables, checked, then frozen."""
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from jobs import errors
+
+PREFIX = "SORTBELT_"
+# The command's own variables: where the server is, not how it runs.
+CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_DATA_DIR"}
+BUNDLES = Path(__file__).parent.parent / "model" / "bundles"
+
+
+class Settings(pydantic.BaseModel):
+    """The settings, each by the name of its variable without the prefix, in lower case."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    database_url: str = "sqlite:///sortbelt.db"
+    """`sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """`redis://…`, `rediss://…` or `redis+socket:///PATH`."""
+    blobs: str = "blobs"
+    """Where picture bytes lie: a folder, or `s3://BUCKET/PREFIX` (credentials by the `AWS_…` variables)."""
+    admin_key: pydantic.SecretStr | None = None
+    """A key that `python -m migrations` makes valid, with the role admin."""
+
+    host: str = "127.0.0.1"
+    port: int = pydantic.Field(default=8000, ge=0, le=65535)
+    api_threads: int = pydantic.Field(default=8, ge=1, le=256)
+    max_body_bytes: int = pydantic.Field(default=64_000_000, ge=1_000)
+    max_image_bytes: int = pydantic.Field(default=20_000_000, ge=1)
+    max_images_per_request: int = pydantic.Field(default=1_000, ge=1)
+    max_pixels: int = pydantic.Field(default=40_000_000, ge=1)
+
+    model: str = pydantic.Field(default="sushi-or-sandwich", pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    """The model that jobs get if they name none."""
+    bundles: Path = BUNDLES
+    """The folder that holds a bundle of that name."""
+    device: str = pydantic.Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    decoders: int = pydantic.Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256)
+    decode_seconds: float = pydantic.Field(default=10.0, gt=0)
+    """The longest that one picture may take to decode, by the clock on the wall."""
+    decode_memory_bytes: int = pydantic.Field(default=768_000_000, ge=64_000_000)
+    """How far one decoder's address space may grow beyond what it starts with."""
+    batch_size: int = pydantic.Field(default=64, ge=1, le=4096)
+    linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
+    """How long a batch that is not full waits for more."""
+    drain_seconds: float = pydantic.Field(default=1.0, gt=0)
+    """How long one `drain` task works before it rings again and returns."""
+    idle_ring_seconds: float = pydantic.Field(default=1.0, gt=0)
+    """How often an idle worker looks for work without a bell."""
+    lease_seconds: float = pydantic.Field(default=30.0, gt=0)
+    max_attempts: int = pydantic.Field(default=3, ge=1, le=100)
+    stuck_seconds: float = pydantic.Field(default=60.0, gt=0)
+    """A worker whose batch makes no progress for so long ends itself; its supervisor starts another."""
+
+    @pydantic.field_validator("database_url")
+    @classmethod
+    def _a_database_we_know(cls, url: str) -> str:
+        if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
+        return url
+
+    @pydantic.field_validator("redis_url")
+    @classmethod
+    def _a_broker_we_know(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+        return url
+
+    @property
+    def bundle(self) -> Path:
+        """The folder of the model that jobs get if they name none."""
+        return self.bundles / self.model
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in an environment; `NAME_FILE` names a file that holds the value of `NAME`.
+
+    Raises:
+        errors.BadSetting: a variable is unknown, malformed, or its file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, str] = {}
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in CLIENT_VARIABLES:
+            name, value = _value(variable, environ[variable])
+            if name in values:
+                raise errors.BadSetting(f"{PREFIX}{name.upper()} is set twice, with and without _FILE; keep one.")
+            values[name] = value
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise errors.BadSetting(" ".join(_sentence(e) for e in error.errors())) from None
+
+
+def read_or_exit() -> Settings:
+    """The settings of the environment, for the start of a program: a bad one ends it with a sentence and code 2."""
+    try:
+        return read()
+    except errors.BadSetting as error:
+        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (no log is set up yet)
+        sys.exit(2)
+
+
+def _value(variable: str, value: str) -> tuple[str, str]:
+    name = variable.removeprefix(PREFIX).lower()
+    if name in Settings.model_fields:
+        return name, value
+    if not name.endswith("_file") or name.removesuffix("_file") not in Settings.model_fields:
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f" Did you mean {PREFIX}{close[0].upper()}?" if close else " Unset it."
+        raise errors.BadSetting(f"{variable} is no setting of Sortbelt.{hint}")
+    try:
+        return name.removesuffix("_file"), Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.BadSetting(f"{variable} names a file that cannot be read: {error}.") from None
+
+
+def _sentence(error: Any) -> str:
+    variable = PREFIX + str(error["loc"][0]).upper()
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{variable}={error['input']!r} is not acceptable: {message[0].lower()}{message[1:]}."

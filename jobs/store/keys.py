@@ -1,0 +1,100 @@
+"""API keys: only a digest of each is kept. The secret part has 256 random bits, so one SHA-256 is enough."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from uuid_utils import compat as uuids
+
+from jobs import clock, errors, tables
+
+KEYS: Any = tables.ApiKey.__table__
+FORM = re.compile(r"sb_([0-9a-f]{8})_[A-Za-z0-9_-]{32,64}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking."""
+
+    id: str
+    name: str
+    role: tables.Role
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this caller sees everybody's jobs and keys."""
+        return self.role is tables.Role.ADMIN
+
+    def may(self, role: tables.Role) -> bool:
+        """Whether this caller may do what `role` may."""
+        ranks = list(tables.Role)
+        return ranks.index(self.role) >= ranks.index(role)
+
+
+def make() -> str:
+    """A new key."""
+    return f"sb_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
+def create(c: sa.Connection, name: str, role: tables.Role, key: str) -> sa.Row[Any]:
+    """Make a key valid.
+
+    Raises:
+        errors.BadParameter: the key is not of the form that `make` gives.
+    """
+    form = FORM.fullmatch(key)
+    if form is None:
+        raise errors.BadParameter("A key reads sb_, 8 hexadecimal digits, _, and 32 to 64 letters, digits, - or _.")
+    values = {
+        "id": str(uuids.uuid7()),
+        "name": name,
+        "role": role.value,
+        "prefix": form[1],
+        "digest": _digest(key),
+        "created_at": clock.now(),
+    }
+    return c.execute(sa.insert(KEYS).values(values).returning(KEYS)).one()
+
+
+def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
+    """Make a key valid unless it is already."""
+    if caller(c, key) is None:
+        create(c, name, role, key)
+
+
+def caller(c: sa.Connection, key: str) -> Caller | None:
+    """Who holds this key; None if nobody does, or no more."""
+    form = FORM.fullmatch(key)
+    digest = _digest(key)
+    row = c.execute(sa.select(KEYS).where(KEYS.c.prefix == (form[1] if form else ""))).one_or_none()
+    valid = hmac.compare_digest(digest, row.digest if row else "0" * 64)
+    if row is None or not valid or row.revoked_at is not None:
+        return None
+    return Caller(row.id, row.name, tables.Role(row.role))
+
+
+def page(c: sa.Connection) -> Sequence[sa.Row[Any]]:
+    """All keys, oldest first."""
+    return c.execute(sa.select(KEYS).order_by(KEYS.c.id)).all()
+
+
+def revoke(c: sa.Connection, id_: str) -> sa.Row[Any]:
+    """End a key; again changes nothing.
+
+    Raises:
+        errors.KeyNotFound: there is no such key.
+    """
+    moment = sa.func.coalesce(KEYS.c.revoked_at, clock.now())
+    row = c.execute(sa.update(KEYS).where(KEYS.c.id == id_).values(revoked_at=moment).returning(KEYS)).one_or_none()
+    if row is None:
+        raise errors.KeyNotFound
+    return row
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,217 @@
+"""Work: how a worker claims images, keeps them, finishes them, hands them back, and how lost ones are found."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import clock, tables
+from jobs.store import jobs
+
+IMAGES: Any = tables.Image.__table__
+JOBS: Any = tables.Job.__table__
+RESULTS: Any = tables.Result.__table__
+# Written out, not bound: a partial index serves only a query whose text shows its condition.
+QUEUED = IMAGES.c.status == sa.literal_column("'queued'")
+RUNNING = IMAGES.c.status == sa.literal_column("'running'")
+CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "claimed_at")]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One image that a worker holds until its lease ends; `attempt` is the fence."""
+
+    image_id: int
+    job_id: str
+    name: str
+    sha256: str
+    attempt: int
+    claimed_at: datetime
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What has become of a claimed image: a label, or an error code."""
+
+    claim: Claim
+    label: str | None = None
+    confidence: float | None = None
+    scores: dict[str, float] | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def status(self) -> tables.Status:
+        """Done, or failed."""
+        return tables.Status.DONE if self.error_code is None else tables.Status.FAILED
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The model that makes results; version and digest are unknown where none came to see the picture."""
+
+    name: str
+    version: str | None = None
+    digest: str | None = None
+
+
+def claim(
+    c: sa.Connection, worker: str, model: str, *, limit: int, lease_seconds: float, oldest_first: bool = False
+) -> list[Claim]:
+    """Take up to `limit` queued images of a model; the taker must finish or release each before its lease ends.
+
+    Images are served by priority, then age; `oldest_first` looks at age alone, so that no priority starves another.
+    Images that were claimed before and did not end are taken in ever smaller company, the third time alone: if one
+    of them kills its worker, its neighbours live on.
+    """
+    order = [IMAGES.c.id] if oldest_first else [IMAGES.c.priority, IMAGES.c.id]
+    waiting = (QUEUED, IMAGES.c.model == model)
+    head = c.execute(sa.select(IMAGES.c.attempt).where(*waiting).order_by(*order).limit(1)).scalar()
+    if head is None:
+        return []
+    picked = (
+        sa.select(IMAGES.c.id)
+        .where(*waiting, IMAGES.c.attempt == head)
+        .order_by(*order)
+        .limit(company(limit, head))
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    taken = (
+        sa.update(IMAGES)
+        .where(IMAGES.c.id.in_(sa.select(picked.c.id)))
+        .values(
+            status=tables.Status.RUNNING,
+            attempt=IMAGES.c.attempt + 1,
+            worker=worker,
+            claimed_at=clock.now(),
+            lease_until=clock.now(lease_seconds),
+        )
+        .returning(*CLAIMED)
+    )
+    return sorted((Claim(*row) for row in c.execute(taken)), key=lambda claim: claim.image_id)
+
+
+def company(limit: int, attempts: int) -> int:
+    """How many images may share a batch that have been claimed `attempts` times before: all, an eighth, one."""
+    return {0: limit, 1: max(1, limit // 8)}.get(attempts, 1)
+
+
+def renew(c: sa.Connection, worker: str, *, lease_seconds: float) -> int:
+    """Prolong the leases of everything that a worker holds. Returns how many images that is."""
+    held = (RUNNING, IMAGES.c.worker == worker)
+    return c.execute(sa.update(IMAGES).where(*held).values(lease_until=clock.now(lease_seconds))).rowcount
+
+
+def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
+    """Write what has become of claimed images: status, result and counters in one transaction.
+
+    A claim whose lease was lost meanwhile (its attempt is no longer the image's) writes nothing.
+    Returns how many results were written.
+    """
+    by_id = {fate.claim.image_id: fate for fate in fates}
+    jobs.lock(c, {fate.claim.job_id for fate in fates})
+    ours = [by_id[id_] for status in tables.Status for id_ in _end(c, fates, status)]
+    if ours:
+        c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), [_row(fate, maker) for fate in ours])
+        _count(c, ours)
+    return len(ours)
+
+
+def release(c: sa.Connection, claims: Sequence[Claim]) -> int:
+    """Hand claimed images back at once, as if they had never been taken: the attempt is given back too."""
+    values = {
+        "status": tables.Status.QUEUED,
+        "attempt": IMAGES.c.attempt - 1,
+        "worker": None,
+        "lease_until": None,
+    }
+    return c.execute(sa.update(IMAGES).where(_held(claims)).values(values)).rowcount
+
+
+def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
+    """Find images whose lease has run out: queue them again, or fail them at the cap. Returns how many of each.
+
+    Safe however many do it at once: each image changes state under its lock, once.
+    """
+    lost = sa.select(IMAGES.c.id).where(RUNNING, IMAGES.c.lease_until < clock.now())
+    lost = lost.order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
+    again = (
+        sa.update(IMAGES)
+        .where(IMAGES.c.id.in_(lost.where(IMAGES.c.attempt < max_attempts)), RUNNING)
+        .values(status=tables.Status.QUEUED, worker=None, lease_until=None)
+    )
+    queued = c.execute(again).rowcount
+    return queued, _give_up(c, lost.where(IMAGES.c.attempt >= max_attempts))
+
+
+def _give_up(c: sa.Connection, lost: sa.Select[Any]) -> int:
+    rows = c.execute(sa.select(*CLAIMED, IMAGES.c.model).where(IMAGES.c.id.in_(lost))).all()
+    for *claimed, model in rows:
+        claim = Claim(*claimed)
+        detail = f"No worker that took this picture came back, {claim.attempt} times."
+        finish(c, [Fate(claim, error_code="worker_lost", error_detail=detail)], Maker(model))
+    return len(rows)
+
+
+def _end(c: sa.Connection, fates: Iterable[Fate], status: tables.Status) -> Iterable[int]:
+    claims = [fate.claim for fate in fates if fate.status is status]
+    if not claims:
+        return []
+    ended = sa.update(IMAGES).where(_held(claims)).values(status=status, lease_until=None).returning(IMAGES.c.id)
+    return c.execute(ended).scalars().all()
+
+
+def _held(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:
+    pairs = [(claim.image_id, claim.attempt) for claim in claims]
+    # The ids once more by themselves: SQLite finds no index for pairs.
+    ids = IMAGES.c.id.in_([claim.image_id for claim in claims])
+    return sa.and_(ids, sa.tuple_(IMAGES.c.id, IMAGES.c.attempt).in_(pairs), RUNNING)
+
+
+def _count(c: sa.Connection, fates: Sequence[Fate]) -> None:
+    """Move the counters of the jobs, each job once."""
+    update = (
+        sa.update(JOBS)
+        .where(JOBS.c.id == sa.bindparam("job"))
+        .values(
+            done=JOBS.c.done + sa.bindparam("more_done"),
+            failed=JOBS.c.failed + sa.bindparam("more_failed"),
+            started_at=sa.func.coalesce(JOBS.c.started_at, sa.bindparam("started", type_=tables.Timestamp())),
+        )
+    )
+    job_ids = sorted({fate.claim.job_id for fate in fates})
+    c.execute(update, [_counted(id_, [fate for fate in fates if fate.claim.job_id == id_]) for id_ in job_ids])
+    jobs.end_if_complete(c, job_ids)
+
+
+def _counted(job_id: str, fates: Sequence[Fate]) -> dict[str, Any]:
+    counts = Counter(fate.status for fate in fates)
+    return {
+        "job": job_id,
+        "more_done": counts[tables.Status.DONE],
+        "more_failed": counts[tables.Status.FAILED],
+        "started": min(fate.claim.claimed_at for fate in fates),
+    }
+
+
+def _row(fate: Fate, maker: Maker) -> dict[str, Any]:
+    return {
+        "image_id": fate.claim.image_id,
+        "job_id": fate.claim.job_id,
+        "status": fate.status.value,
+        "label": fate.label,
+        "confidence": fate.confidence,
+        "scores": fate.scores,
+        "error_code": fate.error_code,
+        "error_detail": fate.error_detail,
+        "model": maker.name,
+        "model_version": maker.version,
+        "model_digest": maker.digest,
+        "cached": False,
+        "timings": fate.timings,
+    }

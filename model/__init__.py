@@ -1,0 +1,1 @@
+"""The CNN's life: preprocessing, networks, training, evaluation and bundles of weights."""

@@ -1,0 +1,89 @@
+"""Keeps the forward pass: a bundle on a device, pixels in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+from model import inputs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from model.bundle import Bundle
+
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Classifier:
+    """One network on one device.
+
+    A picture's answer does not depend on its neighbours' contents; the size of the batch can move it in the
+    last bits, because other kernels add in another order.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto") -> None:
+        """Puts a copy of the bundle's network on the device.
+
+        Args:
+            bundle: as `bundle.load` gives it; it stays as it is.
+            device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1" …
+            precision: "float32", "bfloat16" or "auto": bfloat16 where the device multiplies matrices in it.
+
+        Raises:
+            ValueError: for a device or precision that is unknown or not here.
+        """
+        self.bundle = bundle
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self._dtype = _PRECISIONS[self.precision]
+        network = copy.deepcopy(bundle.network).to(
+            self.device, self._dtype, memory_format=torch.channels_last
+        )
+        self._network = network.eval()
+        self._normalise = inputs.Normalise(bundle.preprocess, self.device)
+
+    @torch.inference_mode()
+    def classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities, float32 [N, classes], for uint8 pixels [N, height, width, 3] in RGB.
+
+        Whatever the network gave comes back, NaN too: the caller judges. torch.OutOfMemoryError comes through, so that
+        the caller can halve the batch.
+
+        Raises:
+            ValueError: for another shape or type.
+        """
+        self._check(pixels)
+        batch = self._normalise.pixels(torch.from_numpy(pixels).to(self.device)).to(self._dtype)
+        logits = self._network(batch).float() / self.bundle.temperature
+        probabilities: npt.NDArray[np.float32] = torch.softmax(logits, dim=1).cpu().numpy()
+        return probabilities
+
+    def _check(self, pixels: npt.NDArray[np.uint8]) -> None:
+        expected = (self.bundle.preprocess.height, self.bundle.preprocess.width, 3)
+        if pixels.ndim != 4 or pixels.shape[1:] != expected or pixels.dtype != "uint8":
+            raise ValueError(f"pixels must be uint8 [N, {expected}], not {pixels.dtype} {pixels.shape}.")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as unknown:
+        raise ValueError(f"There is no device {name!r}; use auto, cpu, cuda or cuda:N.") from unknown
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{name} is not here ({torch.cuda.device_count()} GPUs are); use auto or cpu.")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "auto":
+        fast = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
+        return "bfloat16" if fast else "float32"
+    if name not in _PRECISIONS:
+        raise ValueError(f"precision must be auto, {' or '.join(_PRECISIONS)}, not {name!r}.")
+    return name

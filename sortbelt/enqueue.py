@@ -1,0 +1,128 @@
+"""A folder as one job: opened, filled by several uploads at once, sealed, and followed to its end."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sortbelt import errors, folder, pictures, records, threads
+from sortbelt.client import Client
+
+UPLOADS = 4  # requests at once: enough to keep the server busy while the next pictures are read
+MOST_LISTED = 20  # failures told one by one; the others are in the results
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """A picture that never reached the job, and why."""
+
+    name: str
+    code: str
+    detail: str
+
+
+@dataclass
+class Run:
+    """One folder on its way through one job, seen from outside.
+
+    Attributes:
+        survey: what the folder holds.
+        job: as the server last told it.
+        sent: pictures that the server has.
+        not_sent: pictures that it will never get.
+    """
+
+    survey: folder.Survey
+    job: records.Job
+    sent: int = 0
+    not_sent: list[NotSent] = field(default_factory=list)
+
+
+@dataclass
+class Summary:
+    """What came of a run: how many pictures got which label, and the first of those that got none."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    failures: list[records.Result] = field(default_factory=list)
+
+
+Watcher = Callable[[Run], None]
+
+
+def start(client: Client, source: folder.Folder, *, job_id: str | None, model: str | None, priority: str | None) -> Run:
+    """An open job for a folder, or one that was left open before.
+
+    Raises:
+        errors.BadInput: the folder has no pictures; then no job is made.
+    """
+    survey = source.survey()
+    job = client.job(job_id) if job_id else client.open_job(model=model, priority=priority)
+    return Run(survey, job)
+
+
+def send(client: Client, source: folder.Folder, run: Run, watch: Watcher) -> None:
+    """Send every picture, several requests at once, and seal the job."""
+
+    def upload(batch: Sequence[pictures.Picture]) -> tuple[records.Job | None, int, list[NotSent]]:
+        return _upload(client, run.job.id, batch)
+
+    for job, sent, not_sent in threads.each(upload, pictures.batches(source.pictures()), threads=UPLOADS):
+        run.sent += sent
+        run.not_sent += not_sent
+        run.job = _later(run.job, job)
+        watch(run)
+    run.job = client.seal(run.job.id)
+    watch(run)
+
+
+def follow(client: Client, run: Run, watch: Watcher) -> None:
+    """Stay with the job until it has ended."""
+    for job in client.watch(run.job.id):
+        run.job = job
+        watch(run)
+
+
+def summarize(client: Client, job_id: str) -> Summary:
+    """The labels and failures of a job, read page by page."""
+    summary = Summary()
+    for result in client.results(job_id):
+        if result.label is not None:
+            summary.labels[result.label] += 1
+        elif len(summary.failures) < MOST_LISTED:
+            summary.failures.append(result)
+    return summary
+
+
+def _upload(
+    client: Client, job_id: str, batch: Sequence[pictures.Picture]
+) -> tuple[records.Job | None, int, list[NotSent]]:
+    """Send some pictures; one that cannot be read or is too much for the server costs itself only."""
+    readable, not_sent = _read(batch)
+    if not readable:
+        return None, 0, not_sent
+    try:
+        return client.add_images(job_id, readable), len(readable), not_sent
+    except errors.Invalid as problem:
+        if len(readable) == 1:
+            return None, 0, [*not_sent, NotSent(readable[0].name, problem.code, str(problem))]
+    middle = len(readable) // 2
+    first, second = (_upload(client, job_id, half) for half in (readable[:middle], readable[middle:]))
+    return _later(first[0], second[0]), first[1] + second[1], not_sent + first[2] + second[2]
+
+
+def _read(batch: Sequence[pictures.Picture]) -> tuple[list[pictures.Picture], list[NotSent]]:
+    """The pictures with their bytes; they are read once, so that a repeated request says the same."""
+    readable, not_sent = [], []
+    for picture in batch:
+        try:
+            data = picture.read()
+            readable.append(pictures.Picture(picture.name, len(data), data))
+        except errors.BadInput as problem:
+            not_sent.append(NotSent(picture.name, problem.code, str(problem)))
+    return readable, not_sent
+
+
+def _later(one: Seen, other: records.Job | None) -> Seen | records.Job:
+    """Of two sights of a job the later one: answers to uploads may overtake each other."""
+    if other is None or (other.counts.ended, other.counts.total) < (one.counts.ended, one.counts.total):
+        return one
+    return other

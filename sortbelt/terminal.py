@@ -1,0 +1,54 @@
+"""What may be shown where: escaped names, tables on a terminal, tab-separated lines elsewhere, JSON on request."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+TABLE_ROWS = 500  # a longer list is several tables, so that it may be endless
+
+
+def clean(text: str) -> str:
+    """A text that cannot move the cursor, colour the screen or break a line: what does not print is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """One line of JSON; it is plain ASCII, since some terminals obey control characters above it."""
+    return json.dumps(value, separators=(", ", ": "))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], out: TextIO | None = None) -> None:
+    """Show rows: as a table on a terminal, else as tab-separated lines without a head."""
+    out = out or sys.stdout
+    if not out.isatty():
+        for row in rows:
+            print(*(clean(_text(cell)) for cell in row), sep="\t", file=out)
+        return
+    some: list[Sequence[object]] = []
+    for row in rows:
+        some.append(row)
+        if len(some) == TABLE_ROWS:
+            _draw(heads, some, out)
+            some = []
+    if some:
+        _draw(heads, some, out)
+
+
+def _draw(heads: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO) -> None:
+    from rich import box, console, table, text  # noqa: PLC0415 - costs 0.1 s, which only a terminal shall pay
+
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for head, cell in zip(heads, rows[0], strict=True):
+        grid.add_column(head, justify="right" if isinstance(cell, int | float) else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(text.Text(clean(_text(cell))) for cell in row))
+    console.Console(file=out, highlight=False).print(grid)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,1 @@
+"""Celery in, rows out: claim a batch, decode it, run the CNN, commit."""

@@ -1,0 +1,48 @@
+"""The Celery app: one task, `drain`, and the station that it works with.
+
+Start it with `celery -A worker.app worker`. One process a device: the pool is one thread, so that the process's own
+thread always hears signals, and CUDA never meets a fork.
+"""
+
+import logging
+import sys
+from typing import Any
+
+from celery import signals
+
+from jobs import bell, errors, settings
+from model import manifest
+
+SETTINGS = settings.read_or_exit()
+app = bell.celery_app(SETTINGS.redis_url)
+app.conf.update(worker_pool="threads", worker_concurrency=1, worker_hijack_root_logger=True)
+
+
+@app.task(name=bell.TASK)
+def drain() -> None:
+    """Work off the queue for a while."""
+    app.station.drain.run()
+
+
+@signals.worker_init.connect
+def _open(**_: Any) -> None:
+    # Here, not above: importing torch takes seconds, and whoever only rings must not pay them.
+    from worker import station  # noqa: PLC0415
+
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    try:
+        app.station = station.Station(SETTINGS)
+    except (manifest.BadBundle, errors.SortbeltError, ValueError) as error:
+        print(f"sortbelt: the worker cannot start: {error}", file=sys.stderr)  # noqa: T201 (the last thing it says)
+        sys.exit(1)
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    app.station.stop()
+
+
+@signals.worker_shutdown.connect
+def _close(**_: Any) -> None:
+    app.station.close()

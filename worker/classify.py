@@ -1,0 +1,77 @@
+"""From decoded pictures to fates: one forward pass, and each picture judged by itself."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jobs.store import work
+from model import classifier
+from worker import decoders
+
+log = logging.getLogger(__name__)
+DIGITS = 6  # beyond them a score depends on the size of the batch
+
+
+class Judge:
+    """A classifier that survives its own lack of memory: it halves the batch and remembers."""
+
+    def __init__(self, network: classifier.Classifier) -> None:
+        self.network = network
+        self.labels = network.bundle.labels
+        self.most: int | None = None
+        """How many pictures fit in the device's memory at once, as far as it is known."""
+
+    def fates(
+        self,
+        claims: Sequence[work.Claim],
+        pixels: npt.NDArray[np.uint8],
+        outcomes: Sequence[decoders.Outcome],
+    ) -> list[work.Fate]:
+        """The fate of each claim, in order; `pixels` is uint8 [N, height, width, 3]."""
+        good = [row for row, outcome in enumerate(outcomes) if outcome.error is None]
+        started = time.perf_counter()
+        scores = dict(zip(good, self._classify(pixels[good]), strict=True)) if good else {}
+        forward_ms = (time.perf_counter() - started) * 1000
+        fates = []
+        for row, (claim, outcome) in enumerate(zip(claims, outcomes, strict=True)):
+            timings = {
+                "decode_ms": round(outcome.ms, 3),
+                "forward_ms": round(forward_ms, 3),
+                "batch": len(good),
+            }
+            if outcome.error is not None:
+                error = outcome.error
+                fates.append(work.Fate(claim, error_code=error.code, error_detail=error.detail, timings=timings))
+            else:
+                fates.append(self._fate(claim, scores[row], timings))
+        return fates
+
+    def _classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Probabilities [N, classes]; what the device could not do even alone is NaN."""
+        if self.most is not None and len(pixels) > self.most:
+            return self._halves(pixels)
+        try:
+            return self.network.classify(pixels)
+        except (torch.OutOfMemoryError, MemoryError):
+            self.most = max(1, len(pixels) // 2)
+            log.warning("out of memory at a batch of %d; from now on at most %d", len(pixels), self.most)
+        if len(pixels) == 1:
+            return np.full((1, len(self.labels)), np.nan, np.float32)
+        return self._halves(pixels)
+
+    def _halves(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        middle = len(pixels) // 2
+        return np.concatenate([self._classify(pixels[:middle]), self._classify(pixels[middle:])])
+
+    def _fate(self, claim: work.Claim, scores: npt.NDArray[np.float32], timings: dict[str, float]) -> work.Fate:
+        if scores.shape != (len(self.labels),) or not np.isfinite(scores).all():
+            detail = f"The network did not answer with {len(self.labels)} finite scores."
+            return work.Fate(claim, error_code="bad_output", error_detail=detail, timings=timings)
+        best = int(scores.argmax())
+        rounded = {label: round(float(score), DIGITS) for label, score in zip(self.labels, scores, strict=True)}
+        label = self.labels[best]
+        return work.Fate(claim, label=label, confidence=rounded[label], scores=rounded, timings=timings)

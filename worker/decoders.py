@@ -1,0 +1,197 @@
+"""The decoders: one child process for each core, replaced when it dies, each death on one picture's account."""
+
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs import blobs, errors
+from model import preprocess
+
+log = logging.getLogger(__name__)
+CHUNK = 8  # pictures that a child is handed at once
+PATH = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture may cost."""
+
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What decoding one picture gave: pixels in its row of the batch, or an error."""
+
+    error: errors.BadPicture | None
+    ms: float
+
+
+class _Batch:
+    """What the threads of one `decode` share; each writes rows of its own."""
+
+    def __init__(self, sha256s: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
+        self.sha256s = sha256s
+        self.pixels = pixels
+        self.outcomes: list[Outcome | None] = [None] * len(sha256s)
+        self.suspects: set[int] = set()
+        """Rows at which a child has died once."""
+
+
+class Decoders:
+    """A pool of children. Not to be used from two threads at once."""
+
+    def __init__(self, count: int, how: preprocess.Preprocess, store: blobs.Blobs, limits: Limits) -> None:
+        self._how = how
+        self._children = [_Decoder(how, store, limits) for _ in range(count)]
+        self._threads = futures.ThreadPoolExecutor(count, thread_name_prefix="decoder")
+
+    def decode(self, sha256s: Sequence[str]) -> tuple[npt.NDArray[np.uint8], list[Outcome]]:
+        """Pixels, uint8 [N, height, width, 3], and how it went, for each picture; the rows of failed ones are zero.
+
+        Raises:
+            errors.Unavailable: the store of pictures does not answer.
+        """
+        batch = _Batch(sha256s, np.zeros((len(sha256s), self._how.height, self._how.width, 3), np.uint8))
+        todo: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+        # Smaller chunks where there are few pictures, so that every core has some.
+        size = max(1, min(CHUNK, len(sha256s) // len(self._children)))
+        for start in range(0, len(sha256s), size):
+            todo.put(list(range(start, min(start + size, len(sha256s)))))
+        work = [self._threads.submit(child.work, todo, batch) for child in self._children]
+        for done in futures.wait(work).done:
+            done.result()
+        return batch.pixels, [outcome for outcome in batch.outcomes if outcome is not None]
+
+    def pids(self) -> list[int]:
+        """The process ids of the children that run."""
+        return [child.process.pid for child in self._children if child.process is not None]
+
+    def close(self) -> None:
+        """End the children."""
+        self._threads.shutdown()
+        for child in self._children:
+            child.end()
+
+
+class _Decoder:
+    """One child and the conversation with it."""
+
+    def __init__(self, how: preprocess.Preprocess, store: blobs.Blobs, limits: Limits) -> None:
+        self._how = how
+        self._store = store
+        self._limits = limits
+        self.process: subprocess.Popen[bytes] | None = None
+        self._pipe: Any = None
+        self._slots: npt.NDArray[np.uint8] | None = None
+        self._start()
+
+    def work(self, todo: "queue.SimpleQueue[list[int]]", batch: "_Batch") -> None:
+        """Take chunks of rows until none is left."""
+        while True:
+            try:
+                rows = todo.get_nowait()
+            except queue.Empty:
+                return
+            while rows:
+                rows = self._chunk(rows, batch)
+
+    def _chunk(self, rows: list[int], batch: "_Batch") -> list[int]:
+        """Decode rows of a batch; returns those that are left: the child died, or they come one by one."""
+        paths = [self._store.path(batch.sha256s[row]) for row in rows]
+        now = rows if None not in paths and rows[0] not in batch.suspects else rows[:1]
+        try:
+            self._order([batch.sha256s[row] for row in now], paths)
+            for slot, row in enumerate(now):
+                self._take(slot, row, batch)
+        except errors.BlobMissing as missing:
+            batch.outcomes[now[0]] = Outcome(errors.BadPicture(missing.code, missing.detail), 0.0)
+        except (EOFError, OSError) as broken:
+            culprit = next(row for row in now if batch.outcomes[row] is None)
+            batch.outcomes[culprit] = self._bury(culprit, batch, hung=isinstance(broken, TimeoutError))
+        return [row for row in rows if batch.outcomes[row] is None]
+
+    def _order(self, sha256s: Sequence[str], paths: Sequence[Path | None]) -> None:
+        data = self._store.get(sha256s[0]) if paths[0] is None else None
+        orders = [{"sha256": s, "path": str(p) if p else None} for s, p in zip(sha256s, paths, strict=False)]
+        self._pipe.send_bytes(json.dumps(orders).encode())
+        if data is not None:
+            self._pipe.send_bytes(data)
+
+    def _take(self, slot: int, row: int, batch: "_Batch") -> None:
+        assert self._slots is not None  # noqa: S101 (for the type checker)
+        if not self._pipe.poll(self._limits.seconds):
+            raise TimeoutError
+        reply = json.loads(self._pipe.recv_bytes(65_536))
+        error = errors.BadPicture(reply["code"], reply["detail"]) if reply["code"] else None
+        if error is None:
+            batch.pixels[row] = self._slots[slot]
+        batch.outcomes[row] = Outcome(error, float(reply["ms"]))
+
+    def _bury(self, row: int, batch: "_Batch", *, hung: bool) -> Outcome | None:
+        """Replace a dead or hung child; what its last picture did to it, or None: that one gets another try, alone."""
+        code = self.end()
+        self._start()
+        if hung or code == -signal.SIGXCPU:
+            log.warning("a picture took too long to decode; its decoder was replaced")
+            return Outcome(errors.BadPicture("timed_out", "The picture takes too long to decode."), 0.0)
+        log.warning("a decoder died (exit code %s) and was replaced", code)
+        if row not in batch.suspects:
+            batch.suspects.add(row)
+            return None
+        return Outcome(errors.BadPicture("crashed_decoder", "Decoding the picture crashes the decoder."), 0.0)
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        arena = os.memfd_create("pixels")
+        shape = (CHUNK, self._how.height, self._how.width, 3)
+        os.truncate(arena, int(np.prod(shape)))
+        config = {
+            "preprocess": self._how.to_json(),
+            "slots": CHUNK,
+            "memory_bytes": self._limits.memory_bytes,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "worker.decoder",
+            str(theirs.fileno()),
+            str(arena),
+            json.dumps(config),
+        ]
+        with theirs, os.fdopen(arena, "r+b") as memory:
+            self.process = subprocess.Popen(
+                command,
+                pass_fds=(theirs.fileno(), arena),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # ctrl-C in a terminal is for its parent
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATH)},
+            )
+            self._slots = np.memmap(memory, np.uint8, "r", shape=shape)
+        self._pipe = connection.Connection(ours.detach())
+
+    def end(self) -> int:
+        """End the child; returns its exit code."""
+        assert self.process is not None  # noqa: S101 (for the type checker)
+        self._pipe.close()
+        deadline = time.monotonic() + 0.2  # one that is dying may tell of what
+        while self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.process.kill()
+        return self.process.wait()
