@@ -17,6 +17,8 @@ ATTEMPTS = 4
 SQLITE_PATIENCE_SECONDS = 5.0  # how long SQLite waits for another writer
 CONNECT_SECONDS = 2  # how long a connection to PostgreSQL may take to come about
 LOCK_SECONDS = 5  # how long a statement of PostgreSQL may wait for a lock
+# Undefined table and column: the code is newer than the tables.
+NOT_MIGRATED = {"42P01", "42703"}
 # Serialization failure and deadlock: PostgreSQL has rolled back and asks for another try.
 TRY_AGAIN = {"40001", "40P01"}
 
@@ -62,6 +64,11 @@ class Database:
                 if attempt == ATTEMPTS or not _asks_for_another_try(error):
                     raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 (jitter, not a secret)
+            except exc.ProgrammingError as error:
+                if getattr(error.orig, "sqlstate", None) not in NOT_MIGRATED:
+                    raise
+                reason = _first_line(error)
+                raise errors.DatabaseUnavailable(f"Run `sortbelt db upgrade`; the tables are old: {reason}") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:

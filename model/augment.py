@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from torch import Tensor
 class Augment:
     """How far a training picture may be from its original; all strengths are fractions."""
 
-    min_area: float = 0.35
+    min_area: float = 0.4
     max_stretch: float = 4 / 3
     brightness: float = 0.3
     contrast: float = 0.3
@@ -49,11 +50,12 @@ class Augment:
         mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
         pictures = mean + (pictures - mean) * contrast
         grey = pictures.mean(dim=1, keepdim=True)
-        return (grey + (pictures - grey) * saturation).clamp(0, 1)
+        saturated: Tensor = grey + (pictures - grey) * saturation
+        return saturated.clamp(0, 1)
 
 
 def area_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Tensor:
-    """Matrices [N, outputs, inputs] that average the part [start, start + length) of a side (fractions of it)."""
+    """Matrices [N, outputs, inputs] that average a side's part from `start` on, `length` long (both fractions)."""
     step = (length * inputs / outputs)[:, None, None]
     low = (start * inputs)[:, None, None] + step * torch.arange(outputs)[None, :, None]
     pixel = torch.arange(inputs)[None, None, :]
@@ -73,7 +75,8 @@ def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     """
     if alpha <= 0:
         return inputs, targets
-    gammas = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
-    share = gammas[0] / gammas.sum()
+    # torch.distributions takes no generator; numpy's beta does, seeded from ours.
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
     order = torch.randperm(len(inputs), generator=generator)
     return share * inputs + (1 - share) * inputs[order], share * targets + (1 - share) * targets[order]

@@ -87,8 +87,8 @@ def load(folder: Path | str) -> Bundle:
 def save(folder: Path | str, network: nn.Module, manifest: manifests.Manifest, card: str) -> Bundle:
     """Writes a bundle into `folder` (replacing what is there) and returns it as `load` reads it back.
 
-    The weights are stored at `manifest.precision`; `manifest.digest` is filled in here. Everything is written into a
-    folder beside the target and renamed, so a reader meets the old bundle or the new one.
+    The weights are stored at `manifest.precision`, and their digest is filled in here. Everything is written
+    into a folder beside the target and renamed, so nobody meets half a bundle.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def save(folder: Path | str, network: nn.Module, manifest: manifests.Manifest, c
 
 
 def rounded(network: nn.Module, manifest: manifests.Manifest) -> Bundle:
-    """The bundle that `save` would write and `load` would give, without the disk; `network` stays as it is."""
+    """The bundle that `save` would write and `load` would give, without the disk; `network` stays."""
     copied = copy.deepcopy(network).to("cpu", _PRECISIONS[manifest.precision]).to(torch.float32)
     return Bundle(manifest, copied.eval().requires_grad_(requires_grad=False))
 
@@ -127,9 +127,7 @@ def _network(manifest: manifests.Manifest) -> nn.Module:
 def _refuse_other_weights(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in _OTHER_WEIGHTS:
-            raise BadBundle(
-                f"{path} may hold pickled code, and only {manifests.WEIGHTS} is read: remove it or convert it."
-            )
+            raise BadBundle(f"{path} may hold pickled code; only {manifests.WEIGHTS} is read: remove it or convert it.")
 
 
 def _weights(path: Path, manifest: manifests.Manifest, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -140,29 +138,33 @@ def _weights(path: Path, manifest: manifests.Manifest, expected: Mapping[str, Te
     digest = hashlib.sha256(data).hexdigest()
     if digest != manifest.digest:
         told = f"its digest is {digest[:12]}…, model.json says {manifest.digest[:12]}…"
-        raise BadBundle(
-            f"{path} is not the file that this bundle was made with ({told}): restore the bundle."
-        )
+        raise BadBundle(f"{path} is not the file that this bundle was made with ({told}): restore the bundle.")
     try:
         weights = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as wrong:
         raise BadBundle(f"{path} is not a safetensors file ({wrong}): restore the bundle.") from wrong
-    _check(weights, expected, path)
-    return {name: tensor.to(torch.float32) for name, tensor in weights.items()}
+    _check(weights, expected, _PRECISIONS[manifest.precision], path)
+    return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
 
 
-def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    for name in sorted(shapes.keys() | wanted.keys()):
-        if shapes.get(name) != wanted.get(name):
-            told = f"{name} is {shapes.get(name, 'absent')}, the network has {wanted.get(name, 'no such tensor')}"
-            raise BadBundle(
-                f"{path} does not fit the network ({told}): model.json and weights are of two kinds."
-            )
+def _check(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], precision: torch.dtype, path: Path
+) -> None:
+    found = {name: _kind(tensor, tensor.dtype) for name, tensor in weights.items()}
+    wanted = {name: _kind(tensor, precision) for name, tensor in expected.items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            told = f"{name} is {found.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
+            raise BadBundle(f"{path} does not fit model.json ({told}): restore the bundle.")
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor).all():
             raise BadBundle(f"{path} has NaN or infinity in {name}: the training diverged, train again.")
+
+
+def _kind(tensor: Tensor, precision: torch.dtype) -> str:
+    """Its type as stored (only floating point is stored at another precision) and its shape."""
+    stored = precision if tensor.is_floating_point() else tensor.dtype
+    return f"{str(stored).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _write_weights(path: Path, network: nn.Module, precision: torch.dtype) -> None:

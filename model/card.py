@@ -17,8 +17,7 @@ def render(manifest: Manifest, notes: str) -> str:
         f"# {manifest.name} {manifest.version}",
         f"Says which of {len(manifest.labels)} labels fits a picture best: {', '.join(manifest.labels)}.",
         "## Network",
-        f"`{network.name}`, pictures stretched to {shape.width} x {shape.height} pixels by area, trained from"
-        f" scratch; weights stored as {manifest.precision}.",
+        f"`{network.name}` at {shape.width} x {shape.height} pixels; weights stored as {manifest.precision}.",
         "## Data",
         _list(manifest.data),
         "## Recipe",
@@ -45,14 +44,15 @@ def _figures(manifest: Manifest) -> str:
     if not held_out:
         return "None were measured in training; use `python -m model.evaluate` on pictures it has not seen."
     lines = [
-        f"- {name.replace('_', ' ')}: {held_out[name]['mean']:.3f} (deviation {held_out[name]['deviation']:.3f})"
-        for name in ("accuracy", "balanced_accuracy", "auc", "ece")
+        f"- {name.replace('_', ' ')}: {row['mean']:.3f} (deviation {row['deviation']:.3f})"
+        for name, row in held_out.items()
+        if isinstance(row, dict)
     ]
     how = (
         f"From {held_out['folds']}-fold cross-validation with {held_out['epochs']} epochs a fold over"
-        f" {held_out['count']} pictures; deviation is over the folds. The shipped weights are from a training on"
-        f" all of them with {manifest.recipe['epochs']} epochs. Confidence is calibrated with temperature"
-        f" {manifest.temperature:.3f}, fitted on the held-out answers; each fold's calibration error (ece) was"
-        " measured with the temperature of the other folds."
+        f" {held_out['count']} pictures; deviation is over the folds. The shipped weights are from a training"
+        f" on all of them with {manifest.recipe['epochs']} epochs. Confidence is calibrated with temperature"
+        f" {manifest.temperature:.3f}, fitted on the held-out answers; each fold's calibration error (ece)"
+        " was measured with the temperature of the other folds."
     )
     return "\n".join([*lines, "", how])

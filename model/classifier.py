@@ -40,18 +40,17 @@ class Classifier:
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self._dtype = _PRECISIONS[self.precision]
-        network = copy.deepcopy(bundle.network).to(
-            self.device, self._dtype, memory_format=torch.channels_last
-        )
-        self._network = network.eval()
+        network = copy.deepcopy(bundle.network).to(self.device, self._dtype).eval()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
+        self._network = network
         self._normalise = inputs.Normalise(bundle.preprocess, self.device)
 
     @torch.inference_mode()
     def classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities, float32 [N, classes], for uint8 pixels [N, height, width, 3] in RGB.
 
-        Whatever the network gave comes back, NaN too: the caller judges. torch.OutOfMemoryError comes through, so that
-        the caller can halve the batch.
+        Whatever the network gave comes back, NaN too: the caller judges. torch.OutOfMemoryError comes
+        through, so that the caller can halve the batch.
 
         Raises:
             ValueError: for another shape or type.

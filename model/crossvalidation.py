@@ -76,21 +76,16 @@ def split(targets: npt.NDArray[np.int64], folds: int, seed: int) -> list[npt.NDA
 
 
 @torch.inference_mode()
-def logits_of(
-    network: nn.Module, pixels: npt.NDArray[np.uint8], shape: Preprocess
-) -> npt.NDArray[np.float32]:
+def logits_of(network: nn.Module, pixels: npt.NDArray[np.uint8], shape: Preprocess) -> npt.NDArray[np.float32]:
     """What a network in eval mode says before the softmax, 64 pictures at a time."""
     normalise = inputs.Normalise(shape)
-    batches = torch.from_numpy(pixels).split(64)
-    logits: npt.NDArray[np.float32] = torch.cat(
-        [network(normalise.pixels(batch)) for batch in batches]
-    ).numpy()
+    whole = torch.from_numpy(pixels)
+    batches = [normalise.pixels(whole[start : start + 64]) for start in range(0, len(whole), 64)]
+    logits: npt.NDArray[np.float32] = torch.cat([network(batch) for batch in batches]).numpy()
     return logits
 
 
-def _judged(
-    logits: npt.NDArray[np.float64], served: datasets.Photos, parts: list[npt.NDArray[np.int64]]
-) -> Result:
+def _judged(logits: npt.NDArray[np.float64], served: datasets.Photos, parts: list[npt.NDArray[np.int64]]) -> Result:
     """Each fold is judged with the temperature that the *other* folds ask for, so its calibration is held out too."""
     each = []
     for part in parts:

@@ -51,8 +51,8 @@ class Photos:
     def subset(self, positions: npt.NDArray[np.int64]) -> Photos:
         """The pictures at some positions; the labels stay, and the fingerprint still names the whole."""
         paths = tuple(self.paths[position] for position in positions)
-        chosen = {"targets": self.targets[positions], "pixels": self.pixels[positions]}
-        return dataclasses.replace(self, paths=paths, **chosen)
+        targets, pixels = self.targets[positions], self.pixels[positions]
+        return dataclasses.replace(self, paths=paths, targets=targets, pixels=pixels)
 
     def counts(self) -> dict[str, int]:
         """How many pictures each label has."""
@@ -78,7 +78,7 @@ def read(
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        BadData: for a missing folder, fewer than two classes, a class without pictures, other classes than `labels`.
+        BadData: for a missing folder, fewer than two classes, an empty class, other classes than `labels`.
     """
     files = [found for folder in folders for found in _files(Path(folder))]
     labels = tuple(labels or sorted({label for label, _ in files}))
@@ -115,9 +115,7 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = []
     for class_folder in classes:
-        files = [
-            path for path in sorted(class_folder.rglob("*")) if path.is_file() and not _hidden(path, folder)
-        ]
+        files = [path for path in sorted(class_folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
         if not files:
             raise BadData(f"The class folder {class_folder} is empty; fill it or remove it.")
         found += [(class_folder.name, path) for path in files]

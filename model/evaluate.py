@@ -1,4 +1,4 @@
-"""Keeps the judgement of a bundle on pictures: `python -m model.evaluate BUNDLE DATA [--report DIR] [--json]`."""
+"""Keeps the judgement of a bundle on labelled pictures: `python -m model.evaluate BUNDLE DATA`."""
 
 from __future__ import annotations
 
@@ -57,13 +57,9 @@ def _average(figures: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the report: 0 done, 2 usage, a bad bundle or unusable data."""
-    parser = argparse.ArgumentParser(
-        prog="model.evaluate", description="Judges a bundle on labelled pictures."
-    )
+    parser = argparse.ArgumentParser(prog="model.evaluate", description="Judges a bundle on labelled pictures.")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument(
-        "data", type=Path, nargs="+", metavar="DATA", help="a folder with a sub-folder a class"
-    )
+    parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help="a folder with a sub-folder a class")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write metrics.json and report.txt here")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

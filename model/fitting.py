@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -17,7 +18,7 @@ from model import augment, inputs, networks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from model.data import Photos
     from model.manifest import Network
@@ -29,17 +30,19 @@ class Recipe:
     """Every number of a training; stored in the bundle.
 
     AdamW with a one-cycle learning rate: `warmup` is the share of the steps in which it rises to
-    `learning_rate`. `averaging` is how much of the running average of the weights stays at each step.
+    `learning_rate`. `averaging` is the share of all steps over which the running average of the weights reaches
+    back. `gradient_limit` is the largest norm of a gradient.
     """
 
     epochs: int = 100
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
     label_smoothing: float = 0.05
-    mixup: float = 0.2
-    averaging: float = 0.995
+    mixup: float = 0.1
+    averaging: float = 0.05
+    gradient_limit: float = 1.0
     augment: augment.Augment = dataclasses.field(default_factory=augment.Augment)
 
     def to_json(self) -> dict[str, Any]:
@@ -54,9 +57,7 @@ class Diverged(RuntimeError):
         return type(self).__doc__ or ""
 
 
-def fit(
-    photos: Photos, network: Network, shape: Preprocess, recipe: Recipe, seed: int, title: str
-) -> nn.Module:
+def fit(photos: Photos, network: Network, shape: Preprocess, recipe: Recipe, seed: int, title: str) -> nn.Module:
     """Trains fresh weights and returns their running average, in eval mode.
 
     The last average is kept. There is no picking of a best epoch: on some fifty held-out pictures that would
@@ -75,12 +76,12 @@ def fit(
     """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(mode=True)
-    built = networks.build(
-        network.name, classes=network.classes, height=network.height, width=network.width
-    ).to(memory_format=torch.channels_last)
-    averaged = AveragedModel(built, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+    built = networks.build(network.name, classes=network.classes, height=network.height, width=network.width)
+    built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
     batches = Batches(photos, shape, recipe, torch.Generator().manual_seed(seed))
-    optimizer, schedule = _optimizer(built, recipe, recipe.epochs * len(batches))
+    steps = recipe.epochs * len(batches)
+    averaged = _averaged(built, recipe.averaging * steps)
+    optimizer, schedule = _optimizer(built, recipe, steps)
     built.train()
     started = time.monotonic()
     for epoch in range(1, recipe.epochs + 1):
@@ -89,6 +90,7 @@ def fit(
             loss = functional.cross_entropy(built(pictures), targets, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
+            nn.utils.clip_grad_norm_(built.parameters(), recipe.gradient_limit)
             optimizer.step()
             schedule.step()
             averaged.update_parameters(built)
@@ -114,12 +116,16 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Float pictures [n, 3, H, W] and target shares [n, classes]."""
         order = torch.randperm(len(self._pixels), generator=self._generator)
-        for chosen in order.split(self._recipe.batch):
+        for start in range(0, len(order), self._recipe.batch):
+            chosen = order[start : start + self._recipe.batch]
             pictures = self._recipe.augment(self._pixels[chosen], *self._size, self._generator)
-            pictures, targets = augment.mixup(
-                pictures, self._targets[chosen], self._recipe.mixup, self._generator
-            )
+            pictures, targets = augment.mixup(pictures, self._targets[chosen], self._recipe.mixup, self._generator)
             yield self._normalise(pictures).contiguous(memory_format=torch.channels_last), targets
+
+
+def _averaged(network: nn.Module, reach: float) -> AveragedModel:
+    average = get_ema_multi_avg_fn(1 - 1 / (1 + reach))  # type: ignore[no-untyped-call]  # torch has no types there
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
 
 def _optimizer(

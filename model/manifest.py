@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model import preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 FILE = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -95,9 +95,7 @@ class Manifest:
             known["selftest"] = _selftest(known["selftest"])
             return cls(**known)
         except KeyError as missing:
-            raise BadBundle(
-                f"model.json has no {missing}: restore it from where the bundle came from."
-            ) from None
+            raise BadBundle(f"model.json has no {missing}: restore it from where the bundle came from.") from None
         except (TypeError, ValueError, AttributeError) as wrong:
             if isinstance(wrong, BadBundle):
                 raise
@@ -138,19 +136,14 @@ def _troubles(manifest: Manifest) -> list[str]:
     if not all(isinstance(text, str) for text in texts):
         return ["name, version, digest, network and labels must be texts"]
     checks = {
-        f"the name {manifest.name!r} may hold only a-z, 0-9, '.', '_' and '-'": _NAME.fullmatch(
-            manifest.name
-        ),
-        f"the version {manifest.version!r} may hold only a-z, 0-9, '.', '_' and '-'": _NAME.fullmatch(
-            manifest.version
-        ),
+        f"the name {manifest.name!r} may hold only a-z, 0-9, '.', '_' and '-'": _NAME.fullmatch(manifest.name),
+        f"the version {manifest.version!r} may hold only a-z, 0-9, '.', '_' and '-'": _NAME.fullmatch(manifest.version),
         "digest must be 64 hexadecimal digits": _DIGEST.fullmatch(manifest.digest),
         "labels must be different from each other": len(set(labels)) == len(labels),
         f"{len(labels)} labels do not fit {network.classes} classes": len(labels) == network.classes,
         f"the preprocessing makes {size}, the network takes {(network.height, network.width)}": size
         == (network.height, network.width),
-        f"precision {manifest.precision!r} is unknown": manifest.precision
-        in ("float32", "float16", "bfloat16"),
+        f"precision {manifest.precision!r} is unknown": manifest.precision in ("float32", "float16", "bfloat16"),
         "temperature must be a number above zero": _above_zero(manifest.temperature),
         "the self-test must have one probability a label": len(expected) == len(labels),
         "the self-test's tolerance must be a number above zero": _above_zero(manifest.selftest.tolerance),

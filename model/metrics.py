@@ -26,9 +26,9 @@ def judge(probabilities: Floats, targets: Integers, labels: Sequence[str]) -> di
         labels: the C names.
 
     Returns:
-        `count`, `accuracy`, `balanced_accuracy` (mean recall; the network's publication called it AUC), `auc` (from
-        scores: of the second class if there are two, else the mean of one against the rest), `ece`, `nll`,
-        `classes` (precision, recall, f1 and support by label) and `confusion` (rows: truth).
+        `count`, `accuracy`, `balanced_accuracy` (mean recall; the network's publication called it AUC), `auc`
+        (from scores: of the second class if there are two, else the mean of one against the rest), `ece`,
+        `nll`, `classes` (precision, recall, f1 and support by label) and `confusion` (rows: truth).
     """
     confusion = confusion_of(probabilities.argmax(axis=1), targets, len(labels))
     classes = {label: _class_figures(confusion, index) for index, label in enumerate(labels)}
@@ -52,7 +52,7 @@ def confusion_of(predicted: Integers, targets: Integers, classes: int) -> npt.ND
 
 
 def auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
-    """The chance that a positive scores above a negative, ties counting half (Mann-Whitney); 0.5 without both."""
+    """The chance that a positive scores above a negative, ties counting half; 0.5 without both."""
     positives, negatives = scores[positive], np.sort(scores[~positive])
     if not positives.size or not negatives.size:
         return 0.5
@@ -62,7 +62,7 @@ def auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def calibration_error(probabilities: Floats, targets: Integers) -> float:
-    """Expected calibration error: |confidence - accuracy|, weighted over ten equal bins (Guo and others, 2017)."""
+    """Expected calibration error: |confidence - accuracy|, weighted over ten bins (Guo and others, 2017)."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)

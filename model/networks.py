@@ -62,7 +62,7 @@ def _cookpad_block(inside: int, outside: int) -> tuple[nn.Module, ...]:
 def _started(network: nn.Sequential) -> nn.Sequential:
     """Weights whose outputs keep their spread through ReLUs (He and others, 2015), and a last layer of zeros.
 
-    With torch's own, smaller start the six layers without normalisation learned nothing in the first four epochs.
+    With torch's own, smaller start, six layers without normalisation learned nothing in their first four epochs.
     """
     layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers:

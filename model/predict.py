@@ -22,7 +22,7 @@ DIGITS = 4
 
 
 def predict(classifier: classifiers.Classifier, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """One answer a path, in order, in the form that the service gives; failures carry `error` and no label."""
+    """One answer a path, in order, in the form that the service gives; a failure has `error` and no label."""
     for start in range(0, len(paths), BATCH):
         chosen = paths[start : start + BATCH]
         read = [_pixels(path, classifier.bundle.preprocess) for path in chosen]

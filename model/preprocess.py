@@ -71,9 +71,7 @@ class Preprocess:
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
             raise ValueError(f"width and height must be 1 to {MAX_SIDE}, not {self.width} x {self.height}.")
         if self.resample not in get_args(Resample):
-            raise ValueError(
-                f"resample must be one of {', '.join(get_args(Resample))}, not {self.resample!r}."
-            )
+            raise ValueError(f"resample must be one of {', '.join(get_args(Resample))}, not {self.resample!r}.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("mean and std need three numbers each, and std must be above zero.")
 
@@ -99,18 +97,15 @@ class Preprocess:
         """The inverse of `to_json`; raises ValueError for fields that this version does not know."""
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise ValueError(
-                f"unknown preprocessing {sorted(unknown)}: it needs a newer version of sortbelt."
-            )
+            raise ValueError(f"unknown preprocessing {sorted(unknown)}: it needs a newer version of sortbelt.")
         try:
-            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+            return cls(**values)
         except TypeError as wrong:
             raise ValueError(f"preprocessing is incomplete or of the wrong type: {wrong}.") from wrong
 
 
-def open_picture(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None
-) -> Image.Image:
+def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[int, int] | None = None) -> Image.Image:
     """The first frame of a file as an upright RGB picture, alpha flattened on white.
 
     Args:
@@ -171,9 +166,7 @@ def _unidentified(data: bytes) -> BadPicture:
 
 
 def _out_of_memory() -> BadPicture:
-    return BadPicture(
-        "too_large", "Decoding the picture needs more memory than it may use; send a smaller one."
-    )
+    return BadPicture("too_large", "Decoding the picture needs more memory than it may use; send a smaller one.")
 
 
 def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:

@@ -20,7 +20,7 @@ BFLOAT16_TOLERANCE = 0.05
 
 
 def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Coloured rings on a gradient, uint8 [1, height, width, 3]; integer arithmetic, so the same everywhere."""
+    """Coloured rings on a gradient, uint8 [1, height, width, 3]; in integers, so the same everywhere."""
     y, x = np.mgrid[0:height, 0:width]
     rings = ((2 * y - height) ** 2 + (2 * x - width) ** 2) // (height + width)
     channels = (rings * 7 % 256, y * 255 // height, (x * 255 // width + rings) % 256)
@@ -41,9 +41,7 @@ def check(classifier: Classifier) -> float:
     """
     promised = classifier.bundle.manifest.selftest
     if promised.picture != PICTURE:
-        raise BadBundle(
-            f"The self-test picture {promised.picture!r} is unknown: use a newer version of sortbelt."
-        )
+        raise BadBundle(f"The self-test picture {promised.picture!r} is unknown: use a newer version of sortbelt.")
     tolerance = promised.tolerance if classifier.precision == "float32" else BFLOAT16_TOLERANCE
     difference = float(np.abs(_answer(classifier) - np.array(promised.probabilities)).max())
     if not difference <= tolerance:

@@ -63,9 +63,7 @@ def train(chosen: argparse.Namespace) -> bundles.Bundle:
     if chosen.folds:
         shorter = dataclasses.replace(recipe, epochs=chosen.fold_epochs or recipe.epochs)
         seen = datasets.read(chosen.data, served, labels=photos.labels)
-        held_out = crossvalidation.run(
-            photos, seen, extra, network, served, shorter, chosen.folds, chosen.seed
-        )
+        held_out = crossvalidation.run(photos, seen, extra, network, served, shorter, chosen.folds, chosen.seed)
         _say(f"held out: {held_out.figures}, temperature {held_out.temperature:.3f}")
 
     # The weights that ship have seen every picture.
@@ -90,9 +88,7 @@ def train(chosen: argparse.Namespace) -> bundles.Bundle:
     notes = chosen.notes.read_text("utf-8") if chosen.notes else ""
     # The self-test must know the weights after rounding, so the stored ones answer it.
     stored = bundles.rounded(trained, about)
-    about = dataclasses.replace(
-        about, selftest=selftest.record(classifier.Classifier(stored, "cpu", "float32"))
-    )
+    about = dataclasses.replace(about, selftest=selftest.record(classifier.Classifier(stored, "cpu", "float32")))
     return bundles.save(chosen.out, trained, about, card.render(about, notes))
 
 
@@ -122,9 +118,7 @@ def _say(sentence: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="model.train", description="Trains a network on a folder per class."
-    )
+    parser = argparse.ArgumentParser(prog="model.train", description="Trains a network on a folder per class.")
     default = fitting.Recipe()
     add = parser.add_argument
     add("data", type=Path, nargs="+", metavar="DATA", help="a folder with one sub-folder of pictures a class")

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(
         f"{manifest.name} {manifest.version}: fit for use\n"
         f"  labels     {', '.join(manifest.labels)}\n"
-        f"  network    {manifest.network.name}, {parameters:,} parameters, all finite and of the right shapes\n"
+        f"  network    {manifest.network.name}, {parameters:,} parameters, finite and of the right shapes\n"
         f"  weights    stored as {manifest.precision}, SHA-256 {manifest.digest} as promised\n"
         f"  self-test  {manifest.selftest.picture}: off by at most {difference:.2g} on {chosen.device}\n"
     )

@@ -32,11 +32,9 @@ COMMANDS = {
 class Failed(click.ClickException):
     """The end of a command that did not work out: one sentence on stderr, and an exit code."""
 
-    exit_code: int  # of each instance
-
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it from here
 
     def show(self, file: Any = None) -> None:
         """Say it."""

@@ -62,13 +62,14 @@ def start(client: Client, source: folder.Folder, *, job_id: str | None, model: s
 def send(client: Client, source: folder.Folder, run: Run, watch: Watcher) -> None:
     """Send every picture, several requests at once, and seal the job."""
 
-    def upload(batch: Sequence[pictures.Picture]) -> tuple[records.Job | None, int, list[NotSent]]:
+    def upload(batch: Sequence[pictures.Picture]) -> _Uploaded:
         return _upload(client, run.job.id, batch)
 
-    for job, sent, not_sent in threads.each(upload, pictures.batches(source.pictures()), threads=UPLOADS):
-        run.sent += sent
-        run.not_sent += not_sent
-        run.job = _later(run.job, job)
+    for uploaded in threads.each(upload, pictures.batches(source.pictures()), threads=UPLOADS):
+        run.sent += uploaded.sent
+        run.not_sent += uploaded.not_sent
+        # Answers may overtake each other: the one that has seen most is the latest.
+        run.job = max([run.job, *uploaded.answers], key=lambda job: (job.counts.ended, job.counts.total))
         watch(run)
     run.job = client.seal(run.job.id)
     watch(run)
@@ -92,21 +93,28 @@ def summarize(client: Client, job_id: str) -> Summary:
     return summary
 
 
-def _upload(
-    client: Client, job_id: str, batch: Sequence[pictures.Picture]
-) -> tuple[records.Job | None, int, list[NotSent]]:
+@dataclass(frozen=True, slots=True)
+class _Uploaded:
+    """What came of some pictures: the server's answers, how many it took, and those that it will never get."""
+
+    answers: list[records.Job]
+    sent: int
+    not_sent: list[NotSent]
+
+
+def _upload(client: Client, job_id: str, batch: Sequence[pictures.Picture]) -> _Uploaded:
     """Send some pictures; one that cannot be read or is too much for the server costs itself only."""
     readable, not_sent = _read(batch)
     if not readable:
-        return None, 0, not_sent
+        return _Uploaded([], 0, not_sent)
     try:
-        return client.add_images(job_id, readable), len(readable), not_sent
+        return _Uploaded([client.add_images(job_id, readable)], len(readable), not_sent)
     except errors.Invalid as problem:
         if len(readable) == 1:
-            return None, 0, [*not_sent, NotSent(readable[0].name, problem.code, str(problem))]
+            return _Uploaded([], 0, [*not_sent, NotSent(readable[0].name, problem.code, str(problem))])
     middle = len(readable) // 2
-    first, second = (_upload(client, job_id, half) for half in (readable[:middle], readable[middle:]))
-    return _later(first[0], second[0]), first[1] + second[1], not_sent + first[2] + second[2]
+    one, other = (_upload(client, job_id, half) for half in (readable[:middle], readable[middle:]))
+    return _Uploaded(one.answers + other.answers, one.sent + other.sent, not_sent + one.not_sent + other.not_sent)
 
 
 def _read(batch: Sequence[pictures.Picture]) -> tuple[list[pictures.Picture], list[NotSent]]:
@@ -119,10 +127,3 @@ def _read(batch: Sequence[pictures.Picture]) -> tuple[list[pictures.Picture], li
         except errors.BadInput as problem:
             not_sent.append(NotSent(picture.name, problem.code, str(problem)))
     return readable, not_sent
-
-
-def _later(one: Seen, other: records.Job | None) -> Seen | records.Job:
-    """Of two sights of a job the later one: answers to uploads may overtake each other."""
-    if other is None or (other.counts.ended, other.counts.total) < (one.counts.ended, one.counts.total):
-        return one
-    return other

@@ -16,15 +16,17 @@ class Multipart:
     def __init__(self, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, str] | None = None) -> None:
         self._boundary = secrets.token_hex(16)
         self._pieces: list[bytes] = []
+        self._end = b""  # of the part before; it travels with the next head, because small pieces cost as much as big
         for name, value in (fields or {}).items():
             self._add(f'name="{name}"', value.encode())
         for name, data in pictures:
             self._add(f'name="images"; {_filename(name)}\r\nContent-Type: application/octet-stream', data)
-        self._pieces.append(f"--{self._boundary}--\r\n".encode())
+        self._pieces.append(self._end + f"--{self._boundary}--\r\n".encode())
 
     def _add(self, disposition: str, data: bytes) -> None:
         head = f"--{self._boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
-        self._pieces += (head.encode(), data, b"\r\n")
+        self._pieces += (self._end + head.encode(), data)
+        self._end = b"\r\n"
 
     @property
     def headers(self) -> Mapping[str, str]:

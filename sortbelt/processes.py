@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sortbelt import gate
+
 QUICK_DEATH_SECONDS = 3.0
 BACKOFF_SECONDS = (0.5, 10.0)
 PR_SET_PDEATHSIG = 1
@@ -18,12 +20,16 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: its name in messages, command line, environment, and the file that takes its output."""
+    """What to run: its name in messages, command line, environment, and the file that takes its output.
+
+    A program that is `gated` runs behind `sortbelt.gate`, and starts in earnest when it is let in.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    gated: bool = False
 
 
 class Child:
@@ -39,6 +45,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._due = 0.0
+        self._let_in = False
 
     @property
     def alive(self) -> bool:
@@ -49,6 +56,16 @@ class Child:
         """Run it, in a session of its own: ctrl-C in the terminal is the supervisor's to handle."""
         self._process = launch(self.program)
         self._started = time.monotonic()
+        if self._let_in:
+            self.let_in()
+
+    def let_in(self) -> None:
+        """Open the gate, now and whenever it is started again."""
+        self._let_in = True
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it is dead: `tend` will see to it
+                self._process.stdin.write(gate.LEAVE)
+                self._process.stdin.close()
 
     def tend(self) -> str | None:
         """Start it again if it died and its pause is over.
@@ -96,7 +113,8 @@ def launch(program: Program) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             program.command,
             env=dict(program.environment),
-            stdin=subprocess.DEVNULL,
+            bufsize=0,
+            stdin=subprocess.PIPE if program.gated else subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -87,8 +87,9 @@ class Stack:
             host=self._plan.host,
             port=self.port,
         )
+        self._start_workers()
         self._migrate()
-        self._start_servers()
+        self._start_api()
 
     def _start_redis(self) -> None:
         if self._redis_url or {"SORTBELT_REDIS_URL", "SORTBELT_REDIS_URL_FILE"} & os.environ.keys():
@@ -110,18 +111,25 @@ class Stack:
             last = child.stderr.strip().splitlines()[-1:] or ["The database could not be brought up to date."]
             raise Broken(last[0], child.returncode if child.returncode > 0 else 1)
 
-    def _start_servers(self) -> None:
-        celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
-        commands = {"api": [sys.executable, "-m", "api"]}
+    def _start_workers(self) -> None:
+        """Start the workers, which import their libraries while the database is migrated."""
+        celery = ["celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
         for number in range(1, self._plan.workers + 1):
-            commands[f"worker{number}"] = [*celery, "--hostname", f"worker{number}@%h"]
-        for name, command in commands.items():
-            child = processes.Child(self._program(name, command, self._environment))
-            self._servers.append(child)
-            child.start()
+            name = f"worker{number}"
+            command = [sys.executable, "-m", "sortbelt.gate", "worker.station", *celery, "--hostname", f"{name}@%h"]
+            self._servers.append(processes.Child(self._program(name, command, self._environment, gated=True)))
+            self._servers[-1].start()
 
-    def _program(self, name: str, command: Sequence[str], environ: dict[str, str]) -> processes.Program:
-        return processes.Program(name, command, environ, self._plan.folder / "logs" / f"{name}.log")
+    def _start_api(self) -> None:
+        for worker in self._servers:
+            worker.let_in()
+        self._servers.append(processes.Child(self._program("api", [sys.executable, "-m", "api"], self._environment)))
+        self._servers[-1].start()
+
+    def _program(
+        self, name: str, command: Sequence[str], environ: dict[str, str], *, gated: bool = False
+    ) -> processes.Program:
+        return processes.Program(name, command, environ, self._plan.folder / "logs" / f"{name}.log", gated)
 
     def until_ready(self) -> Iterator[None]:
         """Tick until the API, the database and a worker answer, and tell this machine's clients where.

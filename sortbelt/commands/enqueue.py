@@ -7,7 +7,7 @@ import click
 from sortbelt import enqueue as runs
 from sortbelt import folder, progress, terminal
 from sortbelt.client import Client
-from sortbelt.commands import options
+from sortbelt.commands import options, serving
 
 
 @click.command()
@@ -21,7 +21,7 @@ from sortbelt.commands import options
 @click.option("--priority", type=click.Choice(["interactive", "bulk"]), default="bulk", show_default=True)
 @click.option("--job", "job_id", metavar="JOB", help="Go on with a job that was left open, instead of a new one.")
 @options.as_json
-@options.server(options.PATIENT)
+@serving.server(serving.PATIENT)
 def enqueue(
     client: Client,
     source: str,
@@ -53,7 +53,7 @@ def enqueue(
 
 
 def _go(client: Client, pictures: folder.Folder, run: runs.Run, *, follow: bool) -> None:
-    with options.interruptible(lambda: _how_to_go_on(pictures, run)), progress.progress() as bar:
+    with serving.interruptible(lambda: _how_to_go_on(pictures, run)), progress.progress() as bar:
 
         def watch(run: runs.Run) -> None:
             bar.show(run.job, sent=run.sent, total=run.survey.pictures)

@@ -6,7 +6,7 @@ import click
 
 from sortbelt import progress, records, terminal
 from sortbelt.client import Client
-from sortbelt.commands import options
+from sortbelt.commands import options, serving
 
 HEADS = ("job", "status", "total", "queued", "running", "done", "failed", "cancelled", "expired")
 
@@ -14,7 +14,7 @@ HEADS = ("job", "status", "total", "queued", "running", "done", "failed", "cance
 @click.command()
 @click.argument("job_id", metavar="JOB")
 @options.as_json
-@options.server()
+@serving.server()
 def status(client: Client, job_id: str, *, as_json: bool) -> None:
     """Show how a job is.
 
@@ -30,7 +30,7 @@ def status(client: Client, job_id: str, *, as_json: bool) -> None:
 @click.argument("job_id", metavar="JOB")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long (exit code 1).")
 @options.as_json
-@options.server(options.PATIENT)
+@serving.server(serving.PATIENT)
 def wait(client: Client, job_id: str, *, timeout: float | None, as_json: bool) -> None:
     """Stay with a job until it has ended.
 
@@ -49,7 +49,7 @@ def wait(client: Client, job_id: str, *, timeout: float | None, as_json: bool) -
 @click.command()
 @click.argument("job_id", metavar="JOB")
 @options.as_json
-@options.server()
+@serving.server()
 def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
     """Stop a job; the results that it has stay.
 
@@ -62,9 +62,9 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
 
 def stay(client: Client, job_id: str, timeout: float | None = None) -> records.Job:
     """The job when it has ended, with progress until then."""
-    with options.interruptible(lambda: f"The job goes on: `sortbelt wait {job_id}` comes back to it."):
-        with progress.progress() as bar:
-            return client.wait(job_id, timeout, watch=bar.show)
+    go_on = f"The job goes on: `sortbelt wait {job_id}` comes back to it."
+    with serving.interruptible(lambda: go_on), progress.progress() as bar:
+        return client.wait(job_id, timeout, watch=bar.show)
 
 
 def show(job: records.Job, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import click
 
 from sortbelt import records, terminal
 from sortbelt.client import Client
-from sortbelt.commands import options
+from sortbelt.commands import options, serving
 
 HEADS = ("id", "name", "role", "prefix", "created", "revoked")
 
@@ -34,7 +34,7 @@ def keys() -> None:
     help="What it may do.",
 )
 @options.as_json
-@options.server()
+@serving.server()
 def create(client: Client, name: str, *, role: str, as_json: bool) -> None:
     """Make a key, and print it: it is told only this once.
 
@@ -49,7 +49,7 @@ def create(client: Client, name: str, *, role: str, as_json: bool) -> None:
 
 @keys.command("list")
 @options.as_json
-@options.server()
+@serving.server()
 def list_keys(client: Client, *, as_json: bool) -> None:
     """List all keys.
 
@@ -67,7 +67,7 @@ def list_keys(client: Client, *, as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 @options.as_json
-@options.server()
+@serving.server()
 def revoke(client: Client, key_id: str, *, as_json: bool) -> None:
     """Revoke a key: it opens nothing from now on.
 

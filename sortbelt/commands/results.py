@@ -8,7 +8,7 @@ import click
 
 from sortbelt import export, records
 from sortbelt.client import Client
-from sortbelt.commands import options
+from sortbelt.commands import options, serving
 
 MOST_UNASKED = 100  # of a search; a job's results are shown whole
 
@@ -33,7 +33,7 @@ MOST_UNASKED = 100  # of a search; a job's results are shown whole
 )
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Write to a file.")
 @options.as_json
-@options.server()
+@serving.server()
 def results(
     client: Client,
     job_id: str | None,

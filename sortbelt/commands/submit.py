@@ -6,7 +6,7 @@ import click
 
 from sortbelt import export, terminal
 from sortbelt.client import Client
-from sortbelt.commands import jobs, options
+from sortbelt.commands import jobs, options, serving
 
 
 @click.command()
@@ -15,7 +15,7 @@ from sortbelt.commands import jobs, options
 @click.option("--model", help="Model to use [default: the server's].")
 @click.option("--priority", type=click.Choice(["interactive", "bulk"]), help="What to be served before or after.")
 @options.as_json
-@options.server(options.PATIENT)
+@serving.server(serving.PATIENT)
 def submit(
     client: Client, files: tuple[str, ...], *, stay: bool, model: str | None, priority: str | None, as_json: bool
 ) -> None:

