@@ -127,7 +127,8 @@ class Client:
             if job.ended:
                 return
             least, most = POLL_SECONDS
-            time.sleep(max(least, min(most, transport.retry_after(answer) or 1.0)))
+            asked = transport.retry_after(answer)
+            time.sleep(1.0 if asked is None else max(least, min(most, asked)))
 
     def wait(
         self, job_id: str, timeout: float | None = None, watch: Callable[[records.Job], None] | None = None

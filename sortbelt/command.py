@@ -38,7 +38,8 @@ class Failed(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Say it."""
-        print(terminal.clean(f"sortbelt: {self.message}"), file=file or sys.stderr)
+        for line in f"sortbelt: {self.message}".splitlines():
+            print(terminal.clean(line), file=file or sys.stderr)
 
 
 class Commands(click.Group):

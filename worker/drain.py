@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
 
 from jobs import bell, database, errors, settings
 from jobs.store import work
 from worker import classify, decoders
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 OLDEST_EVERY = 8  # every so many-th claim looks at age alone, so that no priority starves another
 
 
@@ -53,6 +52,7 @@ class Drain:
         self._stop = threading.Event()
         self._loader = futures.ThreadPoolExecutor(1, "loader")
         self._committer = futures.ThreadPoolExecutor(1, "committer")
+        self._in_hand: dict[int, work.Claim] = {}
         self._claims = 0
         self._finished = 0
         self._at_work_since: float | None = None
@@ -87,6 +87,10 @@ class Drain:
         since = self._at_work_since
         return since is not None and time.monotonic() - since > seconds
 
+    def in_hand(self) -> list[work.Claim]:
+        """What is claimed and has no fate yet: its leases are to be kept."""
+        return list(self._in_hand.copy().values())
+
     def take_count(self) -> int:
         """How many images were finished since the last call."""
         count, self._finished = self._finished, 0
@@ -100,45 +104,57 @@ class Drain:
         while True:
             self._at_work_since = time.monotonic()
             batch = loading.result()
-            go_on = batch is not None and not self._stop.is_set() and time.monotonic() < deadline
+            go_on = batch is not None and time.monotonic() < deadline
             if go_on:
                 loading = self._loader.submit(self._load)
-            if batch is not None:
-                fates = self._judge.fates(batch.claims, batch.pixels, batch.outcomes)
-                if committing is not None:
-                    committing.result()
-                committing = self._committer.submit(self._commit, fates)
+            fates = self._classify(batch) if batch is not None else []
+            if committing is not None:
+                committing.result()
+            committing = self._committer.submit(self._commit, fates)
             if not go_on:
-                if committing is not None:
-                    committing.result()
+                committing.result()
                 return batch is not None
 
     def _load(self) -> Batch | None:
         """Claim and decode a batch; None if there is nothing to do, or if it cannot be got at now."""
         claims: list[work.Claim] = []
         try:
-            claims = self._claim()
+            self._claim(claims)
             if not claims:
                 return None
             pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims])
         except errors.Unavailable as error:
             log.warning("%s", error.detail)
-            self._release(claims)
+            self._let_go(claims, work.release)
+            return None
+        except Exception:
+            log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
+            self._let_go(claims, work.drop)
             return None
         return Batch(claims, pixels, outcomes)
 
-    def _claim(self) -> list[work.Claim]:
+    def _classify(self, batch: Batch) -> list[work.Fate]:
+        try:
+            return self._judge.fates(batch.claims, batch.pixels, batch.outcomes)
+        except Exception:
+            log.exception("a batch of %d could not be classified; it will be tried again in parts", len(batch.claims))
+            self._let_go(batch.claims, work.drop)
+            return []
+
+    def _claim(self, claims: list[work.Claim]) -> None:
+        """Fill `claims` up to a batch; one that is not full waits a little for more."""
         size = self._settings.batch_size
-        claims = self._claim_some(size)
+        claims += self._claim_some(size)
         young = all(claim.attempt == 1 for claim in claims)
         if young and 0 < len(claims) < size and self._settings.linger_ms:
             time.sleep(self._settings.linger_ms / 1000)
             claims += self._claim_some(size - len(claims))
-        return claims
 
     def _claim_some(self, limit: int) -> list[work.Claim]:
+        if self._stop.is_set():
+            return []
         self._claims += 1
-        return self._db.write(
+        claims = self._db.write(
             work.claim,
             self._worker,
             self._maker.name,
@@ -146,26 +162,33 @@ class Drain:
             lease_seconds=self._settings.lease_seconds,
             oldest_first=self._claims % OLDEST_EVERY == 0,
         )
-
-    def _release(self, claims: list[work.Claim]) -> None:
-        if claims:
-            self._insist(lambda: self._db.write(work.release, claims))
+        self._in_hand |= {claim.image_id: claim for claim in claims}
+        return claims
 
     def _commit(self, fates: list[work.Fate]) -> None:
-        written = self._insist(lambda: self._db.write(work.finish, fates, self._maker))
+        if not fates:
+            return
+        written = self._let_go([fate.claim for fate in fates], lambda c, _: work.finish(c, fates, self._maker))
         self._finished += written or 0
         if written is not None and written < len(fates):
             log.warning("%d results came too late: the images were given to another worker", len(fates) - written)
 
-    def _insist(self, transaction: Callable[[], T]) -> T | None:
-        """Try for as long as the lease may last; after that the images are another's anyway."""
+    def _let_go(self, claims: list[work.Claim], write: Callable[[sa.Connection, list[work.Claim]], int]) -> int | None:
+        """Write what becomes of claims, trying for as long as their leases may last; then they are another's anyway."""
         deadline = time.monotonic() + self._settings.lease_seconds
-        while True:
-            try:
-                return transaction()
-            except errors.DatabaseUnavailable as error:
-                if time.monotonic() > deadline:
-                    log.error("given up on a batch: %s", error.detail)
-                    return None
-                log.warning("trying again: %s", error.detail)
-                time.sleep(0.5)
+        try:
+            while claims:
+                try:
+                    return self._db.write(write, claims)
+                except errors.DatabaseUnavailable as error:
+                    if time.monotonic() > deadline:
+                        log.error("given up on a batch: %s", error.detail)
+                        break
+                    log.warning("trying again: %s", error.detail)
+                    time.sleep(0.5)
+        except Exception:
+            log.exception("the fates of %d images could not be written; they will be tried again", len(claims))
+        finally:
+            for claim in claims:
+                self._in_hand.pop(claim.image_id, None)
+        return None

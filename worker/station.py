@@ -70,7 +70,7 @@ class Station:
                 log.critical("no progress for %s s: this worker ends itself", self.settings.stuck_seconds)
                 os._exit(STUCK_EXIT)
             try:
-                self.db.write(work.renew, self.id, lease_seconds=self.settings.lease_seconds)
+                self.db.write(work.renew, self.drain.in_hand(), lease_seconds=self.settings.lease_seconds)
                 self.db.write(workers.show_life, self.id, self.drain.take_count())
                 if rescue.sweep(self.db, max_attempts=self.settings.max_attempts):
                     self.bell.ring()

@@ -46,31 +46,31 @@ def create(c: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
     Raises:
         errors.IdempotencyMismatch: the key was used for another order.
     """
-    id_ = str(uuids.uuid7())
-    insert = _insert(c, JOBS).values(
-        id=id_,
-        owner=job.owner,
-        model=job.model,
-        priority=int(job.priority),
-        metadata=dict(job.metadata or {}),
-        idempotency_key=job.idempotency_key,
-        fingerprint=job.fingerprint,
-        total=0,
-        done=0,
-        failed=0,
-        cancelled=0,
-        expired=0,
-        created_at=clock.now(),
-        sealed_at=None,
-    )
-    insert = insert.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"]).returning(JOBS.c.id)
-    if c.execute(insert).scalar() is None:
+    ended = sum(image.error is not None for image in images)
+    values = {
+        "id": str(uuids.uuid7()),
+        "owner": job.owner,
+        "model": job.model,
+        "priority": int(job.priority),
+        "metadata": dict(job.metadata or {}),
+        "idempotency_key": job.idempotency_key,
+        "fingerprint": job.fingerprint,
+        "total": len(images),
+        "done": 0,
+        "failed": ended,
+        "cancelled": 0,
+        "expired": 0,
+        "created_at": clock.now(),
+        "sealed_at": clock.now() if job.sealed else None,
+        "finished_at": clock.now() if job.sealed and ended == len(images) else None,
+    }
+    insert = _insert(c, JOBS).values(values)
+    insert = insert.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    row = c.execute(insert.returning(JOBS.c.id, JOBS.c.model, JOBS.c.priority)).one_or_none()
+    if row is None:
         return _repeated(c, job)
-    if images:
-        add(c, id_, job.owner, images)
-    if job.sealed:
-        seal(c, id_, job.owner)
-    return id_
+    _insert_images(c, row, images)
+    return str(row.id)
 
 
 def _repeated(c: sa.Connection, job: NewJob) -> str:
@@ -97,8 +97,16 @@ def add(c: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage]) -
     new = [image for image in images if image.name not in known]
     if new and job.sealed_at is not None:
         raise errors.JobSealed
-    good = [image for image in new if image.error is None]
-    bad = [image for image in new if image.error is not None]
+    _insert_images(c, job, new)
+    refused = sum(image.error is not None for image in new)
+    totals = {"total": JOBS.c.total + len(new), "failed": JOBS.c.failed + refused}
+    c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(totals))
+    return len(new)
+
+
+def _insert_images(c: sa.Connection, job: sa.Row[Any], images: Sequence[NewImage]) -> None:
+    good = [image for image in images if image.error is None]
+    bad = [image for image in images if image.error is not None]
     if good:
         c.execute(sa.insert(IMAGES), [_row(job, image, tables.Status.QUEUED) for image in good])
     if bad:
@@ -106,9 +114,6 @@ def add(c: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage]) -
         ids = c.execute(sa.insert(IMAGES).returning(IMAGES.c.id, sort_by_parameter_order=True), rows).scalars()
         results = [_refusal(job, id_, image) for id_, image in zip(ids, bad, strict=True)]
         c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), results)
-    totals = {"total": JOBS.c.total + len(new), "failed": JOBS.c.failed + len(bad)}
-    c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(totals))
-    return len(new)
 
 
 def seal(c: sa.Connection, job_id: str, owner: str) -> None:

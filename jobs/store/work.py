@@ -101,10 +101,11 @@ def company(limit: int, attempts: int) -> int:
     return {0: limit, 1: max(1, limit // 8)}.get(attempts, 1)
 
 
-def renew(c: sa.Connection, worker: str, *, lease_seconds: float) -> int:
-    """Prolong the leases of everything that a worker holds. Returns how many images that is."""
-    held = (RUNNING, IMAGES.c.worker == worker)
-    return c.execute(sa.update(IMAGES).where(*held).values(lease_until=clock.now(lease_seconds))).rowcount
+def renew(c: sa.Connection, claims: Sequence[Claim], *, lease_seconds: float) -> int:
+    """Prolong the leases of what a worker has in hand. Returns how many of them are still its own."""
+    if not claims:
+        return 0
+    return c.execute(sa.update(IMAGES).where(_held(claims)).values(lease_until=clock.now(lease_seconds))).rowcount
 
 
 def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
@@ -133,12 +134,17 @@ def release(c: sa.Connection, claims: Sequence[Claim]) -> int:
     return c.execute(sa.update(IMAGES).where(_held(claims)).values(values)).rowcount
 
 
+def drop(c: sa.Connection, claims: Sequence[Claim]) -> int:
+    """End the leases of images that a worker could not cope with: the next sweep deals with them as with lost ones."""
+    return c.execute(sa.update(IMAGES).where(_held(claims)).values(lease_until=clock.now())).rowcount
+
+
 def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
     """Find images whose lease has run out: queue them again, or fail them at the cap. Returns how many of each.
 
     Safe however many do it at once: each image changes state under its lock, once.
     """
-    lost = sa.select(IMAGES.c.id).where(RUNNING, IMAGES.c.lease_until < clock.now())
+    lost = sa.select(IMAGES.c.id).where(RUNNING, IMAGES.c.lease_until <= clock.now())
     lost = lost.order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
     again = (
         sa.update(IMAGES)
@@ -153,7 +159,7 @@ def _give_up(c: sa.Connection, lost: sa.Select[Any]) -> int:
     rows = c.execute(sa.select(*CLAIMED, IMAGES.c.model).where(IMAGES.c.id.in_(lost))).all()
     for *claimed, model in rows:
         claim = Claim(*claimed)
-        detail = f"No worker that took this picture came back, {claim.attempt} times."
+        detail = f"Each of the {claim.attempt} times that a worker took this picture, it was lost or broke down."
         finish(c, [Fate(claim, error_code="worker_lost", error_detail=detail)], Maker(model))
     return len(rows)
 

@@ -9,6 +9,7 @@ import pytest
 from sortbelt import command, datafolder
 from tests.sortbelt import fakeserver
 
+
 @pytest.fixture
 def server():
     """A fake server that runs."""

@@ -29,10 +29,12 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def add(self, job, pictures):
+        """Put pictures into a job; names that it has already are left alone."""
         for name, data in pictures:
             job["images"].setdefault(name, data)
 
     def as_json(self, job):
+        """The job as the contract has it."""
         counts = dict.fromkeys(("total", "queued", "running", "done", "failed", "cancelled", "expired"), 0)
         ended = job["sealed"] and job["polls"] >= self.polls_until_ended
         for name, data in job["images"].items():
@@ -58,6 +60,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
         }
 
     def results(self, job):
+        """The results of a job as the contract has them."""
         for name, data in job["images"].items():
             status = _fate(name, data, job)
             yield {
@@ -103,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             self._answer(path, body)
 
-    do_GET = do_POST = do_DELETE = _any
+    do_GET = do_POST = do_DELETE = _any  # noqa: N815 - names that http.server asks for
 
     def _answer(self, path, body):
         if self.headers.get("Authorization") != f"Bearer {KEY}":

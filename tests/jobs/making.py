@@ -1,0 +1,84 @@
+"""Pictures, orders and claims for tests that need some."""
+
+import hashlib
+import io
+
+import sqlalchemy as sa
+from PIL import Image
+
+from jobs import tables
+from jobs.store import jobs, work
+
+MODEL = "sushi-or-sandwich"
+MAKER = work.Maker(MODEL, "1", "0" * 64)
+IMAGES = tables.Image.__table__
+JOBS = tables.Job.__table__
+RESULTS = tables.Result.__table__
+
+
+def picture(number=0, form="PNG", size=(40, 30)):
+    """A small good picture as bytes; another number is another picture."""
+    file = io.BytesIO()
+    Image.new("RGB", size, (number % 256, number // 256 % 256, number // 65536 % 256)).save(file, form)
+    return file.getvalue()
+
+
+def image(name, error=None):
+    """One picture of an order, as the intake describes it."""
+    return jobs.NewImage(name, hashlib.sha256(name.encode()).hexdigest(), 1234, error)
+
+
+def order(owner, **fields):
+    """An order for the model of the tests."""
+    return jobs.NewJob(**{"owner": owner, "model": MODEL} | fields)
+
+
+def job(db, owner, *names, **fields):
+    """A job with images of these names; its id."""
+    return db.write(jobs.create, order(owner, **fields), [image(name) for name in names])
+
+
+def claim(db, limit=100, worker="me", lease_seconds=30.0, **options):
+    """Claim as a worker does."""
+    return db.write(work.claim, worker, MODEL, limit=limit, lease_seconds=lease_seconds, **options)
+
+
+def fate(claim, **fields):
+    """A good fate of a claim."""
+    return work.Fate(claim, **{"label": "sushi", "confidence": 0.9, "scores": {"sushi": 0.9, "sandwich": 0.1}} | fields)
+
+
+def finish(db, claims, **fields):
+    """Finish claims with a label; how many results were written."""
+    return db.write(work.finish, [fate(claim, **fields) for claim in claims], MAKER)
+
+
+def view(db, job_id):
+    """A job as its owner sees it."""
+    return db.read(jobs.job, job_id, None)
+
+
+def counts(db, job_id):
+    """The counts of a job, which must sum to its total."""
+    row = view(db, job_id)
+    ended = {name: getattr(row, name) for name in ("done", "failed", "cancelled", "expired")}
+    queued = row.total - row.running - sum(ended.values())
+    return {name: n for name, n in {"queued": queued, "running": row.running, **ended}.items() if n}
+
+
+def images(db):
+    """All images by name: status and attempt."""
+    rows = db.read(lambda c: c.execute(sa.select(IMAGES.c.name, IMAGES.c.status, IMAGES.c.attempt)).all())
+    return {name: (status, attempt) for name, status, attempt in rows}
+
+
+def results(db):
+    """The names of the images that have a result, sorted, one for each result."""
+    query = sa.select(IMAGES.c.name).join(RESULTS, RESULTS.c.image_id == IMAGES.c.id).order_by(IMAGES.c.name)
+    return list(db.read(lambda c: c.execute(query).scalars().all()))
+
+
+def let_leases_end(db):
+    """Set every lease into the past, as if time had gone by."""
+    past = sa.update(IMAGES).where(IMAGES.c.status == "running").values(lease_until=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda c: c.execute(past))

@@ -1,0 +1,260 @@
+import pytest
+
+from jobs import errors, tables
+from jobs.store import jobs, keys, work
+from tests.jobs import making
+
+BAD = errors.BadPicture("unsupported_format", "No picture.")
+
+
+def test_a_new_job_is_queued_with_all_its_images(db, owner):
+    """A job's images wait in the order in which they came."""
+    id_ = making.job(db, owner, "b", "a", "c", priority=tables.Priority.INTERACTIVE, metadata={"who": "me"})
+    row = making.view(db, id_)
+    assert (row.status, row.total, row.metadata, row.priority) == ("queued", 3, {"who": "me"}, 0)
+    assert making.counts(db, id_) == {"queued": 3}
+    assert row.sealed_at is not None
+    assert row.started_at is row.finished_at is None
+    assert [claim.name for claim in making.claim(db)] == ["b", "a", "c"]
+
+
+def test_an_image_with_a_bad_header_has_failed_at_once(db, owner):
+    """A picture that its header condemns has its result in the same transaction."""
+    id_ = db.write(jobs.create, making.order(owner), [making.image("good"), making.image("bad", BAD)])
+    assert making.counts(db, id_) == {"queued": 1, "failed": 1}
+    assert making.results(db) == ["bad"]
+    assert [claim.name for claim in making.claim(db)] == ["good"]
+
+
+def test_a_job_of_bad_images_alone_has_failed_and_ended(db, owner):
+    """Nobody waits for a job in which there is nothing to do."""
+    id_ = db.write(jobs.create, making.order(owner), [making.image("bad", BAD)])
+    row = making.view(db, id_)
+    assert row.status == "failed"
+    assert row.finished_at is not None
+
+
+def test_the_same_key_and_content_give_the_same_job(db, owner):
+    """A client that retries its POST does not order twice."""
+    again = [making.job(db, owner, "a", idempotency_key="k", fingerprint="f") for _ in range(3)]
+    assert len(set(again)) == 1
+    assert making.images(db) == {"a": ("queued", 0)}
+
+
+def test_the_same_key_with_other_content_is_refused(db, owner):
+    """A key that was used for something else is a mistake of the client's."""
+    making.job(db, owner, "a", idempotency_key="k", fingerprint="f")
+    with pytest.raises(errors.IdempotencyMismatch):
+        making.job(db, owner, "b", idempotency_key="k", fingerprint="other")
+    assert set(making.images(db)) == {"a"}
+
+
+def test_the_same_key_of_another_owner_is_another_job(db, owner):
+    """Keys of different people do not meet."""
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    one = making.job(db, owner, "a", idempotency_key="k", fingerprint="f")
+    assert one != making.job(db, other, "a", idempotency_key="k", fingerprint="f")
+
+
+def test_jobs_without_a_key_are_never_the_same(db, owner):
+    """Two orders without a key are two jobs, however alike."""
+    assert making.job(db, owner, "a", fingerprint="f") != making.job(db, owner, "a", fingerprint="f")
+
+
+def test_ids_of_jobs_rise(db, owner):
+    """Newest first is by id."""
+    ids = [making.job(db, owner) for _ in range(20)]
+    assert ids == sorted(ids)
+
+
+def test_an_open_job_grows_and_a_repeated_name_changes_nothing(db, owner):
+    """A folder goes up in pieces, and a piece may be sent twice."""
+    id_ = making.job(db, owner, sealed=False)
+    assert db.write(jobs.add, id_, owner, [making.image("a"), making.image("b")]) == 2
+    assert db.write(jobs.add, id_, owner, [making.image("b", BAD), making.image("c")]) == 1
+    assert making.images(db) == {name: ("queued", 0) for name in "abc"}
+    assert making.counts(db, id_) == {"queued": 3}
+
+
+def test_a_name_may_occur_in_two_jobs(db, owner):
+    """A name is unique in its job, not in the world."""
+    making.job(db, owner, "a")
+    assert making.counts(db, making.job(db, owner, "a")) == {"queued": 1}
+
+
+def test_an_open_job_never_ends(db, owner):
+    """While more may come, a job is not done, even if all that came is."""
+    id_ = making.job(db, owner, "a", sealed=False)
+    making.finish(db, making.claim(db))
+    assert making.view(db, id_).finished_at is None
+    assert making.view(db, id_).status == "running"
+    db.write(jobs.seal, id_, owner)
+    assert making.view(db, id_).status == "done"
+    assert making.view(db, id_).finished_at is not None
+
+
+def test_sealing_again_changes_nothing(db, owner):
+    """Sealing is idempotent, to the moment."""
+    id_ = making.job(db, owner, "a", sealed=False)
+    db.write(jobs.seal, id_, owner)
+    first = making.view(db, id_)
+    db.write(jobs.seal, id_, owner)
+    assert making.view(db, id_) == first
+
+
+def test_sealing_an_empty_job_ends_it(db, owner):
+    """A folder without pictures is a job that nobody waits for."""
+    id_ = making.job(db, owner, sealed=False)
+    db.write(jobs.seal, id_, owner)
+    assert making.view(db, id_).finished_at is not None
+
+
+def test_a_sealed_job_takes_no_new_name_but_shrugs_at_a_known_one(db, owner):
+    """A late repeat of a piece is no error; a new picture is."""
+    id_ = making.job(db, owner, "a")
+    assert db.write(jobs.add, id_, owner, [making.image("a")]) == 0
+    with pytest.raises(errors.JobSealed):
+        db.write(jobs.add, id_, owner, [making.image("a"), making.image("b")])
+    assert set(making.images(db)) == {"a"}
+
+
+@pytest.mark.parametrize("change", [jobs.seal, jobs.cancel, lambda c, id_, owner: jobs.add(c, id_, owner, [])])
+def test_nobody_changes_a_job_of_another(db, owner, change):
+    """Another owner's job does not exist."""
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    id_ = making.job(db, owner, "a", sealed=False)
+    before = making.view(db, id_)
+    with pytest.raises(errors.JobNotFound):
+        db.write(change, id_, other)
+    assert making.view(db, id_) == before
+
+
+def test_nobody_sees_a_job_of_another_but_an_admin_sees_all(db, owner):
+    """`owner` None is the admin."""
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    id_ = making.job(db, owner, "a")
+    assert db.read(jobs.job, id_, owner) == db.read(jobs.job, id_, None)
+    with pytest.raises(errors.JobNotFound):
+        db.read(jobs.job, id_, other)
+    assert db.read(jobs.page, other, limit=10) == []
+    assert [row.id for row in db.read(jobs.page, None, limit=10)] == [id_]
+
+
+def test_cancelling_keeps_what_is_done_and_calls_off_the_rest(db, owner):
+    """Results that exist stay; what nobody has taken is cancelled, with a result that says so."""
+    id_ = making.job(db, owner, "a", "b", "c", "d")
+    making.finish(db, making.claim(db, limit=1))
+    db.write(jobs.cancel, id_, owner)
+    row = making.view(db, id_)
+    assert (row.status, making.counts(db, id_)) == ("cancelled", {"done": 1, "cancelled": 3})
+    assert row.finished_at is not None
+    assert making.results(db) == list("abcd")
+    assert making.claim(db) == []
+
+
+def test_a_cancelled_job_ends_when_its_running_images_have(db, owner):
+    """What a worker holds is finished, and only then is the job over."""
+    id_ = making.job(db, owner, "a", "b")
+    claims = making.claim(db, limit=1)
+    db.write(jobs.cancel, id_, owner)
+    assert making.view(db, id_).finished_at is None
+    assert making.counts(db, id_) == {"running": 1, "cancelled": 1}
+    assert making.finish(db, claims) == 1
+    row = making.view(db, id_)
+    assert (row.status, making.counts(db, id_)) == ("cancelled", {"done": 1, "cancelled": 1})
+    assert row.finished_at is not None
+
+
+def test_cancelling_again_changes_nothing(db, owner):
+    """Cancelling is idempotent, to the moment."""
+    id_ = making.job(db, owner, "a", "b")
+    db.write(jobs.cancel, id_, owner)
+    first = making.view(db, id_)
+    db.write(jobs.cancel, id_, owner)
+    assert making.view(db, id_) == first
+
+
+def test_cancelling_a_job_that_is_done_leaves_it_done(db, owner):
+    """Who cancels too late has cancelled nothing."""
+    id_ = making.job(db, owner, "a")
+    making.finish(db, making.claim(db))
+    first = making.view(db, id_)
+    db.write(jobs.cancel, id_, owner)
+    assert making.view(db, id_) == first
+    assert first.status == "done"
+
+
+def test_cancelling_an_open_job_seals_it(db, owner):
+    """Nothing is added to what was called off."""
+    id_ = making.job(db, owner, "a", sealed=False)
+    db.write(jobs.cancel, id_, owner)
+    with pytest.raises(errors.JobSealed):
+        db.write(jobs.add, id_, owner, [making.image("b")])
+
+
+def test_what_a_worker_hands_back_after_cancelling_is_not_classified(db, owner):
+    """A job that was called off ends, also if its last image comes back unfinished."""
+    id_ = making.job(db, owner, "a")
+    claims = making.claim(db)
+    db.write(jobs.cancel, id_, owner)
+    db.write(work.release, claims)
+    db.write(jobs.cancel, id_, owner)  # at the latest when it is called off again
+    assert making.claim(db) == []
+    row = making.view(db, id_)
+    assert (row.status, making.counts(db, id_)) == ("cancelled", {"cancelled": 1})
+
+
+def test_the_status_of_a_job_in_every_stage(db, owner):
+    """Queued, running from the first claim on, between batches too, and done at the end."""
+    id_ = making.job(db, owner, "a", "b")
+    stages = [making.view(db, id_).status]
+    first = making.claim(db, limit=1)
+    stages.append(making.view(db, id_).status)
+    making.finish(db, first)
+    stages.append(making.view(db, id_).status)
+    making.finish(db, making.claim(db))
+    stages.append(making.view(db, id_).status)
+    assert stages == ["queued", "running", "running", "done"]
+
+
+def test_a_job_is_done_if_one_of_its_images_is_and_failed_if_none(db, owner):
+    """The best of its images speaks for a job."""
+    mixed, failed = making.job(db, owner, "a", "b"), making.job(db, owner, "c", "d")
+    claims = {claim.name: claim for claim in making.claim(db)}
+    bad = [making.fate(claims[name], label=None, error_code="undecodable", error_detail="No.") for name in "bcd"]
+    db.write(work.finish, [making.fate(claims["a"]), *bad], making.MAKER)
+    assert (making.view(db, mixed).status, making.counts(db, mixed)) == ("done", {"done": 1, "failed": 1})
+    assert (making.view(db, failed).status, making.counts(db, failed)) == ("failed", {"failed": 2})
+
+
+def test_times_of_a_job_are_utc_and_in_order(db, owner):
+    """Created, sealed, started, finished: by one clock, the database's."""
+    id_ = making.job(db, owner, "a")
+    making.finish(db, making.claim(db))
+    row = making.view(db, id_)
+    times = [row.created_at, row.sealed_at, row.started_at, row.finished_at]
+    assert times == sorted(times)
+    assert all(moment.utcoffset().total_seconds() == 0 for moment in times)
+
+
+def test_pages_of_jobs_meet_every_job_once(db, owner):
+    """Newest first, each page from below the last id of the one before."""
+    ids = [making.job(db, owner) for _ in range(7)]
+    seen, before = [], None
+    while page := db.read(jobs.page, owner, limit=3, before=before):
+        seen += [row.id for row in page]
+        before = seen[-1]
+    assert seen == ids[::-1]
+
+
+def test_jobs_can_be_asked_for_by_status(db, owner):
+    """Every stage has its own list."""
+    making.job(db, owner, "a")
+    making.finish(db, making.claim(db))
+    waiting = making.job(db, owner, "b")
+    called_off = making.job(db, owner, "c")
+    db.write(jobs.cancel, called_off, owner)
+    assert [row.id for row in db.read(jobs.page, owner, limit=9, status="queued")] == [waiting]
+    assert [row.id for row in db.read(jobs.page, owner, limit=9, status="cancelled")] == [called_off]
+    assert [row.done for row in db.read(jobs.page, owner, limit=9, status="done")] == [1]
+    assert db.read(jobs.page, owner, limit=9, status="running") == []

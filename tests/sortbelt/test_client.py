@@ -1,0 +1,137 @@
+import dataclasses
+import datetime as dt
+
+import pytest
+
+import sortbelt as package
+from sortbelt import errors
+from sortbelt.client import Client
+from tests.sortbelt import fakeserver
+
+
+@pytest.fixture
+def client(server):
+    with Client(server.url, fakeserver.KEY) as client:
+        yield client
+
+
+def test_pictures_go_in_and_results_come_out(client, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+
+    job = client.submit([tmp_path / "a.jpg", ("broken", b"2")], metadata={"trip": 7}, wait=True)
+    results = {result.image: result for result in client.results(job.id)}
+
+    assert (job.status, job.counts.done, job.counts.failed, job.metadata) == ("done", 1, 1, {"trip": 7})
+    assert job.ended
+    assert not job.all_well
+    assert (results["a.jpg"].label, results["a.jpg"].confidence) == ("sushi", 0.75)
+    assert results["a.jpg"].model.name == "fake"
+    assert results["broken"].label is None
+    assert results["broken"].error.code == "undecodable"
+
+
+def test_a_submission_whose_answer_was_lost_makes_one_job(client, server):
+    server.faults = [(502, {"X": "lost"})]
+    client.submit([("a", b"1")])
+    (first,) = server.jobs
+    server.asked.clear()
+
+    real, server.jobs[first]["lost"] = server.as_json, True
+    drops = iter([True])
+
+    def answer_once_lost(job):
+        if next(drops, False):
+            raise ConnectionError("lost on the way")
+        return real(job)
+
+    server.as_json = answer_once_lost
+    server.handle_error = lambda *_: None
+    client.submit([("b", b"2")])
+
+    keys = {headers["Idempotency-Key"] for _, _, headers in server.asked}
+    assert len(server.asked) == 2
+    assert len(keys) == 1
+    assert len(server.jobs) == 2
+
+
+def test_many_pictures_travel_in_several_requests_and_are_one_job(client, server):
+    job = client.submit((str(n), b"1") for n in range(100))
+
+    assert job.sealed
+    assert job.counts.total == 100
+    assert len(server.jobs) == 1
+
+
+def test_nothing_to_submit_is_an_error(client):
+    with pytest.raises(errors.BadInput, match="at least one"):
+        client.submit([])
+
+
+def test_results_are_followed_from_page_to_page_but_never_to_another_host(client, server):
+    server.page = 3
+    job = client.submit([(str(n), b"1") for n in range(10)])
+
+    assert len(list(client.results(job.id))) == 10
+
+
+def test_waiting_ends_when_its_time_is_over(client, server):
+    server.polls_until_ended = 10_000
+    job = client.submit([("a", b"1")])
+
+    with pytest.raises(errors.StillRunning, match=job.id):
+        client.wait(job.id, timeout=0.3)
+
+
+def test_an_unknown_job_is_not_found_with_a_code(client):
+    with pytest.raises(errors.NotFound) as caught:
+        client.job("../../v1/keys")
+
+    assert (caught.value.code, caught.value.status, caught.value.request_id) == ("job_not_found", 404, "req-1")
+
+
+def test_a_sealed_job_takes_no_more(client):
+    job = client.seal(client.open_job().id)
+
+    with pytest.raises(errors.Conflict):
+        client.add_images(job.id, [])
+
+
+def test_results_can_be_found_among_all_jobs(client):
+    client.submit([("a", b"1"), ("broken", b"1")])
+    client.submit([("b", b"1")])
+
+    assert {r.image for r in client.search(label="sushi")} == {"a", "b"}
+    assert {r.image for r in client.search(status="failed")} == {"broken"}
+
+
+def test_keys_are_made_listed_and_revoked(client):
+    key = client.create_key("camera", "read")
+
+    assert key.secret == "sb_1_secret1"
+    assert "secret" not in repr(key)
+    assert client.revoke_key(key.id).revoked_at == dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+    (listed,) = client.keys()
+    assert (listed.name, listed.role, listed.secret) == ("camera", "read", None)
+
+
+def test_records_are_frozen(client):
+    job = client.open_job()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        job.status = "done"
+
+
+def test_a_wrong_key_is_refused(server):
+    with Client(server.url, "sb_wrong") as client, pytest.raises(errors.KeyRefused):
+        client.open_job()
+
+
+def test_the_key_is_in_no_repr(client):
+    assert fakeserver.KEY not in repr(client)
+
+
+def test_the_package_offers_its_public_names():
+    for name in package.__all__:
+        assert getattr(package, name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        package.nonsense  # noqa: B018 - the access is what is tested

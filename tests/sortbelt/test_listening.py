@@ -1,0 +1,66 @@
+import socket
+import threading
+import time
+
+import pytest
+
+from sortbelt import errors, listening
+from tests.sortbelt import fakeserver
+
+
+def test_port_0_is_any_that_is_free():
+    port = listening.free_port("127.0.0.1", 0, 0)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+
+
+def test_a_port_in_use_is_refused_with_what_to_do():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        with pytest.raises(errors.BadInput, match="--port 0") as caught:
+            listening.free_port("127.0.0.1", taken.getsockname()[1], 0)
+
+    assert caught.value.code == "port_in_use"
+
+
+def test_a_port_that_is_let_go_of_soon_is_waited_for():
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    threading.Timer(0.3, taken.close).start()
+
+    assert listening.free_port("127.0.0.1", port, 10) == port
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:1"), ("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1")],  # noqa: S104
+)
+def test_the_address_is_one_that_this_machine_can_reach(host, url):
+    assert listening.address(host, 1) == url
+
+
+def test_a_service_that_is_not_ready_says_why(server):
+    class Ready(fakeserver._Handler):
+        def _any(self):
+            checks = {"database": {"ok": True, "detail": ""}, "workers": {"ok": False, "detail": "none"}}
+            self._json(status, {"checks": checks})
+
+        do_GET = _any  # noqa: N815 - a name that http.server asks for
+
+    server.RequestHandlerClass = Ready
+    status = 503
+    assert listening.why_not_ready(server.url, "sb") == "workers: none"
+    status = 200
+    assert listening.why_not_ready(server.url, "sb") == ""
+
+
+def test_a_service_that_is_not_there_is_not_ready():
+    started = time.monotonic()
+
+    assert "does not answer" in listening.why_not_ready("http://127.0.0.1:1", "sb")
+    assert time.monotonic() - started < 5

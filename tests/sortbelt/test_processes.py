@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from sortbelt import processes
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Makes children of Python code, and ends what is left of them."""
+    made = []
+
+    def make(code, **choices):
+        program = processes.Program("it", [sys.executable, "-c", code], dict(os.environ), tmp_path / "log", **choices)
+        made.append(processes.Child(program))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.signal_all(signal.SIGKILL)
+        if one._process:
+            one._process.wait()
+            if one._process.stdin:
+                one._process.stdin.close()
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_what_it_says_is_in_its_log(child):
+    one = child("import sys; print('out'); print('err', file=sys.stderr)")
+    one.start()
+
+    assert until(lambda: not one.alive)
+    assert set(one.last_lines().split()) == {"out", "err"}
+
+
+def test_a_child_that_was_killed_is_started_again_after_a_pause(child):
+    one = child("import time; time.sleep(60)")
+    one.start()
+    one.signal(signal.SIGKILL)
+
+    assert until(lambda: not one.alive)
+    assert "it was killed by SIGKILL; starting it again in 0.5 s" in one.tend()
+    assert one.tend() is None
+    assert not one.alive
+    assert until(lambda: one.tend() is None and one.alive)
+
+
+def test_deaths_in_a_row_are_counted_and_the_pauses_grow(child):
+    one = child("raise SystemExit(4)")
+    said = []
+    one.start()
+
+    assert until(lambda: (sentence := one.tend()) is not None and (said.append(sentence) or len(said) == 3))
+
+    assert one.deaths == 3
+    assert ["in 0.5 s" in said[0], "in 1 s" in said[1], "in 2 s" in said[2]] == [True] * 3
+    assert "exit code 4" in said[0]
+
+
+def test_what_a_dead_child_left_behind_is_ended(child):
+    one = child("import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)")
+    one.start()
+    assert until(lambda: one.last_lines().isdigit() and not one.alive)
+    grandchild = int(one.last_lines())
+    assert psutil.pid_exists(grandchild)
+
+    one.tend()
+
+    assert until(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == "zombie")
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_it(child):
+    one = child("import time; time.sleep(60)")
+    one.start()
+
+    assert os.getpgid(one._process.pid) != os.getpgid(0)
+
+
+def test_children_end_when_their_supervisor_is_killed(tmp_path):
+    script = f"""
+import os, pathlib, signal
+from sortbelt import processes
+log = pathlib.Path({str(tmp_path)!r}) / "log"
+print(processes.launch(processes.Program("it", ["sleep", "60"], dict(os.environ), log)).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    supervisor = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    orphan = int(supervisor.stdout)
+
+    assert supervisor.returncode == -signal.SIGKILL
+    assert until(lambda: not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == "zombie")
+
+
+def gated(child, tmp_path, code):
+    (tmp_path / "guest.py").write_text(code)
+    one = child("", gated=True)
+    program = one.program
+    command = [sys.executable, "-m", "sortbelt.gate", "json", "guest", "argument"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    one.program = processes.Program(program.name, command, environ, program.log, gated=True)
+    return one
+
+
+def test_a_gated_program_starts_when_it_is_let_in_and_has_its_library_then(child, tmp_path):
+    one = gated(child, tmp_path, "import sys; print(sys.argv[1:], 'json' in sys.modules, __name__)")
+    one.start()
+    time.sleep(0.5)
+    assert one.alive
+    assert one.last_lines() == ""
+
+    one.let_in()
+
+    assert until(lambda: not one.alive)
+    assert one.last_lines() == "['argument'] True __main__"
+
+
+def test_a_gated_program_that_is_started_again_is_let_in_again(child, tmp_path):
+    one = gated(child, tmp_path, "print('in')")
+    one.let_in()
+    one.start()
+
+    assert until(lambda: one.last_lines() == "in")
+
+
+def test_a_gated_program_ends_when_nobody_is_left_to_let_it_in(child, tmp_path):
+    one = gated(child, tmp_path, "print('in')")
+    one.start()
+    one._process.stdin.close()
+
+    assert until(lambda: not one.alive)
+    assert one.last_lines() == ""

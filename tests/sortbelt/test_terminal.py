@@ -1,0 +1,77 @@
+import io
+import json
+
+import pytest
+
+from sortbelt import terminal
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("寿司 lunch.jpg", "寿司 lunch.jpg"),
+        ("\x1b[31mred\x1b[0m.jpg", "\\x1b[31mred\\x1b[0m.jpg"),
+        ("two\nlines\t.jpg", "two\\nlines\\t.jpg"),
+        ("\x9b2J.jpg", "\\x9b2J.jpg"),
+        ("gpj.\u202eexe", "gpj.\\u202eexe"),
+        ("[bold]x[/bold]", "[bold]x[/bold]"),
+    ],
+)
+def test_a_name_cannot_command_the_terminal(name, shown):
+    assert terminal.clean(name) == shown
+
+
+def test_json_is_one_line_of_ascii():
+    line = terminal.as_json({"image": "寿司\x9b\n"})
+
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line) == {"image": "寿司\x9b\n"}
+
+
+def test_rows_are_tab_separated_without_a_head_where_no_person_looks():
+    out = io.StringIO()
+
+    terminal.table(("image", "label", "confidence"), [("a\tb", None, 0.5), ("c", "sushi", 1.0)], out)
+
+    assert out.getvalue() == "a\\tb\t\t0.5000\nc\tsushi\t1.0000\n"
+
+
+def test_rows_are_a_table_with_a_head_on_a_terminal():
+    out = Screen()
+
+    terminal.table(("image", "label"), [("[bold]a[/bold]", "sushi"), ("\x1b[2J", None)], out)
+
+    assert "image" in out.getvalue()
+    assert "[bold]a[/bold]" in out.getvalue()
+    assert "\\x1b[2J" in out.getvalue()
+
+
+def test_a_long_list_is_shown_before_it_has_ended():
+    out = Screen()
+
+    def rows():
+        for number in range(terminal.TABLE_ROWS + 1):
+            if number == terminal.TABLE_ROWS:
+                assert "499" not in out.getvalue()
+            yield (number,)
+        assert "499" in out.getvalue()
+
+    terminal.table(("n",), rows(), out)
+
+    assert str(terminal.TABLE_ROWS) in out.getvalue()
+
+
+def test_nothing_is_shown_of_an_empty_list():
+    out = Screen()
+
+    terminal.table(("n",), [], out)
+
+    assert out.getvalue() == ""
