@@ -1,20 +1,12 @@
 # Two images from one file: `--target api` (no torch) and `--target worker`.
-# Nothing but locked wheels is installed, each checked by its hash; the compilers of Python's packages stay outside.
+# Nothing but locked wheels is installed, each checked by its hash; what installs them stays outside.
 
 FROM python:3.11-slim-bookworm AS installer
 COPY requirements/setup.txt /requirements/
 RUN python -m pip install --no-cache-dir --require-hashes --requirement /requirements/setup.txt
 # The root of a running container is read-only, so the bytecode has to be made here.
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=/venv
-RUN python -m uv venv --python /usr/local/bin/python3 /venv
-
-FROM installer AS api-packages
-COPY requirements/api.txt /requirements/
-RUN python -m uv pip install --require-hashes --no-deps --requirement /requirements/api.txt
-
-FROM installer AS worker-packages
-COPY requirements/worker.txt /requirements/
-RUN python -m uv pip install --require-hashes --no-deps --requirement /requirements/worker.txt
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
+RUN uv venv --python /usr/local/bin/python3 /venv
 
 FROM python:3.11-slim-bookworm AS ground
 # A new volume takes over the owner of the folder that it is mounted on.
@@ -22,6 +14,10 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
     && install --directory --owner sortbelt --group sortbelt --mode 0700 /data/blobs
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp SORTBELT_BLOBS=/data/blobs
 WORKDIR /app
+
+FROM installer AS api-packages
+COPY requirements/api.txt /requirements/
+RUN uv pip install --python /venv --require-hashes --no-deps --requirement /requirements/api.txt
 
 FROM ground AS api
 COPY --from=api-packages /venv /venv
@@ -33,6 +29,10 @@ USER 10001:10001
 ENV SORTBELT_HOST=0.0.0.0 SORTBELT_PORT=8000
 EXPOSE 8000
 CMD ["python", "-m", "api"]
+
+FROM installer AS worker-packages
+COPY requirements/worker.txt /requirements/
+RUN uv pip install --python /venv --require-hashes --no-deps --requirement /requirements/worker.txt
 
 FROM ground AS worker
 COPY --from=worker-packages /venv /venv

@@ -31,6 +31,7 @@ needs() { # FILE, the PASSWORD that it holds
 umask 077
 mkdir -p "$folder"
 chmod 0700 "$folder"
+needs database_url postgres_password
 needs redis_acl redis_password
 needs redis_url redis_password
 

@@ -3,6 +3,7 @@
 A worker keeps its row fresh only while its work moves and it reaches the database: that says more than an answer to
 a ping, which comes from a thread that does no work.
 """
+# ruff: noqa: INP001 (run by path in the container, not imported)
 
 import socket
 import sys

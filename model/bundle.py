@@ -147,9 +147,7 @@ def _weights(path: Path, manifest: manifests.Manifest, expected: Mapping[str, Te
     return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}
 
 
-def _check(
-    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], precision: torch.dtype, path: Path
-) -> None:
+def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], precision: torch.dtype, path: Path) -> None:
     found = {name: _kind(tensor, tensor.dtype) for name, tensor in weights.items()}
     wanted = {name: _kind(tensor, precision) for name, tensor in expected.items()}
     for name in sorted(found.keys() | wanted.keys()):

@@ -135,7 +135,12 @@ def _optimizer(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=steps, pct_start=recipe.warmup, cycle_momentum=False
+        optimizer,
+        recipe.learning_rate,
+        # In fewer steps than these its warm-up has no length, and it divides by zero.
+        total_steps=max(steps, math.ceil(2 / recipe.warmup)),
+        pct_start=recipe.warmup,
+        cycle_momentum=False,
     )
     return optimizer, schedule
 

@@ -11,7 +11,8 @@ import re
 MAX_SCANS = 100
 MAX_SEGMENTS = 10_000
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+# Not "\xff+": on megabytes of 0xff that takes quadratic time.
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = {0x01, _START, *range(0xD0, 0xD8)}
 _ENTROPY = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")

@@ -58,18 +58,8 @@ def train(chosen: argparse.Namespace) -> bundles.Bundle:
     network = manifest.Network(chosen.network, len(photos.labels), chosen.size, chosen.size)
     recipe = fitting.Recipe(epochs=chosen.epochs, batch=chosen.batch, learning_rate=chosen.learning_rate)
 
-    # What the recipe is worth, and how confident it may be: only pictures that were held out can tell.
-    held_out = None
-    if chosen.folds:
-        shorter = dataclasses.replace(recipe, epochs=chosen.fold_epochs or recipe.epochs)
-        seen = datasets.read(chosen.data, served, labels=photos.labels)
-        held_out = crossvalidation.run(photos, seen, extra, network, served, shorter, chosen.folds, chosen.seed)
-        _say(f"held out: {held_out.figures}, temperature {held_out.temperature:.3f}")
-
-    # The weights that ship have seen every picture.
-    everything = datasets.join(photos, extra) if extra else photos
-    trained = fitting.fit(everything, network, served, recipe, chosen.seed, "all")
-
+    # The bundle's description comes first: a bad name should not cost a training. Temperature, figures and the
+    # self-test's answer are filled in as they become known.
     about = manifest.Manifest(
         name=chosen.name or chosen.out.resolve().name,
         version=chosen.version,
@@ -77,18 +67,32 @@ def train(chosen: argparse.Namespace) -> bundles.Bundle:
         labels=photos.labels,
         preprocess=served,
         precision=chosen.precision,
-        temperature=held_out.temperature if held_out else 1.0,
+        temperature=1.0,
         digest=manifest.NO_DIGEST,
         selftest=manifest.SelfTest(selftest.PICTURE, (0.0,) * len(photos.labels), selftest.TOLERANCE),
-        metrics={"cross_validation": {"epochs": shorter.epochs, **held_out.figures}} if held_out else {},
         data=_origin(photos, extra),
         recipe={**recipe.to_json(), "seed": chosen.seed, "threads": torch.get_num_threads()},
         libraries=_libraries(),
     )
     notes = chosen.notes.read_text("utf-8") if chosen.notes else ""
-    # The self-test must know the weights after rounding, so the stored ones answer it.
+
+    # What the recipe is worth, and how confident it may be: only pictures that were held out can tell.
+    if chosen.folds:
+        shorter = dataclasses.replace(recipe, epochs=chosen.fold_epochs or recipe.epochs)
+        seen = datasets.read(chosen.data, served, labels=photos.labels)
+        held_out = crossvalidation.run(photos, seen, extra, network, served, shorter, chosen.folds, chosen.seed)
+        _say(f"held out: {held_out.figures}, temperature {held_out.temperature:.3f}")
+        figures = {"cross_validation": {"epochs": shorter.epochs, **held_out.figures}}
+        about = dataclasses.replace(about, temperature=held_out.temperature, metrics=figures)
+
+    # The weights that ship have seen every picture.
+    everything = datasets.join(photos, extra) if extra else photos
+    trained = fitting.fit(everything, network, served, recipe, chosen.seed, "all")
+
+    # The self-test must know the weights as they are stored, that is after rounding.
     stored = bundles.rounded(trained, about)
-    about = dataclasses.replace(about, selftest=selftest.record(classifier.Classifier(stored, "cpu", "float32")))
+    answer = selftest.record(classifier.Classifier(stored, "cpu", "float32"))
+    about = dataclasses.replace(about, selftest=answer)
     return bundles.save(chosen.out, trained, about, card.render(about, notes))
 
 

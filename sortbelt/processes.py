@@ -36,12 +36,14 @@ class Child:
     """A program that shall always run.
 
     Attributes:
-        deaths: how often it died in a row, each time soon after its start.
+        deaths: how often it died.
+        deaths_in_a_row: how often in a row it died soon after its start.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.deaths = 0
+        self.deaths_in_a_row = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._due = 0.0
@@ -82,9 +84,10 @@ class Child:
             return None
         self.signal_all(signal.SIGKILL)  # what it had started, and left behind
         quick = time.monotonic() - self._started < QUICK_DEATH_SECONDS
-        self.deaths = self.deaths + 1 if quick else 1
+        self.deaths += 1
+        self.deaths_in_a_row = self.deaths_in_a_row + 1 if quick else 1
         least, most = BACKOFF_SECONDS
-        pause = min(most, least * 2 ** (self.deaths - 1))
+        pause = min(most, least * 2 ** (self.deaths_in_a_row - 1))
         self._process, self._due = None, time.monotonic() + pause
         return f"{self.program.name} {_how(status)}; starting it again in {pause:g} s (log: {self.program.log})."
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from sortbelt import datafolder, environment, errors, listening, processes, redisserver
 
 TICK_SECONDS = 0.1
-READY_SECONDS = 60.0
-MOST_DEATHS = 5
+READY_SECONDS = 120.0
+MOST_DEATHS = 5  # in a row, each soon after a start
+MOST_DEATHS_AT_START = 2  # before everything ran for the first time: the set-up is wrong, not the luck
 STOP_SECONDS = 20.0  # for a worker to finish the batch at hand
 REDIS_STOP_SECONDS = 5.0
 PORT_PATIENCE_SECONDS = 10.0  # for the children of an `up` that was killed to let go of the port
@@ -55,6 +56,7 @@ class Stack:
         self._sockets: Path | None = None
         self._environment: dict[str, str] = {}
         self._redis_url = plan.redis_url
+        self._ready = False
         self._key_file = plan.folder / "admin.key"
         self.port = plan.port
         self.key = ""
@@ -146,6 +148,7 @@ class Stack:
             self.tend()
             yield
             time.sleep(TICK_SECONDS)
+        self._ready = True
         up = datafolder.Running(self.url, str(self._key_file), os.getpid(), self._redis_url or "")
         datafolder.announce(self._plan.folder, up)
 
@@ -160,13 +163,13 @@ class Stack:
             if said is None:
                 continue
             # Redis is only the bell: the work goes on without it, and it may come back.
-            if child is not self._redis and child.deaths >= MOST_DEATHS:
-                raise Broken(
-                    f"{child.program.name} died {child.deaths} times in a row. "
-                    f"The end of {child.program.log}:\n{child.last_lines()}",
-                    1,
-                )
+            if child is not self._redis and self._hopeless(child):
+                log = child.program.log
+                raise Broken(f"{child.program.name} died again and again; {log} ends so:\n{child.last_lines()}", 1)
             self._tell(said)
+
+    def _hopeless(self, child: processes.Child) -> bool:
+        return child.deaths_in_a_row >= MOST_DEATHS or (not self._ready and child.deaths >= MOST_DEATHS_AT_START)
 
     def _children(self) -> Iterator[processes.Child]:
         yield from self._servers

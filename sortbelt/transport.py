@@ -19,7 +19,8 @@ GATEWAY_LOST_IT = {502, 504}
 class Patience:
     """For how many seconds a request is tried again."""
 
-    down: float = 10.0  # nobody answers
+    first: float = 2.0  # nobody has answered yet, so the address may be wrong
+    down: float = 10.0  # nobody answers any more
     busy: float = 60.0  # the server says: later
 
 
@@ -46,6 +47,7 @@ class Transport:
         self.url = url.rstrip("/")
         self._patience = patience
         self._notice = notice
+        self._reached = False
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {_plausible_key(key)}", "User-Agent": f"sortbelt/{__version__}"},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
@@ -100,6 +102,7 @@ class Transport:
         except httpx.TransportError as error:
             never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise _Silence(self.url, str(error) or type(error).__name__, never_sent=never_sent) from None
+        self._reached = True
         if answer.is_success:
             return answer
         raise self._refusal(answer)
@@ -118,7 +121,7 @@ class Transport:
         elif isinstance(problem, _Silence) or problem.status in GATEWAY_LOST_IT:
             if not repeatable and not getattr(problem, "never_sent", False):
                 return None
-            pause, limit = _backoff(attempt), self._patience.down
+            pause, limit = _backoff(attempt), self._patience.down if self._reached else self._patience.first
         else:
             return None
         return pause if waited + pause <= limit else None

@@ -134,19 +134,21 @@ def cancel(c: sa.Connection, job_id: str, owner: str) -> None:
         errors.JobNotFound: there is no such job of this owner.
     """
     job = _locked(c, job_id, owner)
-    queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == tables.Status.QUEUED)
-    count = c.execute(sa.update(IMAGES).where(*queued).values(status=tables.Status.CANCELLED)).rowcount
-    _write_cancelled(c, job_id)
-    c.execute(
-        sa.update(JOBS)
-        .where(JOBS.c.id == job_id, JOBS.c.finished_at.is_(None))
-        .values(
-            cancelled=JOBS.c.cancelled + count,
-            cancelled_at=sa.func.coalesce(job.cancelled_at, clock.now()),
-            sealed_at=sa.func.coalesce(job.sealed_at, clock.now()),
-        )
-    )
-    end_if_complete(c, [job_id])
+    if job.finished_at is None:
+        moments = {name: sa.func.coalesce(JOBS.c[name], clock.now()) for name in ("cancelled_at", "sealed_at")}
+        c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(moments))
+        cancel_queued(c, [job_id])
+
+
+def cancel_queued(c: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Cancel the queued images of those among these jobs that were called off."""
+    called_off = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(job_ids)), JOBS.c.cancelled_at.is_not(None))
+    for job_id in c.execute(called_off.order_by(JOBS.c.id).with_for_update()).scalars().all():
+        queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == tables.Status.QUEUED)
+        count = c.execute(sa.update(IMAGES).where(*queued).values(status=tables.Status.CANCELLED)).rowcount
+        _write_cancelled(c, job_id)
+        c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(cancelled=JOBS.c.cancelled + count))
+        end_if_complete(c, [job_id])
 
 
 def _write_cancelled(c: sa.Connection, job_id: str) -> None:

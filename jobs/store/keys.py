@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
@@ -47,24 +48,19 @@ def create(c: sa.Connection, name: str, role: tables.Role, key: str) -> sa.Row[A
     Raises:
         errors.BadParameter: the key is not of the form that `make` gives.
     """
-    form = FORM.fullmatch(key)
-    if form is None:
-        raise errors.BadParameter("A key reads sb_, 8 hexadecimal digits, _, and 32 to 64 letters, digits, - or _.")
-    values = {
-        "id": str(uuids.uuid7()),
-        "name": name,
-        "role": role.value,
-        "prefix": form[1],
-        "digest": _digest(key),
-        "created_at": clock.now(),
-    }
-    return c.execute(sa.insert(KEYS).values(values).returning(KEYS)).one()
+    return c.execute(sa.insert(KEYS).values(_row(name, role, key)).returning(KEYS)).one()
 
 
 def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
-    """Make a key valid unless it is already."""
+    """Make a key valid unless it is already; safe however many do it at once.
+
+    Raises:
+        errors.BadParameter: the key is malformed, or was revoked, or its prefix is that of another.
+    """
+    insert = sqlite.insert(KEYS) if c.dialect.name == "sqlite" else postgresql.insert(KEYS)
+    c.execute(insert.values(_row(name, role, key)).on_conflict_do_nothing(index_elements=["prefix"]))
     if caller(c, key) is None:
-        create(c, name, role, key)
+        raise errors.BadParameter("The admin key was revoked, or another key begins like it; make a new one.")
 
 
 def caller(c: sa.Connection, key: str) -> Caller | None:
@@ -94,6 +90,20 @@ def revoke(c: sa.Connection, id_: str) -> sa.Row[Any]:
     if row is None:
         raise errors.KeyNotFound
     return row
+
+
+def _row(name: str, role: tables.Role, key: str) -> dict[str, Any]:
+    form = FORM.fullmatch(key)
+    if form is None:
+        raise errors.BadParameter("A key reads sb_, 8 hexadecimal digits, _, and 32 to 64 letters, digits, - or _.")
+    return {
+        "id": str(uuids.uuid7()),
+        "name": name,
+        "role": role.value,
+        "prefix": form[1],
+        "digest": _digest(key),
+        "created_at": clock.now(),
+    }
 
 
 def _digest(key: str) -> str:

@@ -17,18 +17,19 @@ RESULTS: Any = tables.Result.__table__
 # Written out, not bound: a partial index serves only a query whose text shows its condition.
 QUEUED = IMAGES.c.status == sa.literal_column("'queued'")
 RUNNING = IMAGES.c.status == sa.literal_column("'running'")
-CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "claimed_at")]
+CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One image that a worker holds until its lease ends; `attempt` is the fence."""
+    """One image that a worker holds until its lease ends; attempt and worker together are the fence."""
 
     image_id: int
     job_id: str
     name: str
     sha256: str
     attempt: int
+    worker: str
     claimed_at: datetime
 
 
@@ -70,7 +71,8 @@ def claim(
     """
     order = [IMAGES.c.id] if oldest_first else [IMAGES.c.priority, IMAGES.c.id]
     waiting = (QUEUED, IMAGES.c.model == model)
-    head = c.execute(sa.select(IMAGES.c.attempt).where(*waiting).order_by(*order).limit(1)).scalar()
+    first = sa.select(IMAGES.c.attempt).where(*waiting).order_by(*order).limit(1)
+    head = c.execute(first.with_for_update(skip_locked=True)).scalar()
     if head is None:
         return []
     picked = (
@@ -125,13 +127,8 @@ def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
 
 def release(c: sa.Connection, claims: Sequence[Claim]) -> int:
     """Hand claimed images back at once, as if they had never been taken: the attempt is given back too."""
-    values = {
-        "status": tables.Status.QUEUED,
-        "attempt": IMAGES.c.attempt - 1,
-        "worker": None,
-        "lease_until": None,
-    }
-    return c.execute(sa.update(IMAGES).where(_held(claims)).values(values)).rowcount
+    values = {"status": tables.Status.QUEUED, "attempt": IMAGES.c.attempt - 1, "worker": None, "lease_until": None}
+    return _requeue(c, sa.update(IMAGES).where(_held(claims)).values(values))
 
 
 def drop(c: sa.Connection, claims: Sequence[Claim]) -> int:
@@ -146,13 +143,17 @@ def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
     """
     lost = sa.select(IMAGES.c.id).where(RUNNING, IMAGES.c.lease_until <= clock.now())
     lost = lost.order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
-    again = (
-        sa.update(IMAGES)
-        .where(IMAGES.c.id.in_(lost.where(IMAGES.c.attempt < max_attempts)), RUNNING)
-        .values(status=tables.Status.QUEUED, worker=None, lease_until=None)
-    )
-    queued = c.execute(again).rowcount
+    values = {"status": tables.Status.QUEUED, "worker": None, "lease_until": None}
+    again = sa.update(IMAGES).where(IMAGES.c.id.in_(lost.where(IMAGES.c.attempt < max_attempts)), RUNNING)
+    queued = _requeue(c, again.values(values))
     return queued, _give_up(c, lost.where(IMAGES.c.attempt >= max_attempts))
+
+
+def _requeue(c: sa.Connection, update: sa.Update) -> int:
+    """Queue images again; those of jobs that were called off meanwhile are cancelled instead."""
+    job_ids = c.execute(update.returning(IMAGES.c.job_id)).scalars().all()
+    jobs.cancel_queued(c, set(job_ids))
+    return len(job_ids)
 
 
 def _give_up(c: sa.Connection, lost: sa.Select[Any]) -> int:
@@ -173,10 +174,11 @@ def _end(c: sa.Connection, fates: Iterable[Fate], status: tables.Status) -> Iter
 
 
 def _held(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:
-    pairs = [(claim.image_id, claim.attempt) for claim in claims]
-    # The ids once more by themselves: SQLite finds no index for pairs.
+    # The attempt alone is no fence: an image that is handed back gives it to its next holder.
+    fences = [(claim.image_id, claim.attempt, claim.worker) for claim in claims]
+    # The ids once more by themselves: SQLite finds no index for tuples.
     ids = IMAGES.c.id.in_([claim.image_id for claim in claims])
-    return sa.and_(ids, sa.tuple_(IMAGES.c.id, IMAGES.c.attempt).in_(pairs), RUNNING)
+    return sa.and_(ids, sa.tuple_(IMAGES.c.id, IMAGES.c.attempt, IMAGES.c.worker).in_(fences), RUNNING)
 
 
 def _count(c: sa.Connection, fates: Sequence[Fate]) -> None:

@@ -11,7 +11,7 @@ from sortbelt import command, transport, where
 from sortbelt.client import Client
 from sortbelt.commands import options
 
-BRISK = transport.Patience(down=2.0, busy=30.0)  # somebody waits for a short answer
+BRISK = transport.Patience(down=5.0, busy=30.0)  # somebody waits for a short answer
 PATIENT = transport.Patience(down=60.0, busy=86_400.0)  # a long run must outlive a restart, and a full queue
 
 

@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw
 from model import bundle as bundles
 from model import classifier, manifest, networks, preprocess, selftest
 
+# More threads only wait for each other on pictures this small, for minutes when the machine is busy.
+torch.set_num_threads(1)
+
 SHAPES = ("circle", "square", "stripes")
 
 

@@ -131,7 +131,7 @@ def test_weights_that_are_no_numbers_are_refused(small_bundle, value):
     weights["2.bias"][3] = value
     rewrite(small_bundle, weights)
 
-    with pytest.raises(bundles.BadBundle, match="NaN or infinity in 2.bias"):
+    with pytest.raises(bundles.BadBundle, match=r"NaN or infinity in 2\.bias"):
         bundles.load(small_bundle)
 
 

@@ -65,7 +65,7 @@ def test_every_mode_becomes_rgb(encoded, mode):
 def test_lab_becomes_rgb(encoded):
     lab = Image.merge("LAB", [Image.new("L", (4, 4), value) for value in (255, 128, 128)])
 
-    assert preprocess.open_picture(encoded(lab, "TIFF")).getpixel((0, 0)) == (255, 255, 255)
+    assert min(preprocess.open_picture(encoded(lab, "TIFF")).getpixel((0, 0))) >= 254
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

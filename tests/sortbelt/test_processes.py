@@ -31,9 +31,9 @@ def child(tmp_path):
 
 def until(condition, seconds=10):
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return condition()
+    return met
 
 
 def test_what_it_says_is_in_its_log(child):
@@ -63,7 +63,7 @@ def test_deaths_in_a_row_are_counted_and_the_pauses_grow(child):
 
     assert until(lambda: (sentence := one.tend()) is not None and (said.append(sentence) or len(said) == 3))
 
-    assert one.deaths == 3
+    assert one.deaths_in_a_row == 3
     assert ["in 0.5 s" in said[0], "in 1 s" in said[1], "in 2 s" in said[2]] == [True] * 3
     assert "exit code 4" in said[0]
 

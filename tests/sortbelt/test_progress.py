@@ -48,7 +48,7 @@ def test_the_pace_tells_rate_and_time_left(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     pace = progress.Pace()
 
-    pace.note(records.Counts(total=1000, done=100), 1000)
-    words = pace.note(records.Counts(total=1000, done=200), 1000)
+    pace.note(records.Counts(total=1000, queued=900), 1000)
+    words = pace.note(records.Counts(total=1000, queued=800), 1000)
 
     assert words == "10/s, 1:20 left"

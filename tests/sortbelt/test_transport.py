@@ -7,7 +7,7 @@ import pytest
 from sortbelt import errors, transport
 from tests.sortbelt import fakeserver
 
-NO_PATIENCE = transport.Patience(down=0, busy=0)
+NO_PATIENCE = transport.Patience(first=0, down=0, busy=0)
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def wire():
     with contextlib.ExitStack() as opened:
 
         def connect(url, patience=None, key=fakeserver.KEY, notice=None):
-            patience = patience or transport.Patience(down=5, busy=5)
+            patience = patience or transport.Patience(first=5, down=5, busy=5)
             made = transport.Transport(url, key, timeout=5, patience=patience, notice=notice)
             opened.callback(made.close)
             return made
@@ -66,7 +66,7 @@ def test_what_was_never_sent_is_tried_again_even_so(wire):
     told = []
 
     with pytest.raises(errors.Unreachable):
-        wire(url, transport.Patience(down=0.5), notice=told.append).call("POST", "/", repeatable=False)
+        wire(url, transport.Patience(first=0.5), notice=told.append).call("POST", "/", repeatable=False)
 
     assert told
 
@@ -83,6 +83,17 @@ def test_a_mistake_of_the_servers_is_not_repeated(wire, server):
 def test_nobody_at_the_address_is_said_with_what_to_do(wire):
     with pytest.raises(errors.Unreachable, match="start one with `sortbelt up`, or check SORTBELT_URL"):
         wire("http://127.0.0.1:1", NO_PATIENCE).call("GET", "/livez")
+
+
+def test_an_address_where_nobody_ever_answered_is_given_up_sooner(wire, server):
+    patience = transport.Patience(first=0, down=5)
+    with pytest.raises(errors.Unreachable):
+        wire("http://127.0.0.1:1", patience).call("GET", "/livez")
+    one = wire(server.url, patience)
+    one.call("GET", "/v1/keys")
+    server.faults = ["drop"]
+
+    assert one.call("GET", "/v1/keys").status_code == 200
 
 
 def test_another_kind_of_server_is_recognised(wire, server):

@@ -1,0 +1,95 @@
+import random
+
+import pytest
+import sqlalchemy as sa
+
+from jobs import clock
+from jobs.store import jobs, results, work
+from tests.jobs import making
+
+ROWS = 6000
+
+
+@pytest.fixture
+def grown(db, owner):
+    """A table with thousands of images that have ended, some that wait, few that run; and its statistics."""
+    chance = random.Random(1)  # noqa: S311 (not a secret)
+    ids = [making.job(db, owner, *(f"{job} {n}" for n in range(ROWS // 10))) for job in range(10)]
+    making.finish(db, making.claim(db, limit=ROWS * 8 // 10))
+    taken = making.claim(db, limit=50)
+    db.write(work.release, chance.sample(taken, 30))
+    db.write(lambda c: c.exec_driver_sql("ANALYZE"))
+    return ids
+
+
+def plan(db, query):
+    """How the database would answer a query, as text."""
+    explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}[db.name]
+    text = query.compile(db.engine, compile_kwargs={"literal_binds": True})
+    return "\n".join(str(row) for row in db.read(lambda c: c.exec_driver_sql(explain + str(text).replace("%", "%%")).all()))
+
+
+def statements(db, action):
+    """The statements that an action runs, with their parameters."""
+    seen = []
+
+    def note(_conn, _cursor, statement, parameters, _context, _many):
+        seen.append((statement, parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    action()
+    sa.event.remove(db.engine, "before_cursor_execute", note)
+    return seen
+
+
+def explained(db, statement, parameters):
+    """The plan of a statement that was run."""
+    explain = {"sqlite": "EXPLAIN QUERY PLAN ", "postgresql": "EXPLAIN "}[db.name]
+    rows = db.read(lambda c: c.exec_driver_sql(explain + statement, parameters).all())
+    return "\n".join(str(tuple(row)) for row in rows)
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_claiming_looks_only_at_what_waits(db, grown, oldest_first):
+    """However many images have ended, a claim finds its own by the index of the queue."""
+    ran = statements(db, lambda: making.claim(db, limit=64, oldest_first=oldest_first))
+    head, taking = [s for s in ran if "images" in s[0] and s[0].lstrip().startswith(("SELECT", "WITH", "UPDATE"))]
+    for statement in (head, taking):
+        text = explained(db, *statement)
+        assert "ix_images_queued" in text
+        assert not ("Seq Scan on images" in text or "SCAN images\n" in text + "\n")
+
+
+def test_the_rescue_looks_only_at_what_runs(db, grown):
+    """A sweep every few seconds must not read the whole table."""
+    making.let_leases_end(db)
+    ran = statements(db, lambda: db.write(work.rescue, max_attempts=3))
+    text = explained(db, *next(s for s in ran if s[0].lstrip().startswith("UPDATE images")))
+    assert "ix_images_running" in text
+
+
+def test_a_page_of_results_of_a_job_reads_that_page(db, grown):
+    """The results of a job come by their index, in order, without a sort."""
+    page = lambda c: results.page(c, results.Filter(job=grown[3]), limit=50, after=1000)  # noqa: E731 (named below)
+    ((statement, parameters),) = [s for s in statements(db, lambda: db.read(page)) if "results" in s[0]]
+    text = explained(db, statement, parameters)
+    assert "ix_results_job_id_image_id" in text
+    assert "Seq Scan on results" not in text
+    assert "TEMP B-TREE" not in text
+
+
+def test_the_view_of_a_job_counts_only_what_runs(db, grown):
+    """Polling a job of a million images does not count a million."""
+    ((statement, parameters),) = [
+        s for s in statements(db, lambda: db.read(jobs.job, grown[9], None)) if "jobs" in s[0]
+    ]
+    text = explained(db, statement, parameters)
+    assert "ix_images_running" in text
+    assert "Seq Scan on images" not in text
+
+
+def test_the_clock_is_the_same_in_text_and_in_parameters(db):
+    """Moments that the database writes compare with moments that we send."""
+    now = db.read(lambda c: c.execute(sa.select(clock.now())).scalar())
+    later = db.read(lambda c: c.execute(sa.select(clock.now() > now, clock.now(5) > now, clock.now(-5) < now)).one())
+    assert [bool(value) for value in later[1:]] == [True, True]

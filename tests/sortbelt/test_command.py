@@ -1,0 +1,245 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from sortbelt import command
+
+
+def walk(found=command.cli, path=()):
+    """Every command with the words by which it is called."""
+    yield path, found
+    if isinstance(found, click.Group):
+        with click.Context(found) as context:
+            for name in found.list_commands(context):
+                yield from walk(found.get_command(context, name), (*path, name))
+
+
+@pytest.mark.parametrize(("path", "found"), [pytest.param(p, f, id=" ".join(p)) for p, f in walk()])
+def test_every_command_has_help_with_an_example(path, found):
+    with click.Context(found, info_name="sortbelt") as context:
+        text = found.get_help(context)
+
+    assert "Example" in text
+    assert " ".join(("sortbelt", *path)) in text
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(name):
+    found = command.cli.get_command(None, name)
+
+    assert found.name == name
+    assert found.help.startswith(command.COMMANDS[name][1])
+
+
+def test_help_is_shown_without_importing_what_only_the_commands_need():
+    script = (
+        "import sys; from sortbelt import command; command.cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = set(run.stdout.rpartition("\n")[2].split() or run.stdout.splitlines()[-1].split())
+
+    assert "click" in modules
+    assert not {"httpx", "rich", "flask", "torch", "sqlalchemy", "celery"} & modules
+
+
+def test_help_comes_in_less_than_four_tenths_of_a_second():
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "sortbelt", "--help"], stdout=subprocess.DEVNULL, check=True)
+        times.append(time.monotonic() - started)
+
+    assert min(times) < 0.4
+
+
+def test_the_client_needs_nothing_of_the_servers():
+    script = "import sys, sortbelt.client, sortbelt.enqueue, sortbelt.stack; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    tops = {name.partition(".")[0] for name in run.stdout.split()}
+
+    assert not {"api", "worker", "model", "jobs", "migrations", "flask", "torch", "sqlalchemy", "celery"} & tops
+
+
+def test_an_unknown_command_is_wrong_usage(sortbelt):
+    run = sortbelt("classify")
+
+    assert run.code == 2
+    assert "sortbelt --help" in run.err
+
+
+@pytest.mark.parametrize("arguments", [["status", "x"], ["submit", __file__], ["enqueue", "photos"]])
+def test_no_server_is_exit_code_3_soon_and_in_one_sentence(sortbelt, monkeypatch, tmp_path, arguments):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SORTBELT_URL", "http://127.0.0.1:1")
+    started = time.monotonic()
+
+    run = sortbelt(*arguments)
+
+    assert (run.code, run.out) == (3, "")
+    assert run.err.splitlines()[-1].startswith("sortbelt: No Sortbelt server answers at http://127.0.0.1:1")
+    assert time.monotonic() - started < 5
+
+
+def test_no_server_known_is_exit_code_3(sortbelt, monkeypatch):
+    monkeypatch.delenv("SORTBELT_URL")
+
+    run = sortbelt("status", "x")
+
+    assert run.code == 3
+    assert "sortbelt up" in run.err
+
+
+def test_no_key_and_a_wrong_key_are_exit_code_2(sortbelt, monkeypatch):
+    monkeypatch.setenv("SORTBELT_KEY", "sb_wrong")
+    wrong = sortbelt("status", "x")
+    monkeypatch.delenv("SORTBELT_KEY")
+    none = sortbelt("status", "x")
+
+    assert (wrong.code, none.code) == (2, 2)
+    assert "The key is not valid. Check SORTBELT_KEY." in wrong.err
+    assert "No key for" in none.err
+
+
+def test_an_unknown_job_is_exit_code_2(sortbelt):
+    for verb in ("status", "wait", "cancel", "results"):
+        run = sortbelt(verb, "no.such")
+
+        assert (run.code, run.out) == (2, "")
+        assert "There is no job 'no.such' among yours." in run.err
+
+
+def test_a_fault_of_the_server_names_the_request(sortbelt, server):
+    server.faults = [500]
+
+    run = sortbelt("status", "x")
+
+    assert run.code == 3
+    assert "(request req-1)" in run.err
+
+
+def test_a_mistake_of_our_own_is_one_line(sortbelt, monkeypatch):
+    monkeypatch.setattr("sortbelt.client.Client.job", lambda *_: 1 / 0)
+
+    run = sortbelt("status", "x")
+
+    assert run.code == 1
+    assert run.err.startswith("sortbelt: This is a mistake in sortbelt itself (ZeroDivisionError")
+    assert "Traceback" not in run.err
+
+
+def test_what_the_server_says_cannot_command_the_terminal(sortbelt):
+    run = sortbelt("status", "\x1b[2J")
+
+    assert "\x1b" not in run.err
+
+
+def test_submit_tells_the_job(sortbelt, server, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+
+    run = sortbelt("submit", tmp_path / "a.jpg")
+    told = json.loads(sortbelt("submit", tmp_path / "a.jpg", "--json").out)
+
+    assert run.code == 0
+    assert run.out.split("\t")[0] in server.jobs
+    assert told["counts"]["total"] == 1
+
+
+def test_submit_and_wait_shows_every_image(sortbelt, tmp_path):
+    for name in ("a.jpg", "broken.jpg"):
+        (tmp_path / name).write_bytes(b"1")
+
+    well = sortbelt("submit", tmp_path / "a.jpg", "--wait")
+    some = sortbelt("submit", tmp_path / "a.jpg", tmp_path / "broken.jpg", "--wait", "--json")
+
+    assert (well.code, well.out) == (0, "a.jpg\tdone\tsushi\t0.7500\t\n")
+    assert some.code == 1
+    assert [r["status"] for r in json.loads(some.out)["results"]] == ["done", "failed"]
+
+
+def test_status_wait_and_cancel_show_the_job(sortbelt, server, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    server.polls_until_ended = 3
+    job = json.loads(sortbelt("submit", tmp_path / "a.jpg", "--json").out)["id"]
+
+    assert json.loads(sortbelt("status", job, "--json").out)["status"] == "queued"
+    assert sortbelt("wait", job).out == f"{job}\tdone\t1\t0\t0\t1\t0\t0\t0\n"
+    assert json.loads(sortbelt("cancel", job, "--json").out)["status"] == "cancelled"
+    assert sortbelt("wait", job).code == 1
+
+
+def test_waiting_too_long_is_exit_code_1(sortbelt, server, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    server.polls_until_ended = 10_000
+    job = json.loads(sortbelt("submit", tmp_path / "a.jpg", "--json").out)["id"]
+
+    run = sortbelt("wait", job, "--timeout", "0.1")
+
+    assert run.code == 1
+    assert "has not ended after 0.1 s" in run.err
+
+
+def test_ctrl_c_says_how_to_go_on(server, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    server.polls_until_ended = 10_000
+    environ = {**os.environ, "SORTBELT_URL": server.url, "SORTBELT_KEY": "sb_00000000_fake"}
+    words = [sys.executable, "-m", "sortbelt", "submit", str(tmp_path / "a.jpg"), "--wait"]
+    with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as run:
+        while not any(method == "GET" for method, _, _ in server.asked):
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=10)[1]
+
+    (job,) = server.jobs
+    assert run.returncode == 130
+    assert said.splitlines()[-1] == f"sortbelt: Stopped. The job goes on: `sortbelt wait {job}` comes back to it."
+    assert "Traceback" not in said
+
+
+def test_results_are_found_filtered_and_written(sortbelt, tmp_path):
+    for name in ("a.jpg", "b.jpg", "broken.jpg"):
+        (tmp_path / name).write_bytes(b"1")
+    job = json.loads(sortbelt("submit", *tmp_path.glob("*.jpg"), "--json").out)["id"]
+
+    assert len(sortbelt("results", job).out.splitlines()) == 3
+    assert len(json.loads(sortbelt("results", job, "--json").out)["results"]) == 3
+    assert sortbelt("results", job, "--limit", "1").out.count("\n") == 1
+    assert sortbelt("results", job, "--status", "failed").out.startswith("broken.jpg\tfailed")
+    assert sortbelt("results", "--label", "sushi", "--format", "csv").out.count("sushi") == 2
+    assert sortbelt("results", job, "--out", tmp_path / "o.csv").out == ""
+    assert (tmp_path / "o.csv").read_text().startswith("image,job_id")
+
+
+def test_a_search_that_shows_only_the_first_says_so(sortbelt, monkeypatch, tmp_path):
+    monkeypatch.setattr("sortbelt.commands.results.MOST_UNASKED", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(b"1")
+    sortbelt("submit", *tmp_path.glob("*.jpg"))
+
+    run = sortbelt("results")
+
+    assert len(run.out.splitlines()) == 2
+    assert "more than these 2" in run.err
+
+
+def test_results_that_cannot_be_written_are_one_sentence(sortbelt, tmp_path):
+    run = sortbelt("results", "--out", tmp_path / "none" / "o.csv")
+
+    assert run.code == 1
+    assert "No such file or directory" in run.err
+
+
+def test_keys_are_made_listed_and_revoked(sortbelt):
+    made = sortbelt("keys", "create", "camera", "--role", "read")
+
+    assert made.out == "sb_1_secret1\n"
+    assert "not shown again" in made.err
+    assert "camera\tread" in sortbelt("keys", "list").out
+    assert json.loads(sortbelt("keys", "revoke", "1", "--json").out)["revoked_at"]

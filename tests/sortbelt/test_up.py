@@ -1,0 +1,277 @@
+"""The embedded stack, whole and real: Redis, SQLite, a worker, the API."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from PIL import Image
+
+from sortbelt.client import Client
+
+UP = [sys.executable, "-m", "sortbelt", "up", "--port", "0", "--json"]
+READY_SECONDS = 60
+
+
+def clean_environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("SORTBELT_")}
+
+
+@contextlib.contextmanager
+def up(folder, *options):
+    """`sortbelt up` until the block ends; the process, and what it printed when it was ready."""
+    words = [*UP, "--data-dir", str(folder), *options]
+    with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=40)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """One stack for the tests that leave it as it was."""
+    with up(tmp_path_factory.mktemp("up") / "data") as (process, told):
+        yield process, told
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with three pictures, a text that is called one, an empty file, and a text."""
+    root = tmp_path / "photos"
+    (root / "deeper").mkdir(parents=True)
+    for name, colour in (("a.png", "red"), ("b.jpg", "green"), ("deeper/c.webp", "blue")):
+        Image.new("RGB", (80, 60), colour).save(root / name)
+    (root / "text.jpg").write_text("This is no picture.")
+    (root / "empty.png").touch()
+    (root / "notes.txt").write_text("Nor is this.")
+    return root
+
+
+def sortbelt(told, *arguments):
+    environ = {**clean_environment(), "SORTBELT_URL": told["url"], "SORTBELT_KEY": told["key"]}
+    words = [sys.executable, "-m", "sortbelt", *map(str, arguments)]
+    return subprocess.run(words, env=environ, capture_output=True, text=True, check=False, timeout=120)
+
+
+def children(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def child(process, word):
+    """The child with a word in its command line that all others lack."""
+    return next(c for c in psutil.Process(process.pid).children() if any(word in part for part in c.cmdline()))
+
+
+def until(condition, seconds=READY_SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return met
+
+
+def test_when_it_is_ready_it_says_so_in_one_line(stack):
+    _, told = stack
+
+    assert list(told) == ["url", "key", "data_dir"]
+    assert told["url"].startswith("http://127.0.0.1:")
+
+
+def test_a_folder_of_pictures_goes_through_and_every_file_has_its_fate(stack, photos):
+    run = sortbelt(stack[1], "enqueue", photos, "--json")
+
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert run.returncode == 1, run.stderr
+    assert (told["counts"]["total"], told["counts"]["done"], told["counts"]["failed"]) == (5, 3, 2)
+    assert sum(told["labels"].values()) == 3
+    rows = [line.split("\t") for line in sortbelt(stack[1], "results", told["job_id"]).stdout.splitlines()]
+    fates = {row[0]: row[1] for row in rows}
+    assert fates == {
+        "a.png": "done",
+        "b.jpg": "done",
+        "deeper/c.webp": "done",
+        "empty.png": "failed",
+        "text.jpg": "failed",
+    }
+    assert all(row[2] and 0 < float(row[3]) <= 1 for row in rows if row[1] == "done")
+
+
+def test_one_picture_is_submitted_and_waited_for(stack, photos):
+    run = sortbelt(stack[1], "submit", photos / "a.png", "--wait")
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("a.png\tdone\t")
+
+
+def test_a_client_on_this_machine_finds_it_by_the_data_folder(stack):
+    words = [sys.executable, "-m", "sortbelt", "keys", "list", "--json", "--data-dir", stack[1]["data_dir"]]
+    run = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=True)
+
+    assert json.loads(run.stdout)["keys"][0]["role"] == "admin"
+
+
+def test_a_key_that_was_made_opens_the_door_until_it_is_revoked(stack):
+    key = json.loads(sortbelt(stack[1], "keys", "create", "camera", "--json").stdout)
+    camera = {**stack[1], "key": key["key"]}
+    before = sortbelt(camera, "status", "00000000-0000-7000-8000-000000000000")
+    sortbelt(stack[1], "keys", "revoke", key["id"])
+
+    assert "no such job" in before.stderr
+    assert until(lambda: "SORTBELT_KEY" in sortbelt(camera, "status", "x").stderr, 30)
+
+
+def test_unknown_and_malformed_jobs_are_not_found(stack):
+    for job in ("00000000-0000-7000-8000-000000000000", "x", "%00", "🍣"):
+        run = sortbelt(stack[1], "status", job)
+
+        assert (run.returncode, run.stdout) == (2, "")
+        assert len(run.stderr.splitlines()) == 1
+
+
+def test_a_second_one_on_the_folder_is_refused(stack):
+    process, told = stack
+    run = subprocess.run([*UP, "--data-dir", told["data_dir"]], capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"(pid {process.pid}) at {told['url']}" in run.stderr
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_work_goes_on(stack, photos):
+    process, told = stack
+    first = child(process, "worker1@")
+    first.kill()
+
+    run = sortbelt(told, "enqueue", photos, "--json")
+
+    assert json.loads(run.stdout)["counts"]["done"] == 3
+    assert until(lambda: any("worker1@" in " ".join(c.cmdline()) for c in children(process)))
+    assert child(process, "worker1@").pid != first.pid
+
+
+def test_without_redis_the_work_goes_on_until_it_is_back(stack, photos):
+    process, told = stack
+    child(process, "redis-server").kill()
+
+    run = sortbelt(told, "enqueue", photos, "--json")
+
+    assert json.loads(run.stdout)["counts"]["done"] == 3
+    assert until(lambda: child(process, "redis-server"))
+
+
+def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_work(tmp_path, photos):
+    with up(tmp_path / "data") as (process, first):
+        all_of_it = children(process)
+        with Client(first["url"], first["key"]) as client:
+            job = client.submit([photos / "a.png"] + [(str(n), (photos / "b.jpg").read_bytes()) for n in range(300)])
+        process.kill()
+        assert psutil.wait_procs(all_of_it, timeout=40)[1] == []
+
+    port = first["url"].rpartition(":")[2]
+    with up(tmp_path / "data", "--port", port) as (process, second), Client(first["url"], first["key"]) as client:
+        assert second == first
+        ended = client.wait(job.id, timeout=60)
+        results = list(client.results(job.id))
+        all_of_it = children(process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=40) == 0
+        assert psutil.wait_procs(all_of_it, timeout=5)[1] == []
+
+    assert ended.counts.done == 301
+    assert len({result.image for result in results}) == len(results) == 301
+    assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_ctrl_c_while_it_starts_stops_all_that_was_started(tmp_path):
+    words = [*UP, "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE) as process:
+        assert until(lambda: len(children(process)) >= 3)
+        all_of_it = children(process)
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=40) == 0
+        assert psutil.wait_procs(all_of_it, timeout=5)[1] == []
+        assert process.stdout.read() == b""
+
+
+def test_a_command_after_the_dashes_runs_while_all_is_up_and_gives_the_exit_code(tmp_path, photos):
+    words = [*UP[:-1], "--data-dir", str(tmp_path / "data"), "--", sys.executable, "-m", "sortbelt"]
+    run = subprocess.run(
+        [*words, "enqueue", str(photos), "--json"], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 1, run.stderr
+    assert json.loads(run.stdout)["counts"]["done"] == 3
+
+
+def refused(*options, **environ):
+    words = [sys.executable, "-m", "sortbelt", "up", *map(str, options)]
+    run = subprocess.run(
+        words, env={**clean_environment(), **environ}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.stdout == ""
+    assert "Traceback" not in run.stderr
+    return run.returncode, run.stderr.strip().splitlines()[-1]
+
+
+def test_a_port_in_use_is_said_before_anything_starts(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, said = refused("--port", taken.getsockname()[1], "--data-dir", tmp_path / "data")
+
+    assert code == 2
+    assert "--port 0" in said
+    assert not (tmp_path / "data" / "sortbelt.db").exists()
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    code, said = refused("--port", 0, "--data-dir", tmp_path / "file")
+
+    assert code == 2
+    assert "--data-dir" in said
+
+
+def test_a_database_that_cannot_be_reached_is_exit_code_3(tmp_path):
+    url = "postgresql+psycopg://nobody@127.0.0.1:1/nothing"
+    code, said = refused("--port", 0, "--data-dir", tmp_path / "data", "--database-url", url)
+
+    assert code == 3
+    assert "SORTBELT_DATABASE_URL" in said
+
+
+def test_an_unknown_setting_is_named(tmp_path):
+    code, said = refused("--port", 0, "--data-dir", tmp_path / "data", SORTBELT_DATABSE_URL="x")
+
+    assert code == 2
+    assert "SORTBELT_DATABSE_URL" in said
+
+
+def test_a_bad_value_is_named(tmp_path):
+    code, said = refused("--port", 0, "--data-dir", tmp_path / "data", SORTBELT_BATCH_SIZE="many")
+
+    assert code == 2
+    assert "SORTBELT_BATCH_SIZE" in said
+
+
+def test_a_worker_that_cannot_start_stops_everything_with_its_last_words(tmp_path):
+    code, said = refused("--port", 0, "--data-dir", tmp_path / "data", SORTBELT_BUNDLES=str(tmp_path))
+
+    assert code == 1
+    assert "the worker cannot start" in said
+
+
+def test_the_database_can_be_upgraded_by_itself(tmp_path):
+    words = [sys.executable, "-m", "sortbelt", "db", "upgrade", "--data-dir", str(tmp_path / "data")]
+    run = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "data" / "sortbelt.db").exists()
