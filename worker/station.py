@@ -18,6 +18,7 @@ from worker import classify, decoders, drain
 
 log = logging.getLogger(__name__)
 STUCK_EXIT = 70
+PATIENCE_SECONDS = 30.0  # how long a worker waits for its database at the start
 
 
 class Station:
@@ -42,11 +43,23 @@ class Station:
         self.decoders = decoders.Decoders(wanted.decoders, made.preprocess, store, limits)
         judge = classify.Judge(network)
         self.drain = drain.Drain(wanted, self.id, self.db, self.bell, self.decoders, judge, self.maker)
-        self.db.write(workers.enter, self.id, self.maker, f"{network.device}, {network.precision}")
+        self._enter(f"{network.device}, {network.precision}")
         self._stop = threading.Event()
         for name, loop in (("life", self._live), ("idle ring", self._ring)):
             threading.Thread(target=loop, name=name, daemon=True).start()
         log.info("worker %s serves %s %s on %s", self.id, made.name, made.version, network.device)
+
+    def _enter(self, device: str) -> None:
+        """Enter the table of workers; a database that is only just starting, or being migrated, is waited for."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.db.write(workers.enter, self.id, self.maker, device)
+            except errors.DatabaseUnavailable:
+                if time.monotonic() > deadline:
+                    self.decoders.close()
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """Take no new batch; the one at hand is finished."""

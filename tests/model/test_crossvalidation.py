@@ -33,7 +33,9 @@ def seen(monkeypatch):
         """Knows what it was trained on, and guesses the first class of everything else."""
 
         def __init__(self, photos):
-            self.known = {pixels.tobytes(): target for pixels, target in zip(photos.pixels, photos.targets, strict=True)}
+            self.known = {
+                pixels.tobytes(): target for pixels, target in zip(photos.pixels, photos.targets, strict=True)
+            }
 
     def fit(photos, *_):
         trained.append(set(photos.paths))

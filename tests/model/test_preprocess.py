@@ -1,5 +1,6 @@
 """Every file becomes RGB pixels of one size, or is refused with a code and a sentence."""
 
+import contextlib
 import csv
 import io
 import struct
@@ -201,14 +202,15 @@ def test_half_a_file_is_refused(encoded, form, share):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
 def test_flipped_bytes_never_raise_anything_else(encoded, photo, form):
     good, random = encoded(photo.resize((40, 30)), form), np.random.default_rng(0)
+    decoded = 0
     for _ in range(60):
         data = bytearray(good)
         for position in random.integers(0, min(len(data), 400), 3):
             data[position] = random.integers(0, 256)
-        try:
-            assert EIGHT.pixels(bytes(data)).shape == (8, 8, 3)
-        except preprocess.BadPicture as bad:
-            assert bad.code != "empty"
+        with contextlib.suppress(preprocess.BadPicture):
+            decoded += EIGHT.pixels(bytes(data)).shape == (8, 8, 3)
+
+    assert 0 < decoded < 60
 
 
 @pytest.mark.parametrize("size", [(12_000, 12_000), (9_000, 9_000), (2**31 - 1, 1), (16_385, 1)])
@@ -245,7 +247,7 @@ def test_memory_that_runs_out_is_a_refusal(encoded, photo, monkeypatch):
 def test_a_decoder_child_does_not_load_torch():
     code = "import sys; import model.preprocess, model.manifest; sys.exit('torch' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_importing_leaves_pillow_as_it_was():

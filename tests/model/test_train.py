@@ -15,8 +15,8 @@ QUICK = ["--size", "24", "--epochs", "2", "--threads", "1"]
 def _torch_as_it_was():
     """Training chooses for its whole process; the tests after it get torch back as it was."""
     yield
-    torch.set_flush_denormal(False)
-    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)  # noqa: FBT003 - takes no keyword
+    torch.use_deterministic_algorithms(mode=False)
 
 
 def test_three_classes_go_the_whole_way(shapes, tmp_path, capsys):
