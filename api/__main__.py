@@ -1,19 +1,22 @@
 """`python -m api`: the HTTP server."""
 
+import socket
 import sys
 
 import granian
 from granian import constants
 
-from jobs import errors, settings
+from jobs import settings
 
 
 def main() -> int:
-    """Serve until told to stop; 2 for a bad setting."""
+    """Serve until told to stop; 2 for a bad setting, or a port that is taken."""
+    wanted = settings.read_or_exit()
     try:
-        wanted = settings.read()
-    except errors.BadSetting as error:
-        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only voice)
+        socket.create_server((wanted.host, wanted.port)).close()
+    except OSError as error:
+        reason = f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror}"
+        print(f"sortbelt: {reason}. Choose another SORTBELT_PORT.", file=sys.stderr)  # noqa: T201 (no log is set up yet)
         return 2
     granian.Granian(
         "api.wsgi:app",

@@ -2,7 +2,7 @@
 
 import flask
 
-from api import auth, errors, health, jobs, keys, parts, results
+from api import auth, errors, health, jobs, keys, parts, results, uploads
 from jobs import settings
 
 
@@ -10,11 +10,13 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     """The application for these settings; opens nothing before the first request."""
     app = flask.Flask("sortbelt", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    app.request_class = uploads.Request
     app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
     app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
     app.extensions["sortbelt"] = parts.make(wanted)
     errors.register(app)
     auth.register(app)
+    app.after_request(uploads.discard_rest)
     for blueprint in (jobs.blueprint, results.blueprint, keys.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     return app

@@ -8,7 +8,7 @@ import werkzeug
 from uuid_utils import compat as uuids
 from werkzeug import exceptions
 
-from api import auth
+from api import auth, parts
 from jobs import errors
 
 log = logging.getLogger(__name__)
@@ -85,12 +85,22 @@ def _http(error: exceptions.HTTPException) -> flask.Response:
     status = error.code or 500
     detail = error.description or "The request failed."
     if status == 413:
-        limit = flask.current_app.config["MAX_CONTENT_LENGTH"]
-        detail = f"The body is too large: a request may have {limit:,} bytes. Send fewer pictures at a time."
+        return _too_much()
     response = problem(status, CODES.get(status, "bad_request" if status < 500 else "internal_error"), detail)
     if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return response
+
+
+def _too_much() -> flask.Response:
+    config = flask.current_app.config
+    length = flask.request.content_length
+    if length is None or length > config["MAX_CONTENT_LENGTH"]:
+        limit = f"a request may have {config['MAX_CONTENT_LENGTH']:,} bytes"
+        return problem(413, "body_too_large", f"The body is too large: {limit}. Send fewer pictures at a time.")
+    most, fields = parts.parts().settings.max_images_per_request, config["MAX_FORM_MEMORY_SIZE"]
+    limit = f"a request may hold {most:,} pictures and {fields:,} bytes of other fields"
+    return problem(422, "too_many_images", f"The form is too large: {limit}.")
 
 
 def _unexpected(error: Exception) -> flask.Response:

@@ -7,7 +7,7 @@ import flask
 
 from api.parts import parts
 from jobs import errors
-from jobs.store import workers
+from jobs.store import schema, workers
 
 blueprint = flask.Blueprint("health", __name__)
 
@@ -35,8 +35,7 @@ def _check(check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _database() -> str:
-    parts().db.read(workers.living)
-    return parts().db.name
+    return f"{parts().db.name}, revision {parts().db.read(schema.check)}"
 
 
 def _blobs() -> str:

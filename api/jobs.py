@@ -1,10 +1,8 @@
 """Jobs: submit, fill, seal, call off, look."""
 
-import uuid
-
 import flask
 
-from api import auth, pages, shapes, uploads
+from api import asked, auth, pages, shapes, uploads
 from api.parts import parts
 from jobs import errors, tables
 from jobs.store import jobs
@@ -59,17 +57,18 @@ def show(job_id: str) -> flask.Response:
 def results(job_id: str) -> flask.Response:
     """The results of a job, in the order in which its pictures came."""
     parts().db.read(jobs.job, _id(job_id), _whose())
+    page = asked.Page.parameters()
     wanted = store_results.Filter(job=job_id)
-    rows = parts().db.read(store_results.page, wanted, limit=pages.limit(), after=pages.row_cursor())
-    return pages.answer("results", rows, shapes.result, lambda row: row.image_id)
+    rows = parts().db.read(store_results.page, wanted, limit=page.limit, after=page.after_row)
+    return pages.answer("results", page, rows, shapes.result, lambda row: row.image_id)
 
 
 @blueprint.get("")
 def index() -> flask.Response:
     """Jobs, newest first."""
-    status = flask.request.args.get("status")
-    rows = parts().db.read(jobs.page, _whose(), limit=pages.limit(), before=pages.cursor(), status=status)
-    return pages.answer("jobs", rows, shapes.job, lambda row: row.id)
+    page = asked.Jobs.parameters()
+    rows = parts().db.read(jobs.page, _whose(), limit=page.limit, before=page.after_id, status=page.status)
+    return pages.answer("jobs", page, rows, shapes.job, lambda row: row.id)
 
 
 def _whose() -> str | None:
@@ -77,12 +76,9 @@ def _whose() -> str | None:
 
 
 def _id(given: str) -> str:
-    try:
-        if str(uuid.UUID(given)) == given:
-            return given
-    except ValueError:
-        pass
-    raise errors.JobNotFound(f"There is no job {given!r} among yours.")
+    if asked.id_of(given) is None:
+        raise errors.JobNotFound(f"There is no job {given[:100]!r} among yours.")
+    return given
 
 
 def _shown(job_id: str) -> flask.Response:

@@ -4,7 +4,7 @@ from typing import Any
 
 import flask
 
-from api import auth, shapes
+from api import asked, auth, shapes
 from api.parts import parts
 from jobs import errors, tables
 from jobs.store import keys
@@ -16,13 +16,9 @@ blueprint = flask.Blueprint("keys", __name__, url_prefix="/v1/keys")
 @auth.needs(tables.Role.ADMIN)
 def create() -> tuple[dict[str, Any], int]:
     """Make a key; it is shown this once."""
-    body = flask.request.get_json(silent=True)
-    name, role = (body.get("name"), body.get("role")) if isinstance(body, dict) else (None, None)
-    if not isinstance(name, str) or not 0 < len(name) <= 255 or role not in list(tables.Role):
-        roles = ", ".join(tables.Role)
-        raise errors.BadParameter(f'Send {{"name": …, "role": …}}: a name of 1 to 255 characters, one role of {roles}.')
+    wanted = asked.Key.body()
     key = keys.make()
-    row = parts().db.write(keys.create, name, tables.Role(role), key)
+    row = parts().db.write(keys.create, wanted.name, wanted.role, key)
     return {**shapes.key(row), "key": key}, 201
 
 
@@ -37,4 +33,6 @@ def index() -> dict[str, Any]:
 @auth.needs(tables.Role.ADMIN)
 def revoke(id_: str) -> dict[str, Any]:
     """End a key."""
+    if asked.id_of(id_) is None:
+        raise errors.KeyNotFound
     return shapes.key(parts().db.write(keys.revoke, id_))

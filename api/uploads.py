@@ -1,30 +1,48 @@
 """What a request brings: the order, and the pictures as multipart parts or as one raw body."""
 
-import json
-from typing import Any
-
 import flask
+from werkzeug import formparser
 
-from api import auth
+from api import asked, auth
 from api.parts import parts
 from jobs import errors, intake, tables
 from jobs.store import jobs
 
+PIECE_BYTES = 262_144
+MOST_DISCARDED_BYTES = 256_000_000
+
+
+class Request(flask.Request):
+    """A request whose form is either read whole or refused."""
+
+    def make_form_data_parser(self) -> formparser.FormDataParser:
+        """Werkzeug's, but it does not pass over a form that it cannot read as if there were none."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
 
 def order() -> jobs.NewJob:
-    """The order: from the JSON body of an open job, the form fields, or the parameters of a raw body.
+    """The order: from the JSON body of an open job, the form fields, or the parameters of the URL.
 
     Raises:
         errors.BadParameter: a field is malformed.
     """
-    fields = _fields()
+    request = flask.request
+    if is_json():
+        wanted: asked.Order = asked.OpenOrder.body()
+    else:
+        _read_form()
+        wanted = asked.Order.read({**request.args.to_dict(), **request.form.to_dict()})
+    # One picture by itself is somebody waiting; a folder is not.
+    priority = wanted.priority or ("interactive" if is_raw() else "bulk")
     return jobs.NewJob(
         owner=auth.caller().id,
-        model=_text(fields, "model") or parts().settings.model,
-        priority=_priority(fields),
-        metadata=_metadata(fields.get("metadata")),
+        model=wanted.model or parts().settings.model,
+        priority=tables.Priority[priority.upper()],
+        metadata=wanted.metadata,
         idempotency_key=_idempotency_key(),
-        sealed=not fields.get("open", False),
+        sealed=not is_json(),
     )
 
 
@@ -33,12 +51,14 @@ def pictures() -> list[intake.Upload]:
 
     Raises:
         errors.NoImages: there are none.
+        errors.BadParameter: the form cannot be read.
     """
     request = flask.request
     if request.mimetype == "multipart/form-data":
+        _read_form()
         found = [intake.Upload(part.filename or "", part.read()) for part in request.files.getlist("images")]
     elif is_raw():
-        found = [intake.Upload(request.args.get("name", "image"), request.get_data(cache=False))]
+        found = [intake.Upload(request.args.get("name", "image"), _body())]
     else:
         raise errors.NoImages("Send pictures as multipart/form-data parts named `images`, or one as the raw body.")
     if not found:
@@ -57,41 +77,25 @@ def is_json() -> bool:
     return flask.request.is_json
 
 
-def _fields() -> dict[str, Any]:
-    if not is_json():
-        return {**flask.request.args.to_dict(), **flask.request.form.to_dict()}
-    body = flask.request.get_json(silent=True)
-    if not isinstance(body, dict) or body.get("open") is not True:
-        raise errors.BadParameter('A JSON body opens a job without pictures: it must be an object with "open": true.')
-    return body
+def discard_rest(response: flask.Response) -> flask.Response:
+    """Take what a refused caller is still sending, so that they see the answer and not a broken pipe."""
+    if response.status_code >= 400:
+        left = MOST_DISCARDED_BYTES
+        while left > 0 and (data := flask.request.environ["wsgi.input"].read(min(left, PIECE_BYTES))):
+            left -= len(data)
+    return response
 
 
-def _text(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise errors.BadParameter(f"{name} must be a text.")
-    return value
+def _body() -> bytes:
+    """The raw body, by pieces: read at one go, a body without a length would be cut at the limit, not refused."""
+    return b"".join(iter(lambda: flask.request.stream.read(PIECE_BYTES), b""))
 
 
-def _priority(fields: dict[str, Any]) -> tables.Priority:
-    given = _text(fields, "priority")
-    if given is None:
-        # One picture by itself is somebody waiting; a folder is not.
-        return tables.Priority.INTERACTIVE if is_raw() else tables.Priority.BULK
+def _read_form() -> None:
     try:
-        return tables.Priority[given.upper()]
-    except KeyError:
-        raise errors.BadParameter(f"priority={given!r} is not acceptable: it is interactive or bulk.") from None
-
-
-def _metadata(given: Any) -> dict[str, Any]:
-    try:
-        value = json.loads(given) if isinstance(given, str) else (given or {})
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise errors.BadParameter("metadata must be a JSON object.")
-    return value
+        _ = flask.request.form
+    except ValueError as error:
+        raise errors.BadParameter(f"The form cannot be read; are its file names UTF-8? ({error})") from None
 
 
 def _idempotency_key() -> str | None:

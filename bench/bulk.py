@@ -29,7 +29,9 @@ def enqueue(folder: Path, where: dict[str, str]) -> tuple[int, float]:
     """`sortbelt enqueue`: how many pictures, and in how many seconds from its start to its end."""
     started = time.perf_counter()
     command = ["sortbelt", "enqueue", str(folder), "--json"]
-    out = subprocess.run(command, env={**os.environ, **where}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    out = subprocess.run(
+        command, env={**os.environ, **where}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
     counts = json.loads(out.stdout.splitlines()[-1])["counts"]
     return counts["total"], time.perf_counter() - started
 
@@ -45,14 +47,19 @@ def main(folder: Path, runs: int) -> None:
             where = {"SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
             enqueue(folder, where)  # warm
             for _ in range(runs):
-                for name, run in (("bare loop", lambda: bare.run(folder, cores)), ("sortbelt enqueue", lambda: enqueue(folder, where))):
+                for name, run in (
+                    ("bare loop", lambda: bare.run(folder, cores)),
+                    ("sortbelt enqueue", lambda: enqueue(folder, where)),
+                ):
                     count, seconds = run()
                     rates[name].append(count / seconds)
             server.terminate()
     limit = statistics.median(rates["bare loop"])
     print(f"{count} pictures, {cores} cores, median of {runs} runs (lowest to highest)")
     for name, some in rates.items():
-        print(f"{name:18} {statistics.median(some):6.0f} images/s  ({min(some):.0f} to {max(some):.0f})  {statistics.median(some) / limit:.2f} of the limit")
+        print(
+            f"{name:18} {statistics.median(some):6.0f} images/s  ({min(some):.0f} to {max(some):.0f})  {statistics.median(some) / limit:.2f} of the limit"
+        )
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ class Bell:
 
     def __init__(self, redis_url: str) -> None:
         self._app = celery_app(redis_url)
+        # kombu would try to connect for seconds before it says that nobody answers.
+        self._app.conf.broker_transport_options |= {"max_retries": 0, "interval_start": 0}
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

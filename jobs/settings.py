@@ -5,11 +5,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pydantic
 
-from jobs import errors
+from jobs import errors, validation
 
 PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
@@ -98,7 +97,8 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
-        raise errors.BadSetting(" ".join(_sentence(e) for e in error.errors())) from None
+        sentences = [validation.sentence(f"{PREFIX}{e['loc'][0]}".upper(), e) for e in error.errors()]
+        raise errors.BadSetting(" ".join(sentences)) from None
 
 
 def read_or_exit() -> Settings:
@@ -122,9 +122,3 @@ def _value(variable: str, value: str) -> tuple[str, str]:
         return name.removesuffix("_file"), Path(value).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise errors.BadSetting(f"{variable} names a file that cannot be read: {error}.") from None
-
-
-def _sentence(error: Any) -> str:
-    variable = PREFIX + str(error["loc"][0]).upper()
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{variable}={error['input']!r} is not acceptable: {message[0].lower()}{message[1:]}."

@@ -8,6 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
+REVISION = "0001"
+"""The newest migration: what these tables are like. A program works on this revision and on later ones."""
+
 
 class Status(enum.StrEnum):
     """What has become of an image; the four last are final and have a row in `results`."""

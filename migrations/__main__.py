@@ -25,13 +25,13 @@ def upgrade(connection: sa.Connection) -> None:
 
 def main() -> int:
     """Migrate; 0, or 2 for a bad setting, 3 if the database cannot be reached."""
+    wanted = settings.read_or_exit()
     try:
-        wanted = settings.read()
         db = database.Database(wanted.database_url)
         db.write(upgrade)
         if wanted.admin_key is not None:
             db.write(keys.ensure, "admin", tables.Role.ADMIN, wanted.admin_key.get_secret_value())
-    except (errors.BadSetting, errors.BadParameter) as error:
+    except errors.BadParameter as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only voice)
         return 2
     except errors.DatabaseUnavailable as error:

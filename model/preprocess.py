@@ -26,7 +26,7 @@ MAX_SIDE = 16_384
 WHITE = (255, 255, 255)
 
 Code = Literal["undecodable", "too_large", "unsupported_format", "empty"]
-Resample = Literal["box", "bilinear", "bicubic", "lanczos"]
+Resample = Literal["box", "hamming", "bilinear", "bicubic", "lanczos"]
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION_TAG = 0x0112
@@ -112,7 +112,9 @@ def open_picture(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: tuple[i
         data: the whole file.
         max_pixels: a header that promises more is refused before anything is decoded.
         at_least: (width, height) that the caller will shrink to. A JPEG may then be decoded at 1/2, 1/4
-            or 1/8, never smaller than this (measured on 538 photos of 117 KB: see `at_least` in `pixels`).
+            or 1/8 of its sides, never smaller than this; None decodes it in full. Measured with twice 64 x 64
+            on 538 photos of 117 KB: 460 a second on one core instead of 260, and the 64 x 64 pixels made of it
+            differ from those of the full picture by 1.7 of 255 levels on average.
 
     Raises:
         BadPicture: with its code, whatever Pillow raised.
@@ -194,13 +196,17 @@ def _flattened(picture: Image.Image) -> Image.Image:
 
 def _scaled(picture: Image.Image) -> Image.Image:
     """Grey levels beyond eight bits, stretched from the picture's own range to 0..255 (Pillow would clip)."""
+    # In place throughout: at the limit of pixels each copy is 160 MB of a decoder's one gigabyte.
     values = np.array(picture, dtype=np.float32)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return Image.new("RGB", picture.size)
+    low = float(values.min(where=finite, initial=np.inf))
+    high = float(values.max(where=finite, initial=-np.inf))
     np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     # In halves, because high - low itself may overflow a float32.
     span = high / 2 - low / 2
     values /= 2
     values -= low / 2
     values *= 255 / span if span > 0 else 0
-    return Image.fromarray(values.round().astype(np.uint8), "L").convert("RGB")
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8), "L").convert("RGB")

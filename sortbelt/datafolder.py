@@ -16,7 +16,7 @@ CLIENTS_GLANCE_SECONDS = 1.0  # a client that asks whether `up` runs holds the l
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The `sortbelt up` that runs on a data folder."""
+    """The `sortbelt up` that runs on a data folder; `redis_url` is that of its own Redis, if it has one."""
 
     url: str
     key_file: str

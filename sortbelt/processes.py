@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sortbelt import gate
-
 QUICK_DEATH_SECONDS = 3.0
 BACKOFF_SECONDS = (0.5, 10.0)
 PR_SET_PDEATHSIG = 1
@@ -20,16 +18,12 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run: its name in messages, command line, environment, and the file that takes its output.
-
-    A program that is `gated` runs behind `sortbelt.gate`, and starts in earnest when it is let in.
-    """
+    """What to run: its name in messages, command line, environment, and the file that takes its output."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
-    gated: bool = False
 
 
 class Child:
@@ -47,7 +41,6 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._due = 0.0
-        self._let_in = False
 
     @property
     def alive(self) -> bool:
@@ -58,16 +51,6 @@ class Child:
         """Run it, in a session of its own: ctrl-C in the terminal is the supervisor's to handle."""
         self._process = launch(self.program)
         self._started = time.monotonic()
-        if self._let_in:
-            self.let_in()
-
-    def let_in(self) -> None:
-        """Open the gate, now and whenever it is started again."""
-        self._let_in = True
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it is dead: `tend` will see to it
-                self._process.stdin.write(gate.LEAVE)
-                self._process.stdin.close()
 
     def tend(self) -> str | None:
         """Start it again if it died and its pause is over.
@@ -87,7 +70,7 @@ class Child:
         self.deaths += 1
         self.deaths_in_a_row = self.deaths_in_a_row + 1 if quick else 1
         least, most = BACKOFF_SECONDS
-        pause = min(most, least * 2 ** (self.deaths_in_a_row - 1))
+        pause = min(most, least * 2 ** min(self.deaths_in_a_row - 1, 10))
         self._process, self._due = None, time.monotonic() + pause
         return f"{self.program.name} {_how(status)}; starting it again in {pause:g} s (log: {self.program.log})."
 
@@ -116,8 +99,7 @@ def launch(program: Program) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             program.command,
             env=dict(program.environment),
-            bufsize=0,
-            stdin=subprocess.PIPE if program.gated else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -90,7 +90,7 @@ class Bar:
 
     def _set(self, name: str, completed: int, total: int | None, note: str) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, note="")
+            self._tasks[name] = self._bars.add_task(name, total=total, note="")
         self._bars.update(self._tasks[name], completed=completed, total=total, note=note)
 
 

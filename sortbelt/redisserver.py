@@ -1,5 +1,6 @@
 """The embedded Redis: where a server program is to be found, and how it is started on a private socket."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from sortbelt import errors
 
+SCHEME = "redis+socket://"
+PREFIX = "sortbelt-"
 LONGEST_SOCKET_PATH = 100  # bytes; the system's own limit is 108, or 104
 
 
@@ -32,13 +35,22 @@ def program() -> str:
     )
 
 
+def remove_socket(url: str) -> None:
+    """Remove the socket that a private server was reached by, with its folder; other addresses are left alone."""
+    socket = Path(url.removeprefix(SCHEME))
+    if url.startswith(SCHEME) and socket.parent.name.startswith(PREFIX):
+        with contextlib.suppress(OSError):
+            socket.unlink(missing_ok=True)
+            socket.parent.rmdir()
+
+
 def socket_folder() -> Path:
     """A new folder that only this user may enter, with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="sortbelt-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     if len(os.fsencode(folder)) <= LONGEST_SOCKET_PATH - len("/redis.sock"):
         return folder
     folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="sortbelt-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
 
 
 def command(server: str, socket: Path, folder: Path) -> list[str]:

@@ -53,7 +53,6 @@ class Stack:
         self._tell = tell
         self._redis: processes.Child | None = None
         self._servers: list[processes.Child] = []
-        self._sockets: Path | None = None
         self._environment: dict[str, str] = {}
         self._redis_url = plan.redis_url
         self._ready = False
@@ -67,17 +66,19 @@ class Stack:
         return listening.address(self._plan.host, self.port)
 
     def start(self) -> None:
-        """Start everything; the database is migrated first.
+        """Start everything; returns once the database is migrated.
 
         Raises:
             errors.BadInput: the port is taken, or there is no Redis to start.
             Broken: the database cannot be used.
         """
         folder = self._plan.folder
-        killed_before = datafolder.last_announced(folder) is not None
+        killed_before = datafolder.last_announced(folder)
         self.port = listening.free_port(
             self._plan.host, self._plan.port, PORT_PATIENCE_SECONDS if killed_before else 0.0
         )
+        if killed_before:
+            redisserver.remove_socket(killed_before.redis_url)
         datafolder.withdraw(folder)
         self._key_file = datafolder.admin_key(folder)
         self.key = self._key_file.read_text(encoding="utf-8").strip()
@@ -89,17 +90,15 @@ class Stack:
             host=self._plan.host,
             port=self.port,
         )
-        self._start_workers()
+        self._start_servers()
         self._migrate()
-        self._start_api()
 
     def _start_redis(self) -> None:
         if self._redis_url or {"SORTBELT_REDIS_URL", "SORTBELT_REDIS_URL_FILE"} & os.environ.keys():
             return
         server = redisserver.program()
-        self._sockets = redisserver.socket_folder()
-        path = self._sockets / "redis.sock"
-        self._redis_url = f"redis+socket://{path}"
+        path = redisserver.socket_folder() / "redis.sock"
+        self._redis_url = f"{redisserver.SCHEME}{path}"
         command = redisserver.command(server, path, self._plan.folder / "redis")
         self._redis = processes.Child(self._program("redis", command, dict(os.environ)))
         self._redis.start()
@@ -113,25 +112,20 @@ class Stack:
             last = child.stderr.strip().splitlines()[-1:] or ["The database could not be brought up to date."]
             raise Broken(last[0], child.returncode if child.returncode > 0 else 1)
 
-    def _start_workers(self) -> None:
-        """Start the workers, which import their libraries while the database is migrated."""
-        celery = ["celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
+    def _start_servers(self) -> None:
+        """Start the API and the workers: they load what they need while the database is migrated, and wait for it."""
+        self._serve("api", [sys.executable, "-m", "api"])
+        celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
         for number in range(1, self._plan.workers + 1):
             name = f"worker{number}"
-            command = [sys.executable, "-m", "sortbelt.gate", "worker.station", *celery, "--hostname", f"{name}@%h"]
-            self._servers.append(processes.Child(self._program(name, command, self._environment, gated=True)))
-            self._servers[-1].start()
+            self._serve(name, [*celery, "--without-gossip", "--without-mingle", "--hostname", f"{name}@%h"])
 
-    def _start_api(self) -> None:
-        for worker in self._servers:
-            worker.let_in()
-        self._servers.append(processes.Child(self._program("api", [sys.executable, "-m", "api"], self._environment)))
+    def _serve(self, name: str, command: Sequence[str]) -> None:
+        self._servers.append(processes.Child(self._program(name, command, self._environment)))
         self._servers[-1].start()
 
-    def _program(
-        self, name: str, command: Sequence[str], environ: dict[str, str], *, gated: bool = False
-    ) -> processes.Program:
-        return processes.Program(name, command, environ, self._plan.folder / "logs" / f"{name}.log", gated)
+    def _program(self, name: str, command: Sequence[str], environ: dict[str, str]) -> processes.Program:
+        return processes.Program(name, command, environ, self._plan.folder / "logs" / f"{name}.log")
 
     def until_ready(self) -> Iterator[None]:
         """Tick until the API, the database and a worker answer, and tell this machine's clients where.
@@ -149,7 +143,8 @@ class Stack:
             yield
             time.sleep(TICK_SECONDS)
         self._ready = True
-        up = datafolder.Running(self.url, str(self._key_file), os.getpid(), self._redis_url or "")
+        private = self._redis_url if self._redis and self._redis_url else ""
+        up = datafolder.Running(self.url, str(self._key_file), os.getpid(), private)
         datafolder.announce(self._plan.folder, up)
 
     def tend(self) -> None:
@@ -185,10 +180,8 @@ class Stack:
         _end(self._servers, STOP_SECONDS, hurry)
         _end([self._redis] if self._redis else [], REDIS_STOP_SECONDS, hurry)
         datafolder.withdraw(self._plan.folder)
-        if self._sockets:
-            for file in self._sockets.iterdir():
-                file.unlink(missing_ok=True)
-            self._sockets.rmdir()
+        if self._redis:
+            redisserver.remove_socket(self._redis_url or "")
 
 
 def _end(children: Sequence[processes.Child], seconds: float, hurry: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """What may be shown where: escaped names, tables on a terminal, tab-separated lines elsewhere, JSON on request."""
 
+import datetime as dt
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,4 +52,6 @@ def _draw(heads: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO) -
 def _text(cell: object) -> str:
     if cell is None:
         return ""
+    if isinstance(cell, dt.datetime):
+        return cell.isoformat(timespec="seconds")
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

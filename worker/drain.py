@@ -16,7 +16,7 @@ from jobs.store import work
 from worker import classify, decoders
 
 log = logging.getLogger(__name__)
-OLDEST_EVERY = 8  # every so many-th claim looks at age alone, so that no priority starves another
+BULK_EVERY = 8  # of so many batches one is the bulk's, however many people wait for single pictures
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Drain:
             self._maker.name,
             limit=limit,
             lease_seconds=self._settings.lease_seconds,
-            oldest_first=self._claims % OLDEST_EVERY == 0,
+            bulk_first=self._claims % BULK_EVERY == 0,
         )
         self._in_hand |= {claim.image_id: claim for claim in claims}
         return claims

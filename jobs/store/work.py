@@ -61,31 +61,32 @@ class Maker:
 
 
 def claim(
-    c: sa.Connection, worker: str, model: str, *, limit: int, lease_seconds: float, oldest_first: bool = False
+    c: sa.Connection, worker: str, model: str, *, limit: int, lease_seconds: float, bulk_first: bool = False
 ) -> list[Claim]:
     """Take up to `limit` queued images of a model; the taker must finish or release each before its lease ends.
 
-    Images are served by priority, then age; `oldest_first` looks at age alone, so that no priority starves another.
-    Images that were claimed before and did not end are taken in ever smaller company, the third time alone: if one
-    of them kills its worker, its neighbours live on.
+    Images are served by priority, then age; with `bulk_first` what is bulk goes before, so that neither starves the
+    other. Images that were claimed before and did not end are taken in ever smaller company, the third time alone: if
+    one of them kills its worker, its neighbours live on.
     """
-    order = [IMAGES.c.id] if oldest_first else [IMAGES.c.priority, IMAGES.c.id]
-    waiting = (QUEUED, IMAGES.c.model == model)
-    first = sa.select(IMAGES.c.attempt).where(*waiting).order_by(*order).limit(1)
-    head = c.execute(first.with_for_update(skip_locked=True)).scalar()
-    if head is None:
-        return []
-    picked = (
-        sa.select(IMAGES.c.id)
-        .where(*waiting, IMAGES.c.attempt == head)
-        .order_by(*order)
-        .limit(company(limit, head))
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-    )
+    waiting = [QUEUED, IMAGES.c.model == model]
+    bulk = [*waiting, IMAGES.c.priority == tables.Priority.BULK.value]
+    for some in [bulk, waiting] if bulk_first else [waiting]:
+        first = sa.select(IMAGES.c.attempt).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(1)
+        attempts = c.execute(first.with_for_update(skip_locked=True)).scalar()
+        if attempts is not None:
+            return _take(c, worker, [*some, IMAGES.c.attempt == attempts], company(limit, attempts), lease_seconds)
+    return []
+
+
+def _take(
+    c: sa.Connection, worker: str, some: Sequence[sa.ColumnElement[bool]], limit: int, lease_seconds: float
+) -> list[Claim]:
+    picked = sa.select(IMAGES.c.id).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(limit)
+    locked = picked.with_for_update(skip_locked=True).cte("picked")
     taken = (
         sa.update(IMAGES)
-        .where(IMAGES.c.id.in_(sa.select(picked.c.id)))
+        .where(IMAGES.c.id.in_(sa.select(locked.c.id)))
         .values(
             status=tables.Status.RUNNING,
             attempt=IMAGES.c.attempt + 1,

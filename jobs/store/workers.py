@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, tables
-from jobs.store import work
+from jobs.store import schema, work
 
 WORKERS: Any = tables.Worker.__table__
 LIFE_SECONDS = 15.0  # a worker shows life every few seconds; after so long without, it is taken for gone
@@ -14,7 +14,12 @@ FORGET_SECONDS = 86_400.0
 
 
 def enter(c: sa.Connection, id_: str, maker: work.Maker, device: str) -> None:
-    """Enter a worker that has its model loaded, and forget those gone for a day."""
+    """Enter a worker that has its model loaded, and forget those gone for a day.
+
+    Raises:
+        errors.DatabaseUnavailable: the tables are older than this program.
+    """
+    schema.check(c)
     c.execute(sa.delete(WORKERS).where(WORKERS.c.seen_at < clock.now(-FORGET_SECONDS)))
     c.execute(
         sa.insert(WORKERS).values(

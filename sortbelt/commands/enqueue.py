@@ -1,5 +1,6 @@
 """`sortbelt enqueue`: a folder as one job, with progress and a summary."""
 
+import shlex
 import sys
 
 import click
@@ -68,7 +69,8 @@ def _how_to_go_on(pictures: folder.Folder, run: runs.Run) -> str:
         return f"The job goes on: `sortbelt wait {run.job.id}` comes back to it."
     return (
         f"Job {run.job.id} is open and has {run.sent} of {run.survey.pictures} pictures: "
-        f"`sortbelt enqueue {pictures.root} --job {run.job.id}` goes on, `sortbelt cancel {run.job.id}` gives it up."
+        f"`sortbelt enqueue {shlex.quote(pictures.root)} --job {run.job.id}` goes on, "
+        f"`sortbelt cancel {run.job.id}` gives it up."
     )
 
 

@@ -13,11 +13,11 @@ from sortbelt.commands import jobs, options, serving
 @click.argument("files", metavar="FILE…", nargs=-1, required=True, type=click.Path())
 @click.option("--wait", "stay", is_flag=True, help="Stay until it has ended, and show the results.")
 @click.option("--model", help="Model to use [default: the server's].")
-@click.option("--priority", type=click.Choice(["interactive", "bulk"]), help="What to be served before or after.")
+@click.option("--priority", type=click.Choice(["interactive", "bulk"]), default="interactive", show_default=True)
 @options.as_json
 @serving.server(serving.PATIENT)
 def submit(
-    client: Client, files: tuple[str, ...], *, stay: bool, model: str | None, priority: str | None, as_json: bool
+    client: Client, files: tuple[str, ...], *, stay: bool, model: str | None, priority: str, as_json: bool
 ) -> None:
     """Submit some pictures as one job.
 

@@ -1,9 +1,7 @@
 """`sortbelt up`: everything on this machine, until ctrl-C; or for as long as one command runs."""
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +11,7 @@ from types import FrameType
 import click
 
 from sortbelt import command as entrance
-from sortbelt import datafolder, stack, terminal
+from sortbelt import datafolder, guest, stack, terminal
 from sortbelt.commands import options
 
 
@@ -105,18 +103,29 @@ def _run(running: stack.Stack, stops: Stops, folder: Path, then: Sequence[str], 
     running.start()
     for _ in running.until_ready():
         if stops.asked:
-            return 0
+            return 130 if then else 0
     _announce(running, folder, as_json=as_json, alone=not then)
-    guest = _start(then, running) if then else None
-    while not (stops.asked if guest is None else guest.poll() is not None):
+    if then:
+        return _entertain(running, stops, then)
+    while not stops.asked:
         running.tend()
         time.sleep(stack.TICK_SECONDS)
-        if guest and stops.asked:
-            guest.terminate()
-    if guest is None:
-        options.tell("Stopping: what is at hand is finished first (ctrl-C again stops at once).")
-        return 0
-    return guest.returncode if guest.returncode >= 0 else 128 - guest.returncode
+    options.tell("Stopping: what is at hand is finished first (ctrl-C again stops at once).")
+    return 0
+
+
+def _entertain(running: stack.Stack, stops: Stops, then: Sequence[str]) -> int:
+    """Tend it until the command has ended; its exit code."""
+    visitor = guest.Guest(then, running.url, running.key)
+    try:
+        while (code := visitor.exit_code()) is None:
+            running.tend()
+            time.sleep(stack.TICK_SECONDS)
+            if stops.asked:
+                visitor.leave(interrupted=stops.interrupts > 0, hurry=stops.hurry())
+    finally:
+        visitor.turn_out()
+    return code
 
 
 def _announce(running: stack.Stack, folder: Path, *, as_json: bool, alone: bool) -> None:
@@ -128,10 +137,3 @@ def _announce(running: stack.Stack, folder: Path, *, as_json: bool, alone: bool)
         print(f"Data folder          {folder}")
         print("Try                  sortbelt enqueue FOLDER", flush=True)
         options.tell("Stop with ctrl-C.")
-
-
-def _start(then: Sequence[str], running: stack.Stack) -> "subprocess.Popen[bytes]":
-    try:
-        return subprocess.Popen(then, env={**os.environ, "SORTBELT_URL": running.url, "SORTBELT_KEY": running.key})
-    except OSError as error:
-        raise entrance.Failed(f"{then[0]} cannot be run: {error.strerror}.", 2) from None

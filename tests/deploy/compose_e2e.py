@@ -129,6 +129,9 @@ def stack(*, keep: bool) -> Iterator[tuple[Engine, str, str]]:
     engine.compose("build")
     try:
         yield engine, f"http://127.0.0.1:{port}", (secrets / "admin_key").read_text("ascii").strip()
+    except BaseException:
+        engine.compose("logs", "--no-color", "--tail", "40")
+        raise
     finally:
         if not keep:
             engine.compose("down", "--volumes", "--remove-orphans")
@@ -145,9 +148,11 @@ def attempt(engine: Engine, url: str, key: str) -> list[str]:
         first = trial.load.submit(24)
         trial.step("a first job, its broken picture too", lambda: wait(lambda: client.job(first).ended, "a job"))
         trial.load.start()
-        for service in ("worker", "redis", "postgres", "api"):
-            kill = functools.partial(engine.kill, service)
-            trial.step(f"kill -9 {service} mid-job: healthy again after", functools.partial(trial.amid, kill))
+        every = ("worker", "redis", "postgres", "api")
+        for services in (*((service,) for service in every), every):
+            kill = functools.partial(engine.kill, *services)
+            who = services[0] if len(services) == 1 else "all at once,"
+            trial.step(f"kill -9 {who} mid-job: healthy again after", functools.partial(trial.amid, kill))
         trial.step("3 workers: all healthy after", lambda: trial.up(3))
         trial.step(
             "kill -9 one of 3 workers mid-job: healthy again after", lambda: trial.amid(lambda: engine.kill("worker"))

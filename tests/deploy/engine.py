@@ -38,29 +38,30 @@ class Engine:
 
     def healthy(self, service: str, count: int = 1) -> bool:
         """Whether so many containers of a service run and pass their health check."""
-        states = [state(container) for container in self.containers(service)]
-        return [s["Running"] and s["Health"]["Status"] == "healthy" for s in states].count(True) == count
+        return [healthy(state(container)) for container in self.containers(service)].count(True) == count
 
     def wait_healthy(self, **counts: int) -> float:
         """Wait until so many containers of each service are healthy; the seconds that took."""
         missing = ", ".join(counts)
         return wait(lambda: all(self.healthy(*wanted) for wanted in counts.items()), f"{missing} healthy")
 
-    def kill(self, service: str) -> float:
-        """End all in a service's first container by SIGKILL, wait until Docker has restarted it; the seconds that took.
+    def kill(self, *services: str) -> float:
+        """End all in the first container of each service by SIGKILL, wait until they are back; the seconds that took.
 
         `docker kill` would not do: Docker takes that for the wish to have it stopped. Killed from within, the container
         dies as it would of a crash, and its restart policy is tried too.
         """
-        container = self.containers(service)[0]
-        before = state(container)["StartedAt"]
-        self.shell(container, "kill -9 -1", check=False)
+        killed = {container: state(container)["StartedAt"] for container in (self.containers(s)[0] for s in services)}
+        for container in killed:
+            self.shell(container, "kill -9 -1", check=False)
 
         def back() -> bool:
-            now = state(container)
-            return now["Running"] and now["StartedAt"] != before and now["Health"]["Status"] == "healthy"
+            now = {container: state(container) for container in killed}
+            return all(
+                healthy(now[container]) and now[container]["StartedAt"] != killed[container] for container in now
+            )
 
-        return wait(back, f"{service} back after kill -9")
+        return wait(back, f"{', '.join(services)} back after kill -9")
 
     def shell(self, container: str, command: str, *, check: bool = True) -> str:
         """What a shell command in a container prints."""
@@ -70,6 +71,11 @@ class Engine:
 def state(container: str) -> Any:
     """What Docker says of a container's state."""
     return json.loads(_docker("inspect", "--format", "{{json .State}}", container))
+
+
+def healthy(now: Any) -> bool:
+    """Whether a container in this state runs and passes its health check."""
+    return bool(now["Running"] and now["Health"]["Status"] == "healthy")
 
 
 def wait(condition: Callable[[], bool], what: str) -> float:

@@ -64,6 +64,12 @@ def test_migrations_run_once_before_anything_uses_the_tables():
         assert SERVICES[service]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
+def test_the_database_is_stopped_after_those_who_use_it():
+    """Compose stops in the order of `depends_on`, and the migration, which has ended, holds nothing back."""
+    for service in ("api", "worker", "worker-gpu"):
+        assert "postgres" in SERVICES[service]["depends_on"]
+
+
 def test_only_the_api_is_published_and_only_to_this_machine():
     published = {name: asked["ports"] for name, asked in SERVICES.items() if "ports" in asked}
 
@@ -140,3 +146,12 @@ def test_workers_only_read_the_pictures_that_the_api_writes():
     assert SERVICES["api"]["volumes"] == ["blobs:/data/blobs"]
     for service in ("worker", "worker-gpu"):
         assert SERVICES[service]["volumes"] == ["blobs:/data/blobs:ro"]
+
+
+def test_with_a_bucket_only_the_place_of_the_pictures_and_the_way_there_differ():
+    overlay = yaml.safe_load((ROOT / "deploy" / "s3.yml").read_text(encoding="utf-8"))["services"]
+
+    assert set(overlay) == {"api", "worker", "worker-gpu"}
+    for asked in overlay.values():
+        assert set(asked) == {"env_file", "environment", "networks"}
+        assert list(asked["environment"]) == ["SORTBELT_BLOBS"]

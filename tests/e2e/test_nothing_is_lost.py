@@ -46,7 +46,7 @@ def assert_each_has_one_result(stack, out, count):
 
 
 def test_workers_killed_again_and_again(start, folder):
-    """kill -9 of both workers, five times while a folder goes through: nothing is lost, nothing is there twice."""
+    """Kill -9 of both workers, five times while a folder goes through: nothing is lost, nothing is there twice."""
     stack = start("--workers", "2", **SLOW, max_attempts=50)
     process = enqueue(stack, folder(600))
     for kill in range(5):
@@ -71,7 +71,7 @@ def test_redis_killed_and_never_started_again(start, folder):
 
 
 def test_api_killed_in_the_middle(start, folder):
-    """kill -9 of the API while a folder is sent: the command tries again, and no picture is there twice."""
+    """Kill -9 of the API while a folder is sent: the command tries again, and no picture is there twice."""
     stack = start(**SLOW)
     process = enqueue(stack, folder(400))
     until(lambda: done(stack) >= 20, 60, "the first pictures")
@@ -84,7 +84,7 @@ def test_api_killed_in_the_middle(start, folder):
 
 
 def test_a_second_start_goes_on_with_unfinished_jobs(start, folder):
-    """kill -9 of everything with work queued; started again on the same folder, the job is finished."""
+    """Kill -9 of everything with work queued; started again on the same folder, the job is finished."""
     stack = start(**SLOW)
     pictures = folder(300)
     job = json.loads(stack.sortbelt("enqueue", str(pictures), "--no-wait", "--json").stdout.splitlines()[-1])

@@ -15,7 +15,7 @@ QUICK = ["--size", "24", "--epochs", "2", "--threads", "1"]
 def _torch_as_it_was():
     """Training chooses for its whole process; the tests after it get torch back as it was."""
     yield
-    torch.set_flush_denormal(False)  # noqa: FBT003 - takes no keyword
+    torch.set_flush_denormal(False)
     torch.use_deterministic_algorithms(mode=False)
 
 

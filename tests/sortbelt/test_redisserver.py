@@ -43,6 +43,20 @@ def test_the_socket_is_private_and_its_path_short_enough(monkeypatch, tmp_path):
     folder.rmdir()
 
 
+def test_the_socket_is_removed_with_its_folder_but_nobody_elses_is(tmp_path):
+    mine = redisserver.socket_folder()
+    (mine / "redis.sock").touch()
+    (tmp_path / "redis.sock").touch()
+
+    redisserver.remove_socket(f"redis+socket://{mine}/redis.sock")
+    redisserver.remove_socket(f"redis+socket://{tmp_path}/redis.sock")
+    redisserver.remove_socket("redis://127.0.0.1:6379/0")
+    redisserver.remove_socket("")
+
+    assert not mine.exists()
+    assert (tmp_path / "redis.sock").exists()
+
+
 def test_the_server_starts_with_this_command_line(tmp_path):
     folder = redisserver.socket_folder()
     socket = folder / "redis.sock"

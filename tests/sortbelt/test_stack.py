@@ -51,7 +51,7 @@ def test_what_dies_twice_before_all_ran_once_is_hopeless_and_its_last_words_are_
             one.tend()
             time.sleep(0.02)
 
-    with pytest.raises(stack.Broken, match="worker1 died again and again.*\nno model here"):
+    with pytest.raises(stack.Broken, match=r"worker1 died again and again.*\nno model here"):
         tend_for_ever()
     assert len(said) == 1
 
@@ -59,10 +59,10 @@ def test_what_dies_twice_before_all_ran_once_is_hopeless_and_its_last_words_are_
 def test_redis_may_die_as_often_as_it_likes(tmp_path):
     one = stack.Stack(stack.Plan(tmp_path, "127.0.0.1", 0), lambda _: None)
     one._redis = processes.Child(processes.Program("redis", ["false"], dict(os.environ), tmp_path / "log"))
-    one._redis.deaths = one._redis.deaths_in_a_row = 100
+    one._redis.deaths = one._redis.deaths_in_a_row = 5_000
     one._redis.start()
     one._redis._process.wait()
 
     one.tend()
 
-    assert one._redis.deaths == 101
+    assert one._redis.deaths == 5_001

@@ -67,6 +67,7 @@ def test_claims_of_threads_share_no_image(db, owner):
     assert taken == dict.fromkeys((f"{n}" for n in range(300)), 1)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # threads do for PostgreSQL, a server anyway
 def test_claims_of_processes_share_no_image(db, owner, database_url):
     """Four processes empty a queue and finish what they take: every image once, and every result."""
     id_ = making.job(db, owner, *(f"{n}" for n in range(300)))

@@ -72,7 +72,7 @@ def test_an_open_job_grows_and_a_repeated_name_changes_nothing(db, owner):
     id_ = making.job(db, owner, sealed=False)
     assert db.write(jobs.add, id_, owner, [making.image("a"), making.image("b")]) == 2
     assert db.write(jobs.add, id_, owner, [making.image("b", BAD), making.image("c")]) == 1
-    assert making.images(db) == {name: ("queued", 0) for name in "abc"}
+    assert making.images(db) == dict.fromkeys("abc", ("queued", 0))
     assert making.counts(db, id_) == {"queued": 3}
 
 

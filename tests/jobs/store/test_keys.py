@@ -103,7 +103,7 @@ def test_ensuring_a_revoked_key_does_not_bring_it_back(db):
 @pytest.mark.parametrize("has", ROLES)
 @pytest.mark.parametrize("wants", ROLES)
 def test_each_role_may_do_what_the_ones_before_it_may(has, wants):
-    """read < submit < admin."""
+    """Read < submit < admin."""
     assert keys.Caller("id", "name", has).may(wants) == (ROLES.index(has) >= ROLES.index(wants))
 
 

@@ -22,12 +22,13 @@ def test_images_are_claimed_by_priority_then_age(db, owner):
     assert names(making.claim(db, limit=2)) == ["bulk 1", "bulk 2"]
 
 
-def test_the_oldest_comes_first_where_that_is_asked_for(db, owner):
-    """So that no priority starves another, age alone counts now and then."""
-    making.job(db, owner, "bulk 1", "bulk 2", priority=BULK)
-    making.job(db, owner, "now 1", priority=INTERACTIVE)
-    assert names(making.claim(db, limit=1, oldest_first=True)) == ["bulk 1"]
-    assert names(making.claim(db, limit=1)) == ["now 1"]
+def test_bulk_comes_first_where_that_is_asked_for(db, owner):
+    """So that neither priority starves the other, a folder is served now and then before those who wait."""
+    making.job(db, owner, "now 1", "now 2", priority=INTERACTIVE)
+    making.job(db, owner, "bulk 1", priority=BULK)
+    assert names(making.claim(db, limit=2, bulk_first=True)) == ["bulk 1"]
+    assert names(making.claim(db, limit=1, bulk_first=True)) == ["now 1"]
+    assert names(making.claim(db, limit=1)) == ["now 2"]
 
 
 def test_a_claim_takes_only_images_of_its_model(db, owner):
@@ -92,22 +93,16 @@ def test_images_that_were_lost_are_claimed_in_smaller_company(db, owner):
     assert "fresh" in names(rest[-1])
 
 
-def test_another_who_is_just_taking_the_head_does_not_hide_the_rest(postgres_database_url):
+def test_another_who_is_just_taking_the_head_does_not_hide_the_rest(postgres, postgres_owner):
     """While one worker takes a lost image at the head, a second gets the fresh ones behind it."""
-    from jobs import database
-    from jobs.store import keys
-
-    db = database.Database(postgres_database_url)
-    owner = db.write(keys.create, "somebody", tables.Role.SUBMIT, keys.make()).id
-    making.job(db, owner, "lost")
-    making.claim(db)
-    making.let_leases_end(db)
-    rescue.sweep(db, max_attempts=3)
-    making.job(db, owner, "fresh 1", "fresh 2")
-    with db.engine.connect() as first, first.begin():
+    making.job(postgres, postgres_owner, "lost")
+    making.claim(postgres)
+    making.let_leases_end(postgres)
+    rescue.sweep(postgres, max_attempts=3)
+    making.job(postgres, postgres_owner, "fresh 1", "fresh 2")
+    with postgres.engine.connect() as first, first.begin():
         assert len(work.claim(first, "w1", making.MODEL, limit=10, lease_seconds=30)) == 1
-        assert names(making.claim(db, limit=10, worker="w2")) == ["fresh 1", "fresh 2"]
-    db.close()
+        assert names(making.claim(postgres, limit=10, worker="w2")) == ["fresh 1", "fresh 2"]
 
 
 def test_finishing_writes_one_result_for_each_image(db, owner):
@@ -215,19 +210,41 @@ def test_releasing_gives_the_attempt_back(db, owner):
 def test_released_images_are_nobodys(db, owner):
     """The worker that handed back does not prolong them."""
     making.job(db, owner, "a")
-    db.write(work.release, making.claim(db, worker="w1"))
-    assert db.write(work.renew, "w1", lease_seconds=30) == 0
+    claims = making.claim(db)
+    db.write(work.release, claims)
+    assert db.write(work.renew, claims, lease_seconds=30) == 0
 
 
 def test_renewing_prolongs_what_one_holds_and_nothing_else(db, owner):
     """A heartbeat keeps the worker's own images from the rescue."""
     making.job(db, owner, *"abc")
-    making.claim(db, limit=2, worker="w1")
+    mine = making.claim(db, limit=2, worker="w1")
     making.claim(db, limit=1, worker="w2")
     making.let_leases_end(db)
-    assert db.write(work.renew, "w1", lease_seconds=30) == 2
+    assert db.write(work.renew, mine, lease_seconds=30) == 2
     assert rescue.sweep(db, max_attempts=3) == 1
     assert making.images(db) == {"a": ("running", 1), "b": ("running", 1), "c": ("queued", 1)}
+
+
+def test_renewing_does_not_take_back_what_was_lost(db, owner):
+    """A heartbeat that comes too late prolongs nothing of another's."""
+    making.job(db, owner, "a")
+    late = making.claim(db, worker="late")
+    making.let_leases_end(db)
+    rescue.sweep(db, max_attempts=3)
+    making.claim(db, worker="heir", lease_seconds=5)
+    assert db.write(work.renew, late, lease_seconds=3600) == 0
+    assert db.write(work.renew, [], lease_seconds=30) == 0
+
+
+def test_what_a_worker_cannot_cope_with_goes_to_the_next_sweep(db, owner):
+    """Dropped images count an attempt, and are tried again in smaller company."""
+    making.job(db, owner, "a", "b")
+    claims = making.claim(db)
+    assert db.write(work.drop, claims) == 2
+    assert rescue.sweep(db, max_attempts=3) == 2
+    assert [claim.attempt for claim in making.claim(db)] == [2, 2]
+    assert db.write(work.drop, claims) == 0
 
 
 def test_the_rescue_leaves_living_leases_alone(db, owner):

@@ -1,0 +1,22 @@
+"""The schema's revision: a program does not work on tables older than it knows them."""
+
+import sqlalchemy as sa
+
+from jobs import errors, tables
+
+VERSIONS = sa.table("alembic_version", sa.column("version_num", sa.String))
+
+
+def check(c: sa.Connection) -> str:
+    """The revision of the tables.
+
+    Raises:
+        errors.DatabaseUnavailable: there are none, or they are older than this program.
+    """
+    there = sa.inspect(c).has_table(VERSIONS.name)
+    revision = c.execute(sa.select(VERSIONS.c.version_num)).scalar() if there else None
+    if revision is None or revision < tables.REVISION:
+        raise errors.DatabaseUnavailable(
+            f"The tables are of revision {revision}, and this program wants {tables.REVISION}: run `sortbelt db upgrade`."
+        )
+    return str(revision)

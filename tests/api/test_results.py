@@ -1,0 +1,110 @@
+import pytest
+
+from jobs import errors
+from jobs.store import jobs, work
+from tests.api.asking import problem, walk
+from tests.jobs import making
+
+
+@pytest.fixture
+def full(db, me, other):
+    """Results of two people: mine a.jpg sushi 0.9, b.jpg undecodable; another's c.jpg sandwich 0.6, d.jpg empty."""
+    one = making.job(db, me.id, "a.jpg", "b.jpg")
+    two = making.job(db, other.id, "c.jpg")
+    a, b, c = making.claim(db)
+    fates = [
+        making.fate(a),
+        work.Fate(b, error_code="undecodable", error_detail="No."),
+        making.fate(c, label="sandwich", confidence=0.6),
+    ]
+    db.write(work.finish, fates, making.MAKER)
+    db.write(jobs.create, making.order(other.id), [making.image("d.jpg", errors.BadPicture("empty", "Empty."))])
+    return {"one": one, "two": two}
+
+
+def names(person, query=""):
+    return [row["image"] for row in walk(person, f"/v1/results?{query}", "results")]
+
+
+def test_everybody_sees_their_own_and_an_admin_all(full, me, other, reader, admin):
+    """Newest first."""
+    assert names(me) == ["b.jpg", "a.jpg"]
+    assert names(other) == ["d.jpg", "c.jpg"]
+    assert names(reader) == []
+    assert names(admin) == ["d.jpg", "c.jpg", "b.jpg", "a.jpg"]
+
+
+QUESTIONS = [
+    ("label=sushi", "a"),
+    ("label=", ""),
+    ("status=done", "ca"),
+    ("status=failed", "db"),
+    ("status=expired", ""),
+    ("error=undecodable", "b"),
+    ("error=nothing", ""),
+    ("min_confidence=0.7", "a"),
+    ("max_confidence=0.7", "c"),
+    ("min_confidence=0&max_confidence=1", "ca"),
+    ("model=sushi-or-sandwich", "dcba"),
+    ("model=x", ""),
+    ("name=A.J", "a"),
+    ("name=.jpg", "dcba"),
+    ("name=%25", ""),
+    ("since=2026-01-01", "dcba"),
+    ("since=2026-01-01T00:00:00Z&until=2999-01-01T00:00:00%2B02:00", "dcba"),
+    ("until=2026-01-01", ""),
+    ("limit=1", "dcba"),
+    ("limit=3&status=done", "ca"),
+    ("unknown=x", "dcba"),
+]
+
+
+def test_an_admin_asks_by_anything(full, admin, subtests):
+    """Each filter, and all pages of it."""
+    for query, found in QUESTIONS:
+        with subtests.test(query):
+            assert [name[0] for name in names(admin, query)] == list(found)
+
+
+def test_by_job(full, me, admin):
+    """One's own; another's are not shown, nor said to exist."""
+    assert names(admin, f"job={full['two']}") == ["c.jpg"]
+    assert names(me, f"job={full['one']}") == ["b.jpg", "a.jpg"]
+    assert names(me, f"job={full['two']}") == []
+
+
+MALFORMED = [
+    "min_confidence=x",
+    "min_confidence=-0.1",
+    "max_confidence=1.1",
+    "min_confidence=nan",
+    "max_confidence=inf",
+]
+MALFORMED += ["since=x", "since=", "until=yesterday", "since=2026-13-01", "since=1", "since=%00", "since=99999-01-01"]
+MALFORMED += ["since=0001-01-01T00:00:00%2B23:59", "until=9999-12-31T23:59:59-23:59"]
+
+
+def test_a_malformed_filter_is_named(full, admin, subtests):
+    """422, with the name of the parameter and what it must be."""
+    for query in MALFORMED:
+        with subtests.test(query):
+            assert query.partition("=")[0] in problem(admin.get(f"/v1/results?{query}"), 422, "bad_parameter")
+
+
+def test_odd_texts_in_filters_find_nothing_or_are_refused(full, admin, subtests):
+    """Never a 500, whatever the database thinks of the text."""
+    for filter_ in ("job", "label", "status", "error", "model", "name"):
+        for value in ("%00", "a%00b", "%ff", "%ed%a0%80", "'", "%25", "x" * 5000, "%F0%9F%8D%A3", "%5c"):
+            with subtests.test(filter_, value=value[:9]):
+                response = admin.get(f"/v1/results?{filter_}={value}")
+                if response.status_code == 200:
+                    assert response.json == {"results": []}
+                else:
+                    problem(response, 422, "bad_parameter")
+
+
+def test_odd_texts_as_the_status_of_jobs_are_refused(admin, subtests):
+    """The list of jobs too."""
+    for status in ("%00", "a%00b", "x" * 5000, "%ff"):
+        with subtests.test(status[:9]):
+            problem(admin.get(f"/v1/jobs?status={status}"), 422, "bad_parameter")

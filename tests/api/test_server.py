@@ -1,0 +1,278 @@
+"""The real server, `python -m api`, over real sockets."""
+
+import concurrent.futures
+import os
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests import servers
+from tests.api.asking import answer
+from tests.jobs import making
+
+CRLF = b"\r\n"
+
+
+def form(*parts, boundary=b"B"):
+    """A multipart body of (headers, content) pairs."""
+    body = b"".join(b"--" + boundary + CRLF + head + CRLF + CRLF + content + CRLF for head, content in parts)
+    return body + b"--" + boundary + b"--" + CRLF
+
+
+def part(name, content):
+    """A picture as a part."""
+    return b'Content-Disposition: form-data; name="images"; filename="' + name + b'"', content
+
+
+def alive(server):
+    """Whether the server still takes pictures in."""
+    data = making.picture()
+    status, body = server.exchange(server.head(Content_Type="image/png", Content_Length=len(data)), data)
+    return status == 202 and body["counts"]["total"] == 1
+
+
+def test_a_picture_goes_in_over_a_real_socket(server):
+    """A form, a raw body, and a chunked body."""
+    data = making.picture()
+    body = form(part(b"a.png", data), part(b"b.png", data))
+    head = server.head(Content_Type="multipart/form-data; boundary=B", Content_Length=len(body))
+    status, job = server.exchange(head, body)
+    assert (status, job["counts"]["total"]) == (202, 2)
+    assert alive(server)
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(data[i : i + 10]), data[i : i + 10]) for i in range(0, len(data), 10))
+    head = server.head(Content_Type="image/png", Transfer_Encoding="chunked")
+    status, job = server.exchange(head, chunks + b"0\r\n\r\n")
+    assert (status, job["counts"]["queued"]) == (202, 1)
+
+
+def test_curl_s_expect_is_answered(server):
+    """A client that waits for leave to send gets it."""
+    data = making.picture()
+    head = server.head(Content_Type="image/png", Content_Length=len(data), Expect="100-continue")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(head)
+        line.settimeout(2)
+        first = line.recv(1024)
+        assert b" 100 " in first.split(CRLF)[0]
+        line.sendall(data)
+        assert answer(line)[0] == 202
+
+
+@pytest.mark.parametrize("size", [300_001, 5_000_000])
+def test_a_body_over_the_limit_is_answered_and_not_hung_up_on(server, size):
+    """A plain client that sends everything and then reads gets the 413, and no broken pipe."""
+    head = server.head(Content_Type="image/png", Content_Length=size)
+    status, problem = server.exchange(head, *([bytes(100_000)] * (size // 100_000)), bytes(size % 100_000))
+    assert (status, problem["code"]) == (413, "body_too_large")
+    assert "300,000" in problem["detail"]
+
+
+def test_a_chunked_body_over_the_limit_is_refused_too(server):
+    """Who does not say how much there is gets the same answer."""
+    head = server.head(Content_Type="image/png", Transfer_Encoding="chunked")
+    chunk = b"186a0\r\n" + bytes(100_000) + CRLF
+    status, problem = server.exchange(head, *([chunk] * 20), b"0\r\n\r\n")
+    assert (status, problem["code"]) == (413, "body_too_large")
+
+
+def test_who_has_no_key_and_a_big_body_gets_the_401(server):
+    """The refusal arrives also where the body was not wanted."""
+    head = server.head(Authorization="Bearer no", Content_Type="image/png", Content_Length=5_000_000)
+    status, problem = server.exchange(head, *([bytes(100_000)] * 50))
+    assert (status, problem["code"]) == (401, "no_key")
+
+
+def test_a_connection_serves_after_a_refusal(server):
+    """Keep-alive goes on, or the server says that it closes: the rest of a refused body is no next request."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        refused = server.head(Connection="keep-alive", Content_Type="text/plain", Content_Length=20)
+        line.sendall(refused + b"GET /livez HTTP/1.1\r")
+        status, problem = answer(line)
+        assert (status, problem["code"]) == (422, "no_images")
+        try:
+            line.sendall(server.head("GET", "/livez", Connection="close"))
+            second = answer(line)
+        except OSError:
+            second = None
+        assert second in (None, (200, {"status": "alive"}))
+
+
+def malformed(server):
+    """Requests that are wrong, each in a way of its own: name, pieces, whether to hang up after sending."""
+    multipart = "multipart/form-data; boundary=B"
+    good = form(part(b"a.png", making.picture()))
+
+    def posted(body, content_type=multipart, length=None, **more):
+        return [server.head(Content_Type=content_type, Content_Length=length or len(body), **more), body]
+
+    yield "nothing", [b""], True
+    yield "garbage", [os.urandom(500)], True
+    yield "text", [b"hello\r\n\r\n"], False
+    yield "half a line", [b"GET /livez HT"], True
+    yield "no such version", [b"GET /livez HTTP/9.9\r\nHost: x\r\n\r\n"], False
+    yield "HTTP/1.0", [b"GET /livez HTTP/1.0\r\n\r\n"], False
+    yield "no host", [b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n"], False
+    yield "two hosts", [server.head("GET", "/livez").replace(b"Host:", b"Host: y\r\nHost:")], False
+    yield "odd host", [server.head("GET", "/v1/jobs", Host="a b\\c")], False
+    yield "odd brackets", [server.head("GET", "/v1/jobs", Host="[::1")], False
+    yield "host with a path", [server.head("POST", "/v1/jobs", Host="evil/..//", Content_Length=0)], False
+    yield "odd method", [b"<script> /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"], False
+    yield "long method", [b"A" * 5000 + b" / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"], False
+    yield "long path", [server.head("GET", "/" + "a" * 100_000)], False
+    yield "long header", [server.head("GET", "/livez", X="a" * 1_000_000)], False
+    yield "many headers", [server.head("GET", "/livez", **{f"X{n}": "a" for n in range(2000)})], False
+    yield "header without colon", [server.head("GET", "/livez")[:-2] + b"nonsense\r\n\r\n"], False
+    yield "header with NUL", [server.head("GET", "/livez", X="a\0b")], False
+    yield "folded header", [server.head("GET", "/livez")[:-2] + b"X: a\r\n b\r\n\r\n"], False
+    yield "path with NUL", [server.head("GET", "/v1/jobs/a\0b")], False
+    yield "path with spaces", [server.head("GET", "/v1/jobs/a b c")], False
+    yield "broken per cents", [server.head("GET", "/v1/jobs/%%%zz%ff?cursor=%zz%&limit=%")], False
+    yield "absolute form", [server.head("GET", "http://elsewhere/v1/jobs")], False
+    yield "asterisk", [server.head("OPTIONS", "*")], False
+    yield "CONNECT", [server.head("CONNECT", "elsewhere:443")], False
+    yield "negative length", [server.head(Content_Type="image/png", Content_Length="-1")], False
+    yield "length of letters", [server.head(Content_Type="image/png", Content_Length="ten")], False
+    yield "endless length", [server.head(Content_Type="image/png", Content_Length="9" * 30)], False
+    yield "two lengths", [server.head(Content_Length="3\r\nContent-Length: 4"), b"abcd"], False
+    yield "length and chunks", [server.head(Content_Length="3", Transfer_Encoding="chunked"), b"0\r\n\r\n"], False
+    yield "more said than sent", posted(b"abc", "image/png", 5000), True
+    yield "form cut off", posted(good[:60], length=len(good)), True
+    yield "less said than sent", posted(good, length=40), False
+    yield (
+        "broken chunk size",
+        [server.head(Transfer_Encoding="chunked", Content_Type="image/png"), b"zz\r\nx\r\n"],
+        False,
+    )
+    yield "chunks cut off", [server.head(Transfer_Encoding="chunked", Content_Type="image/png"), b"ff\r\nx"], True
+    yield "unknown coding", [server.head(Transfer_Encoding="gzip", Content_Type="image/png"), b"x"], True
+    yield "packed body", posted(b"\x1f\x8b\x08", "image/png", Content_Encoding="gzip"), False
+    yield "form without boundary", posted(good, "multipart/form-data"), False
+    yield "empty boundary", posted(good, 'multipart/form-data; boundary=""'), False
+    yield "long boundary", posted(good, "multipart/form-data; boundary=" + "b" * 5000), False
+    yield "odd boundary", posted(good, 'multipart/form-data; boundary="\\"\r"'.replace("\r", "")), False
+    yield "another boundary", posted(good, "multipart/form-data; boundary=C"), False
+    yield "form never ends", posted(good[:-5]), False
+    yield "form without parts", posted(b"--B--\r\n"), False
+    yield "form of newlines", posted(CRLF * 5000), False
+    yield "form of boundaries", posted(b"--B\r\n" * 5000), False
+    yield "part without headers", posted(b"--B\r\n\r\nx\r\n--B--\r\n"), False
+    yield "part without name", posted(form((b"Content-Disposition: form-data", b"x"))), False
+    yield "part of odd kind", posted(form((b'Content-Disposition: attachment; filename="x"', b"x"))), False
+    yield "part with long header", posted(form((b"X: " + b"a" * 50_000, b"x"))), False
+    inner = form(part(b"b.png", b"x"), boundary=b"C")
+    nested = b'Content-Disposition: form-data; name="images"\r\nContent-Type: multipart/mixed; boundary=C'
+    yield "nested form", posted(form((nested, inner))), False
+    yield "name over two lines", posted(form(part(b'a\r\nX: y"', b"x"))), False
+    yield (
+        "name in an odd charset",
+        posted(form((b"Content-Disposition: form-data; name=images; filename*=x'y'z", b"x"))),
+        False,
+    )
+    yield "multipart of another kind", posted(good, "multipart/mixed; boundary=B"), False
+    yield "form fields", posted(b"&=&%zz=%" * 500, "application/x-www-form-urlencoded"), False
+    yield "many fields", posted(b"a=b&" * 5000, "application/x-www-form-urlencoded"), False
+    yield "odd content type", posted(good, ";;;=,/"), False
+    yield "json of another charset", posted("{}".encode("utf-16"), "application/json; charset=utf-16"), False
+    yield "json in pieces", posted(b'{"open": tru', "application/json"), False
+    yield "json of garbage", posted(os.urandom(300), "application/json"), False
+
+
+def test_no_malformed_request_is_our_fault(server, subtests):
+    """Over fifty ways to be wrong: a 4xx, a refusal by the server itself or a hang-up, never a 5xx, never silence."""
+    seen = {}
+    for name, pieces, hang_up in malformed(server):
+        with subtests.test(name):
+            try:
+                answered = server.exchange(*pieces, hang_up=hang_up, seconds=5)
+            except (ConnectionResetError, BrokenPipeError):
+                answered = None
+            seen[name] = answered and answered[0]
+            assert answered is None or answered[0] < 500, answered
+            if answered and isinstance(answered[1], dict) and answered[0] >= 400:
+                assert set(answered[1]) >= {"type", "title", "status", "code", "detail", "request_id"}
+    assert len(seen) >= 50
+    assert alive(server)
+    assert b"Traceback" not in server.log.read_bytes()
+
+
+def test_slow_clients_do_not_keep_others_out(server):
+    """Forty that send a byte and wait: the others are served."""
+    lines = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+    try:
+        for line in lines:
+            line.sendall(server.head(Content_Type="image/png", Content_Length=1000) + b"x")
+        status, body = server.exchange(server.head("GET", "/livez"), seconds=5)
+        assert (status, body) == (200, {"status": "alive"})
+    finally:
+        for line in lines:
+            line.close()
+
+
+def test_many_at_once_are_all_served(server):
+    """Thirty pictures at once, on as many connections: thirty jobs."""
+    with concurrent.futures.ThreadPoolExecutor(30) as pool:
+        assert all(pool.map(lambda _: alive(server), range(30)))
+
+
+def test_the_server_is_small_and_knows_no_torch(server):
+    """Under 150 MB for the process that serves, and torch is nowhere in it."""
+    assert alive(server)
+    family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    for process in family:
+        assert process.memory_info().rss < 150_000_000
+        assert not any("torch" in region.path for region in process.memory_maps())
+
+
+def test_sigterm_ends_the_server_well_and_at_once(tmp_path, redis_url, _sqlite_template):
+    """Exit code 0 within seconds, and nothing is left of it."""
+    from tests.api.conftest import serve
+
+    with serve(tmp_path, _sqlite_template, redis_url) as server:
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        assert alive(server)
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+        _, left = psutil.wait_procs(family, timeout=2)
+        assert left == []
+        assert b"Traceback" not in server.log.read_bytes()
+
+
+@pytest.mark.parametrize("setting", ["SORTBELT_PORT=x", "SORTBELT_HOSTS=y", "SORTBELT_DATABASE_URL=mysql://x"])
+def test_a_bad_setting_ends_the_server_with_its_name(tmp_path, setting):
+    """Code 2, one sentence on stderr, no stack trace."""
+    name, _, value = setting.partition("=")
+    environ = {**os.environ, "SORTBELT_BLOBS": str(tmp_path), name: value}
+    done = subprocess.run(
+        [sys.executable, "-m", "api"], env=environ, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_in_use_ends_the_server_with_a_sentence(tmp_path):
+    """Not a stack trace, and not code 0."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environ = {**os.environ, "SORTBELT_PORT": str(taken.getsockname()[1]), "SORTBELT_BLOBS": str(tmp_path)}
+        command = [sys.executable, "-m", "api"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "in use" in done.stderr + done.stdout
+
+
+def test_a_database_that_is_away_is_a_503_in_time(tmp_path, redis_url, _sqlite_template):
+    """The server starts without its database, and says within seconds that it is away."""
+    from tests.api.conftest import serve
+
+    away = f"postgresql+psycopg://u@127.0.0.1:{servers.free_port()}/x"
+    with serve(tmp_path, _sqlite_template, redis_url, DATABASE_URL=away) as server:
+        status, problem = server.exchange(server.head("GET", "/v1/jobs"), seconds=6)
+        assert (status, problem["code"]) == (503, "database_unavailable")
+        assert server.exchange(server.head("GET", "/livez"))[0] == 200
