@@ -38,6 +38,9 @@ test: lint  ## every check and every test, against real Redis, SQLite and Postgr
 bench: setup  ## how fast, beside a bare loop over the same pictures: make bench IMAGES=folder
 	@$(BIN)/python bench/bulk.py $(if $(filter-out demo/pictures,$(IMAGES)),"$(IMAGES)")
 
+compose-test: setup  ## docker-compose.yml for real: build, classify, kill, restart (needs an engine, by DOCKER_HOST)
+	$(BIN)/python tests/deploy/compose_e2e.py
+
 lock: setup  ## pin the newest versions that pyproject.toml allows
 	for extra in api worker embedded; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -51,4 +54,4 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 clean:  ## everything that make has made
 	rm -rf .venv demo/pictures $(DATA)
 
-.PHONY: help setup demo up lint test bench lock clean
+.PHONY: help setup demo up lint test bench compose-test lock clean

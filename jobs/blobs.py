@@ -2,12 +2,17 @@
 
 import contextlib
 import os
+import secrets
 import tempfile
+import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from jobs import errors
+
+HALF_SECONDS = 3600  # nobody writes one picture for so long
 
 
 class Blobs(Protocol):
@@ -31,6 +36,9 @@ class Blobs(Protocol):
     def path(self, sha256: str) -> Path | None:
         """Where the bytes lie as a local file, if they do: a reader may then open it itself."""
 
+    def sweep(self) -> None:
+        """Remove what a killed writer has left half-written."""
+
     def check(self) -> None:
         """See that the store can be written.
 
@@ -49,29 +57,40 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._halves = self.root / "halves"
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
         try:
-            for sha256, data in blobs:
-                self._put(sha256, data)
+            new = [(self.path(sha256), data) for sha256, data in blobs if not self.path(sha256).exists()]
+            for path, data in new:
+                self._write(path, data)
+            for folder in {path.parent for path, _ in new}:
+                _sync_folder(folder)
         except OSError as error:
             raise errors.BlobsUnavailable(f"A picture cannot be stored: {error.strerror}.") from error
 
-    def _put(self, sha256: str, data: bytes) -> None:
-        path = self.path(sha256)
-        if path.exists():
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write beside, then rename: what is seen under its digest is whole."""
+        self._halves.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        half = self._halves / f"{path.name}.{secrets.token_hex(4)}"
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
+            with half.open("xb") as file:
                 file.write(data)
-                os.fdatasync(descriptor)
-            Path(temporary).rename(path)
+                file.flush()
+                os.fdatasync(file.fileno())
+            half.rename(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
             raise
+
+    def sweep(self) -> None:
+        """See `Blobs.sweep`."""
+        for half in self._halves.glob("*"):
+            with contextlib.suppress(OSError):
+                if half.stat().st_mtime < time.time() - HALF_SECONDS:
+                    half.unlink()
 
     def get(self, sha256: str) -> bytes:
         """See `Blobs.get`."""
@@ -104,7 +123,7 @@ class Bucket:
 
         self.url = url
         options: Any = {"client_options": {"timeout": "10s", "connect_timeout": "2s", "allow_http": True}}
-        retries: Any = {"retry_config": {"max_retries": 3, "retry_timeout": _seconds(15)}}
+        retries: Any = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}}
         self._store = store.S3Store.from_url(url, **options, **retries)
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
@@ -115,15 +134,20 @@ class Bucket:
 
     def get(self, sha256: str) -> bytes:
         """See `Blobs.get`."""
-        try:
-            with self._named():
+        with self._named():
+            try:
                 return bytes(self._store.get(sha256).bytes())
-        except FileNotFoundError:
-            raise errors.BlobMissing from None
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                raise errors.BlobMissing from None
 
     def path(self, sha256: str) -> None:  # noqa: ARG002 (a bucket has no files)
         """See `Blobs.path`."""
         return
+
+    def sweep(self) -> None:
+        """See `Blobs.sweep`; a bucket shows nothing half-written."""
 
     def check(self) -> None:
         """See `Blobs.check`."""
@@ -136,14 +160,15 @@ class Bucket:
 
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (exceptions.BaseError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise errors.BlobsUnavailable(f"The store {self.url} does not answer: {reason}") from error
 
 
-def _seconds(seconds: int) -> Any:
-    from datetime import timedelta  # noqa: PLC0415
-
-    return timedelta(seconds=seconds)
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

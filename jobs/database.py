@@ -60,15 +60,14 @@ class Database:
                     connection.begin(),
                 ):
                     return query(connection, *args, **kwargs)
-            except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
-                if attempt == ATTEMPTS or not _asks_for_another_try(error):
+            except (exc.IntegrityError, exc.DataError, exc.NotSupportedError):
+                raise
+            except (exc.DatabaseError, exc.InterfaceError, exc.TimeoutError) as error:
+                if _is_a_defect(error):
+                    raise
+                if attempt == ATTEMPTS or _state(error) not in TRY_AGAIN:
                     raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 (jitter, not a secret)
-            except exc.ProgrammingError as error:
-                if getattr(error.orig, "sqlstate", None) not in NOT_MIGRATED:
-                    raise
-                reason = _first_line(error)
-                raise errors.DatabaseUnavailable(f"Run `sortbelt db upgrade`; the tables are old: {reason}") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -108,8 +107,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE"))
 
 
-def _asks_for_another_try(error: exc.SQLAlchemyError) -> bool:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in TRY_AGAIN
+def _state(error: exc.SQLAlchemyError) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def _is_a_defect(error: exc.SQLAlchemyError) -> bool:
+    return isinstance(error, exc.ProgrammingError) and _state(error) not in NOT_MIGRATED
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:

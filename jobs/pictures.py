@@ -29,9 +29,10 @@ def inspect(data: bytes, *, max_bytes: int, max_pixels: int) -> None:
 
 def _size(data: bytes) -> tuple[int, int]:
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return image.size
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
     except Image.DecompressionBombError as error:
         raise errors.BadPicture("too_large", f"{error}.") from None
     except UnidentifiedImageError:

@@ -7,23 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from jobs import errors, validation
 
 PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
 CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_DATA_DIR"}
+SECRET = {"admin_key", "database_url", "redis_url"}
 BUNDLES = Path(__file__).parent.parent / "model" / "bundles"
 
 
 class Settings(pydantic.BaseModel):
     """The settings, each by the name of its variable without the prefix, in lower case."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    database_url: str = "sqlite:///sortbelt.db"
+    database_url: str = pydantic.Field(default="sqlite:///sortbelt.db", repr=False)
     """`sqlite:///FILE` or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`."""
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = pydantic.Field(default="redis://127.0.0.1:6379/0", repr=False)
     """`redis://…`, `rediss://…` or `redis+socket:///PATH`."""
     blobs: str = "blobs"
     """Where picture bytes lie: a folder, or `s3://BUCKET/PREFIX` (credentials by the `AWS_…` variables)."""
@@ -97,8 +99,14 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
-        sentences = [validation.sentence(f"{PREFIX}{e['loc'][0]}".upper(), e) for e in error.errors()]
-        raise errors.BadSetting(" ".join(sentences)) from None
+        raise errors.BadSetting(" ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    if name in SECRET:
+        error["input"] = "(not shown)"
+    return validation.sentence(PREFIX + name.upper(), error)
 
 
 def read_or_exit() -> Settings:

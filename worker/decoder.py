@@ -3,6 +3,7 @@
 It is told by its parent what to decode, and writes pixels into memory that both see. It can read files, but
 neither write one nor grow without end; a picture that costs it its life costs nobody else's.
 
+    parent ◀── "ready" ── child
     parent ── JSON [{"sha256", "path" | null}, …], then the bytes of each without a path ──▶ child
     parent ◀── JSON {"code" | null, "detail", "ms"}, one for each in order ── child
 """
@@ -24,6 +25,8 @@ import numpy.typing as npt
 
 from model import preprocess
 
+READY = b"ready"
+UNAVAILABLE = "unavailable"  # not the picture's fault
 CPU_SECONDS = 3  # a 94 KB JPEG of a thousand scans would take ten
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -36,6 +39,7 @@ def main(pipe: int, arena: int, config: str) -> None:
     slots: npt.NDArray[np.uint8] = np.memmap(os.fdopen(arena, "r+b"), np.uint8, "r+", shape=shape)
     confine(limits["memory_bytes"])
     with connection.Connection(pipe) as parent, contextlib.suppress(EOFError, BrokenPipeError):
+        parent.send_bytes(READY)
         while True:
             for slot, order in enumerate(json.loads(parent.recv_bytes())):
                 data = None if order["path"] else parent.recv_bytes()
@@ -67,6 +71,8 @@ def _decode(order: Any, data: bytes | None, how: preprocess.Preprocess, slot: np
         code, detail = bad.code, bad.detail
     except FileNotFoundError:
         code, detail = "blob_missing", "The picture's bytes are gone from the store."
+    except OSError as error:
+        code, detail = UNAVAILABLE, f"A picture cannot be read: {error.strerror}."
     except _Corrupt:
         code, detail = "blob_corrupt", "The picture's bytes in the store are not those that were sent."
     return {"code": code, "detail": detail, "ms": (time.perf_counter() - started) * 1000}

@@ -21,9 +21,11 @@ import numpy.typing as npt
 
 from jobs import blobs, errors
 from model import preprocess
+from worker import decoder
 
 log = logging.getLogger(__name__)
 CHUNK = 8  # pictures that a child is handed at once
+START_SECONDS = 60.0
 PATH = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
@@ -100,6 +102,7 @@ class _Decoder:
         self.process: subprocess.Popen[bytes] | None = None
         self._pipe: Any = None
         self._slots: npt.NDArray[np.uint8] | None = None
+        self._ready = False
         self._start()
 
     def work(self, todo: "queue.SimpleQueue[list[int]]", batch: "_Batch") -> None:
@@ -120,6 +123,9 @@ class _Decoder:
             self._order([batch.sha256s[row] for row in now], paths)
             for slot, row in enumerate(now):
                 self._take(slot, row, batch)
+        except errors.Unavailable:
+            self._replace()  # what it would still answer is not asked for any more
+            raise
         except errors.BlobMissing as missing:
             batch.outcomes[now[0]] = Outcome(errors.BadPicture(missing.code, missing.detail), 0.0)
         except (EOFError, OSError) as broken:
@@ -128,17 +134,30 @@ class _Decoder:
         return [row for row in rows if batch.outcomes[row] is None]
 
     def _order(self, sha256s: Sequence[str], paths: Sequence[Path | None]) -> None:
+        if not self._ready:
+            self._greet()
         data = self._store.get(sha256s[0]) if paths[0] is None else None
         orders = [{"sha256": s, "path": str(p) if p else None} for s, p in zip(sha256s, paths, strict=False)]
         self._pipe.send_bytes(json.dumps(orders).encode())
         if data is not None:
             self._pipe.send_bytes(data)
 
+    def _greet(self) -> None:
+        """Wait until the child is up: its start is on nobody's account."""
+        try:
+            self._ready = self._pipe.poll(START_SECONDS) and self._pipe.recv_bytes(16) == decoder.READY
+        except (EOFError, OSError):
+            self._ready = False
+        if not self._ready:
+            raise errors.Unavailable("A decoder process does not start; its own words are above.")
+
     def _take(self, slot: int, row: int, batch: "_Batch") -> None:
         assert self._slots is not None  # noqa: S101 (for the type checker)
         if not self._pipe.poll(self._limits.seconds):
             raise TimeoutError
         reply = json.loads(self._pipe.recv_bytes(65_536))
+        if reply["code"] == decoder.UNAVAILABLE:
+            raise errors.BlobsUnavailable(reply["detail"])
         error = errors.BadPicture(reply["code"], reply["detail"]) if reply["code"] else None
         if error is None:
             batch.pixels[row] = self._slots[slot]
@@ -146,8 +165,7 @@ class _Decoder:
 
     def _bury(self, row: int, batch: "_Batch", *, hung: bool) -> Outcome | None:
         """Replace a dead or hung child; what its last picture did to it, or None: that one gets another try, alone."""
-        code = self.end()
-        self._start()
+        code = self._replace()
         if hung or code == -signal.SIGXCPU:
             log.warning("a picture took too long to decode; its decoder was replaced")
             return Outcome(errors.BadPicture("timed_out", "The picture takes too long to decode."), 0.0)
@@ -156,6 +174,11 @@ class _Decoder:
             batch.suspects.add(row)
             return None
         return Outcome(errors.BadPicture("crashed_decoder", "Decoding the picture crashes the decoder."), 0.0)
+
+    def _replace(self) -> int:
+        code = self.end()
+        self._start()
+        return code
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -185,6 +208,7 @@ class _Decoder:
             )
             self._slots = np.memmap(memory, np.uint8, "r", shape=shape)
         self._pipe = connection.Connection(ours.detach())
+        self._ready = False
 
     def end(self) -> int:
         """End the child; returns its exit code."""

@@ -181,7 +181,7 @@ class Drain:
                 try:
                     return self._db.write(write, claims)
                 except errors.DatabaseUnavailable as error:
-                    if time.monotonic() > deadline:
+                    if time.monotonic() > deadline or self._stop.is_set():
                         log.error("given up on a batch: %s", error.detail)
                         break
                     log.warning("trying again: %s", error.detail)

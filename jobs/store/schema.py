@@ -16,7 +16,6 @@ def check(c: sa.Connection) -> str:
     there = sa.inspect(c).has_table(VERSIONS.name)
     revision = c.execute(sa.select(VERSIONS.c.version_num)).scalar() if there else None
     if revision is None or revision < tables.REVISION:
-        raise errors.DatabaseUnavailable(
-            f"The tables are of revision {revision}, and this program wants {tables.REVISION}: run `sortbelt db upgrade`."
-        )
+        state = f"The tables are of revision {revision}, and this program wants {tables.REVISION}"
+        raise errors.DatabaseUnavailable(f"{state}: run `sortbelt db upgrade`.")
     return str(revision)

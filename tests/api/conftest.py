@@ -80,11 +80,17 @@ def done(me, db):
     return job
 
 
+@pytest.fixture(scope="session")
+def template(_sqlite_template):
+    """A migrated SQLite, to be copied."""
+    return _sqlite_template
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, redis_url, _sqlite_template):
+def server(tmp_path_factory, redis_url, template):
     """The real server as a process of its own, on SQLite: its address and a key."""
     folder = tmp_path_factory.mktemp("server")
-    with serve(folder, _sqlite_template, redis_url) as at:
+    with serve(folder, template, redis_url) as at:
         yield at
 
 

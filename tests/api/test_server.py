@@ -100,7 +100,7 @@ def test_a_connection_serves_after_a_refusal(server):
         assert second in (None, (200, {"status": "alive"}))
 
 
-def malformed(server):
+def malformed(server):  # noqa: PLR0915 (a list, one line for each)
     """Requests that are wrong, each in a way of its own: name, pieces, whether to hang up after sending."""
     multipart = "multipart/form-data; boundary=B"
     good = form(part(b"a.png", making.picture()))
@@ -226,11 +226,11 @@ def test_the_server_is_small_and_knows_no_torch(server):
         assert not any("torch" in region.path for region in process.memory_maps())
 
 
-def test_sigterm_ends_the_server_well_and_at_once(tmp_path, redis_url, _sqlite_template):
+def test_sigterm_ends_the_server_well_and_at_once(tmp_path, redis_url, template):
     """Exit code 0 within seconds, and nothing is left of it."""
     from tests.api.conftest import serve
 
-    with serve(tmp_path, _sqlite_template, redis_url) as server:
+    with serve(tmp_path, template, redis_url) as server:
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert alive(server)
         server.process.terminate()
@@ -267,12 +267,12 @@ def test_a_port_in_use_ends_the_server_with_a_sentence(tmp_path):
     assert "in use" in done.stderr + done.stdout
 
 
-def test_a_database_that_is_away_is_a_503_in_time(tmp_path, redis_url, _sqlite_template):
+def test_a_database_that_is_away_is_a_503_in_time(tmp_path, redis_url, template):
     """The server starts without its database, and says within seconds that it is away."""
     from tests.api.conftest import serve
 
     away = f"postgresql+psycopg://u@127.0.0.1:{servers.free_port()}/x"
-    with serve(tmp_path, _sqlite_template, redis_url, DATABASE_URL=away) as server:
+    with serve(tmp_path, template, redis_url, DATABASE_URL=away) as server:
         status, problem = server.exchange(server.head("GET", "/v1/jobs"), seconds=6)
         assert (status, problem["code"]) == (503, "database_unavailable")
         assert server.exchange(server.head("GET", "/livez"))[0] == 200

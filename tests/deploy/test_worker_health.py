@@ -7,6 +7,7 @@ import pytest
 
 from jobs import clock, database, tables
 from jobs.store import work, workers
+from migrations import __main__ as migrations
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def url(tmp_path):
 @pytest.fixture
 def db(url):
     opened = database.Database(url)
-    tables.Base.metadata.create_all(opened.engine)
+    opened.write(migrations.upgrade)
     yield opened
     opened.close()
 

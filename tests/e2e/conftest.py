@@ -39,9 +39,8 @@ class Stack:
     def sortbelt(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run the command against it, to its end."""
         command = [sys.executable, "-m", "sortbelt", *arguments]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout, cwd=REPOSITORY
-        )
+        options = {"env": self.environment, "cwd": REPOSITORY, "timeout": timeout}
+        return subprocess.run(command, **options, capture_output=True, text=True, check=False)
 
     def children(self, mark: str) -> list[psutil.Process]:
         """Its child processes whose command line holds a mark."""
@@ -87,7 +86,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 stack.process.wait(40)
         stack.process.kill()
-        stack.process.communicate()
+        stack.process.wait()
+        stack.process.stdout.close()
 
 
 @pytest.fixture

@@ -94,29 +94,31 @@ def test_a_picture_without_pixels_is_refused(width, height):
     assert refused(png(width, height)) in ("undecodable", "unsupported_format")
 
 
+def verdict(data):
+    """The code of a refusal, fit to be stored; None where a picture is taken. Anything else comes through."""
+    try:
+        pictures.inspect(data, **LIMITS)
+    except errors.BadPicture as error:
+        return error.code if 0 < len(error.detail) <= 1000 and "\0" not in error.detail else error.detail
+    return None
+
+
+KNOWN = {None, "empty", "unsupported_format", "undecodable", "too_large"}
+
+
 @pytest.mark.parametrize("form", pictures.FORMATS)
 def test_every_header_that_is_cut_off_is_judged(form):
     """Wherever a file ends: taken (its end is the decoder's business) or refused, never an accident."""
     data = making.picture(form=form)
-    for end in range(1, min(len(data), 700)):
-        try:
-            pictures.inspect(data[:end], **LIMITS)
-        except errors.BadPicture as error:
-            assert error.code in ("unsupported_format", "undecodable", "too_large")  # noqa: PT017 (any of them)
+    assert {verdict(data[:end]) for end in range(min(len(data), 700))} <= KNOWN
 
 
 @pytest.mark.parametrize("form", pictures.FORMATS)
 def test_every_header_with_a_flipped_byte_is_judged(form):
     """Each byte of the first hundred and fifty, turned over."""
     data = making.picture(form=form)
-    for at in range(min(len(data), 150)):
-        broken = data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
-        try:
-            pictures.inspect(broken, **LIMITS)
-        except errors.BadPicture as error:
-            assert error.code in ("unsupported_format", "undecodable", "too_large")  # noqa: PT017 (any of them)
-            assert "\0" not in error.detail
-            assert len(error.detail) <= 1000
+    flipped = [data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :] for at in range(min(len(data), 150))]
+    assert {verdict(broken) for broken in flipped} <= KNOWN
 
 
 def test_odd_metadata_does_not_change_the_verdict():
@@ -132,15 +134,7 @@ def test_hostile_files_are_taken_or_refused_and_nothing_else(shared):
     with (folder / "index.csv").open(newline="") as file:
         index = {row["name"]: row for row in csv.DictReader(file)}
     assert len(index) > 100
-    wrong = []
-    for name, row in index.items():
-        data = (folder / name).read_bytes()
-        try:
-            pictures.inspect(data, **LIMITS)
-        except errors.BadPicture as error:
-            assert error.code in ("empty", "too_large", "unsupported_format", "undecodable")  # noqa: PT017
-            assert 0 < len(error.detail) <= 1000
-            assert "\0" not in error.detail
-            if row["policy_40mp"] == "accept":
-                wrong.append((name, error.code))
-    assert wrong == []
+    verdicts = {name: verdict((folder / name).read_bytes()) for name in index}
+    assert set(verdicts.values()) <= KNOWN
+    wrong = {name: code for name, code in verdicts.items() if code and index[name]["policy_40mp"] == "accept"}
+    assert wrong == {}

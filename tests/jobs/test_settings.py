@@ -95,8 +95,16 @@ def test_all_bad_values_are_named_at_once():
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("DATABSE_URL", "SORTBELT_DATABASE_URL"), ("REDIS", "SORTBELT_REDIS_URL"), ("BATCHSIZE", "SORTBELT_BATCH_SIZE")]
-    + [("XYZZY", "Unset"), ("MODEL_CONFIG", ""), ("FILE", ""), ("PORT_FILE_FILE", ""), ("", "")],
+    [
+        ("DATABSE_URL", "SORTBELT_DATABASE_URL"),
+        ("REDIS", "SORTBELT_REDIS_URL"),
+        ("BATCHSIZE", "SORTBELT_BATCH_SIZE"),
+        ("XYZZY", "Unset"),
+        ("MODEL_CONFIG", ""),
+        ("FILE", ""),
+        ("PORT_FILE_FILE", ""),
+        ("", ""),
+    ],
 )
 def test_an_unknown_variable_is_named_with_a_hint(name, hint):
     """A typo does not pass in silence."""

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import io
 import os
@@ -45,17 +46,31 @@ class Trapped:
         return self.store.get(sha256)
 
     def caught(self, sha256):
-        """Wait until a decoder reads the picture; then its pid, and the open end of the trap."""
+        """Wait until a decoder reads the picture; then the decoder, and the open end of the trap."""
         end = os.open(self.traps[sha256], os.O_WRONLY)
-        trap = str(self.traps[sha256])
-        for process in psutil.Process().children():
-            for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
-                try:
-                    if str(descriptor.readlink()) == trap:
-                        return process.pid, end
-                except FileNotFoundError:
-                    continue
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for process in psutil.Process().children():
+                if str(self.traps[sha256]) in self._open_files(process.pid):
+                    return process, end
         raise AssertionError("nobody reads the trap")
+
+    @staticmethod
+    def _open_files(pid):
+        found = []
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                found.append(str(descriptor.readlink()))
+        return found
+
+
+def kill(process, end):
+    """Kill -9, and wait until its ends of all pipes are closed."""
+    process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != "zombie":
+            time.sleep(0.001)
+    os.close(end)
 
 
 class Remote:
@@ -97,6 +112,11 @@ def children():
     return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != "zombie"}
 
 
+def descriptors():
+    """How many file descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_good_pictures_give_exactly_the_pixels_of_the_one_preprocessing(pool, put, good):
     """In a child as in training, to the last bit, each in its own row."""
     forms = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]
@@ -110,13 +130,14 @@ def test_good_pictures_give_exactly_the_pixels_of_the_one_preprocessing(pool, pu
     assert all(outcome.ms > 0 for outcome in outcomes)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("pictures", [0, 1, 3, 17])
-def test_any_number_of_pictures_on_any_number_of_children(pool, put, good, count, pictures):
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_of_pictures_on_any_number_of_children(pool, put, good, count):
     """Fewer pictures than children, more, and none."""
-    pixels, outcomes = pool(count).decode([put(good(n)) for n in range(pictures)])
-    assert len(pixels) == len(outcomes) == pictures
-    assert not any(codes(outcomes))
+    ours = pool(count)
+    for pictures in (0, 1, 2, 3, 17):
+        pixels, outcomes = ours.decode([put(good(n)) for n in range(pictures)])
+        assert len(pixels) == len(outcomes) == pictures
+        assert not any(codes(outcomes))
 
 
 def test_a_batch_after_a_batch_has_nothing_of_the_one_before(pool, put, good):
@@ -203,10 +224,9 @@ def test_thirty_one_good_pictures_survive_one_that_kills_its_decoder(pool, store
 
     def kill_twice():
         for _ in range(2):
-            pid, end = trapped.caught(names[13])
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-            os.close(end)
+            process, end = trapped.caught(names[13])
+            kill(process, end)
+            killed.append(process.pid)
 
     killer = threading.Thread(target=kill_twice)
     killer.start()
@@ -229,9 +249,7 @@ def test_one_death_alone_is_nobody_s_fault(pool, store, put, good, tmp_path):
     ours = pool(1, trapped)
 
     def kill_once():
-        pid, end = trapped.caught(names[4])
-        os.kill(pid, signal.SIGKILL)
-        os.close(end)
+        kill(*trapped.caught(names[4]))
         _, end = trapped.caught(names[4])
         os.write(end, good(4))
         os.close(end)
@@ -253,9 +271,9 @@ def test_a_decoder_that_hangs_is_replaced_and_its_picture_timed_out(pool, store,
     stopped = []
 
     def stop():
-        pid, end = trapped.caught(names[5])
-        os.kill(pid, signal.SIGSTOP)
-        stopped.append((pid, end))
+        process, end = trapped.caught(names[5])
+        process.suspend()
+        stopped.append((process, end))
 
     stopper = threading.Thread(target=stop)
     stopper.start()
@@ -266,7 +284,7 @@ def test_a_decoder_that_hangs_is_replaced_and_its_picture_timed_out(pool, store,
     os.close(stopped[0][1])
     assert codes(outcomes) == [None] * 5 + ["timed_out"] + [None] * 6
     assert seconds < 4
-    assert not psutil.pid_exists(stopped[0][0])
+    assert not stopped[0][0].is_running()
 
 
 def progressive(size, scans):
@@ -292,8 +310,8 @@ def test_a_thousand_scans_are_refused_at_once_and_neighbours_are_fine(pool, put,
 
 def test_a_picture_that_takes_too_long_is_timed_out(pool, put, good):
     """A good one in itself, but big, and its seconds few."""
-    names = [put(good(0)), put(progressive(6000, 95)), put(good(2))]
-    ours = pool(1, seconds=0.3)
+    names = [put(good(0)), put(progressive(6300, 90)), put(good(2))]
+    ours = pool(1, seconds=1.3)
     ours.decode(names[:1])  # so that the child has started
     _, outcomes = ours.decode(names)
     assert codes(outcomes)[1] == "timed_out"
@@ -350,14 +368,14 @@ def test_fifty_kills_leak_nothing(pool, put, good):
     ours = pool(2)
     names = [put(good(n)) for n in range(4)]
     ours.decode(names)
-    before, descriptors = len(children()), len(os.listdir("/proc/self/fd"))
+    before, open_before = len(children()), descriptors()
     for _ in range(25):
         for pid in ours.pids():
             os.kill(pid, signal.SIGKILL)
         _, outcomes = ours.decode(names)
         assert codes(outcomes) == [None] * 4
     assert len(children()) == before
-    assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+    assert descriptors() <= open_before + 1
 
 
 def test_closing_ends_the_children(put, store, good):
@@ -378,7 +396,8 @@ from pathlib import Path
 from jobs import blobs
 from model import preprocess
 from worker import decoders
-pool = decoders.Decoders(3, preprocess.Preprocess(32, 24), blobs.Folder(Path(sys.argv[1])), decoders.Limits(10, 768_000_000))
+limits = decoders.Limits(10, 768_000_000)
+pool = decoders.Decoders(3, preprocess.Preprocess(32, 24), blobs.Folder(Path(sys.argv[1])), limits)
 pool.decode([])
 print(*pool.pids(), flush=True)
 time.sleep(60)
@@ -387,7 +406,7 @@ time.sleep(60)
 
 def test_children_die_with_their_parent(tmp_path):
     """Kill -9 of the parent, in the middle and at the start, leaves none."""
-    for wait in (0, 1.5):
+    for wait in (0, 0.7):
         parent = subprocess.Popen([sys.executable, "-c", ORPHANING, str(tmp_path)], stdout=subprocess.PIPE)
         family = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
         assert len(family) == 3

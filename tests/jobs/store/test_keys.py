@@ -36,8 +36,20 @@ def test_the_key_itself_is_not_in_the_database(db):
 
 @pytest.mark.parametrize(
     "malformed",
-    ["", "x", "sb_", "sb_00000000_", "sb_00000000_short", "sb_0000000g_" + "a" * 43, "sb_00000000_" + "a" * 65]
-    + ["sb_00000000_" + "a" * 42 + "\n", " sb_00000000_" + "a" * 43, "sb_00000000_" + "ä" * 43, "\ud800", "\0" * 50],
+    [
+        "",
+        "x",
+        "sb_",
+        "sb_00000000_",
+        "sb_00000000_short",
+        "sb_0000000g_" + "a" * 43,
+        "sb_00000000_" + "a" * 65,
+        "sb_00000000_" + "a" * 42 + "\n",
+        " sb_00000000_" + "a" * 43,
+        "sb_00000000_" + "ä" * 43,
+        "\ud800",
+        "\0" * 50,
+    ],
 )
 def test_a_malformed_key_is_nobodys_and_cannot_be_made(db, malformed):
     """Neither an error nor a way in."""

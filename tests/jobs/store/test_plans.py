@@ -50,7 +50,7 @@ def test_claiming_looks_only_at_what_waits(db, grown, bulk_first):
     for statement in (head, taking):
         text = explained(db, *statement)
         assert "ix_images_queued" in text
-        assert not ("Seq Scan on images" in text or "SCAN images\n" in text + "\n")
+        assert "Seq Scan on images" not in text
 
 
 def test_the_rescue_looks_only_at_what_runs(db, grown):

@@ -1,0 +1,430 @@
+import collections
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from jobs import bell, blobs, database, errors, intake, rescue, settings
+from jobs.store import work
+from model import classifier
+from tests import servers
+from tests.jobs import making
+from worker import classify, decoders, drain
+
+
+@pytest.fixture(scope="module")
+def judge(shipped):
+    """The shipped network, ready."""
+    return classify.Judge(classifier.Classifier(shipped, "cpu"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One folder of blobs for all: they are named by their content."""
+    return blobs.Folder(tmp_path_factory.mktemp("blobs"))
+
+
+@pytest.fixture(scope="module")
+def pools():
+    """Pools of decoders, as many as any test needs at once; they outlive the drains."""
+    made = []
+    yield made
+    for pool in made:
+        pool.close()
+
+
+class SilentBell:
+    """A bell that only counts."""
+
+    rings = 0
+
+    def ring(self):
+        """Count."""
+        self.rings += 1
+
+
+class Trembling:
+    """A database that is away while the test says so."""
+
+    def __init__(self, db):
+        self.db = db
+        self.away = threading.Event()
+        self.refused = 0
+
+    def write(self, query, *args, **kwargs):
+        """As the real one, or away."""
+        if self.away.is_set():
+            self.refused += 1
+            raise errors.DatabaseUnavailable("Away.")
+        return self.db.write(query, *args, **kwargs)
+
+
+class Watched:
+    """A judge that lets the test look on, or step in, before it judges as the real one does."""
+
+    def __init__(self, judge, before=lambda _: None):
+        self.judge = judge
+        self.before = before
+        self.batches = []
+
+    def fates(self, claims, pixels, outcomes):
+        """The real fates."""
+        self.batches.append(len(claims))
+        self.before(len(self.batches))
+        return self.judge.fates(claims, pixels, outcomes)
+
+
+@pytest.fixture
+def line(db, store, judge, shipped, pools):
+    """Makes drains on the real database, blobs, decoders and network; closes them."""
+    made = []
+    free = list(pools)
+
+    def make(worker="w1", db=db, judge=judge, ringer=None, **more):
+        wanted = settings.Settings(**({"batch_size": 8, "linger_ms": 0, "drain_seconds": 30} | more))
+        if not free:
+            free.append(decoders.Decoders(2, shipped.preprocess, store, decoders.Limits(10, 768_000_000)))
+            pools.append(free[0])
+        pool = free.pop()
+        maker = work.Maker(shipped.name, shipped.version, shipped.digest)
+        one = drain.Drain(wanted, worker, db, ringer or SilentBell(), pool, judge, maker)
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def submit(db, owner, store, good):
+    """Takes in a job of so many good pictures, with some that are bad, through the real intake."""
+
+    def submit(count, *more):
+        desk = intake.Intake(settings.Settings(), db, store, SilentBell())
+        uploads = [intake.Upload(f"{n:03}.jpg", good(n)) for n in range(count)]
+        return desk.create(making.order(owner), [*uploads, *(intake.Upload(name, data) for name, data in more)])
+
+    return submit
+
+
+def held(db):
+    """How many images are running."""
+    return sum(status == "running" for status, _ in making.images(db).values())
+
+
+def test_every_picture_of_a_job_gets_one_result(db, line, submit, good, shipped):
+    """Good ones a label with the model that made it, bad ones a code; the job is done and nothing is left."""
+    cut = good(99)[:2000]
+    id_ = submit(30, ("cut.jpg", cut), ("text.jpg", b"text"))
+    line().run()
+    assert making.counts(db, id_) == {"done": 30, "failed": 2}
+    assert making.results(db) == sorted(making.images(db))
+    rows = db.read(lambda c: c.execute(sa.select(making.RESULTS).where(making.RESULTS.c.status == "done")).all())
+    assert {row.label for row in rows} <= set(shipped.labels)
+    assert {(row.model, row.model_version, row.model_digest) for row in rows} == {
+        (shipped.name, shipped.version, shipped.digest)
+    }
+    assert all(0.5 <= row.confidence <= 1 and sum(row.scores.values()) == pytest.approx(1, abs=1e-4) for row in rows)
+    assert making.view(db, id_).status == "done"
+
+
+def test_labels_are_those_of_the_model_itself(db, line, submit, good, shipped, judge):
+    """The whole way gives what the network says of the same pixels."""
+    submit(5)
+    line().run()
+    rows = db.read(
+        lambda c: c.execute(sa.select(making.IMAGES.c.name, making.RESULTS.c.scores).join(making.RESULTS)).all()
+    )
+    for name, scores in rows:
+        pixels = shipped.preprocess.pixels(good(int(name[:3])))
+        alone = dict(zip(shipped.labels, judge.network.classify(pixels[None])[0], strict=True))
+        assert scores == pytest.approx(alone, abs=1e-3)
+
+
+def test_a_run_with_nothing_to_do_is_short_and_silent(db, line):
+    """No ring, no write."""
+    ringer = SilentBell()
+    started = time.monotonic()
+    line(ringer=ringer).run()
+    assert time.monotonic() - started < 2
+    assert ringer.rings == 0
+
+
+def test_a_run_ends_in_time_and_rings_if_there_is_more(db, line, submit):
+    """So that Celery's own signals work between runs."""
+    id_ = submit(60)
+    ringer = SilentBell()
+    one = line(ringer=ringer, drain_seconds=0.05, judge=None)
+    one._judge = Watched(line()._judge, lambda _: time.sleep(0.05))
+    one.run()
+    assert ringer.rings == 1
+    assert 8 <= making.counts(db, id_)["done"] < 60
+    assert held(db) == 0
+    while ringer.rings:
+        ringer.rings = 0
+        one.run()
+    assert making.counts(db, id_) == {"done": 60}
+
+
+def test_a_second_run_at_once_returns_at_once(db, line, submit, judge):
+    """The bell and the idle ring may come together."""
+    inside, go = threading.Event(), threading.Event()
+
+    def wait(_):
+        inside.set()
+        go.wait(10)
+
+    submit(3)
+    one = line(judge=Watched(judge, wait))
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    assert inside.wait(10)
+    started = time.monotonic()
+    one.run()
+    assert time.monotonic() - started < 0.5
+    go.set()
+    thread.join(10)
+    assert held(db) == 0
+
+
+def test_two_workers_share_a_queue_without_sharing_an_image(db, line, submit):
+    """One result each, by whichever."""
+    id_ = submit(60)
+    threads = [threading.Thread(target=line(f"w{n}").run) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line("w3").run()
+    assert making.counts(db, id_) == {"done": 60}
+    assert len(making.results(db)) == 60
+
+
+def test_a_worker_that_is_told_to_stop_finishes_or_hands_back(db, line, submit, judge):
+    """After the run nothing is held; what was not classified waits, with its attempt given back."""
+    id_ = submit(40)
+    one = line(judge=Watched(judge, lambda _: one.stop()))
+    one.run()
+    assert held(db) == 0
+    counts = making.counts(db, id_)
+    assert 8 <= counts["done"] <= 16
+    assert {attempt for status, attempt in making.images(db).values() if status == "queued"} == {0}
+
+
+def test_a_worker_that_was_stopped_takes_nothing_new(db, line, submit):
+    """A bell that is heard after the order to stop is for others."""
+    submit(3)
+    one = line()
+    one.stop()
+    one.run()
+    assert set(making.images(db).values()) == {("queued", 0)}
+
+
+def test_closing_waits_for_the_run_under_way(db, line, submit, judge):
+    """A warm shutdown."""
+    inside = threading.Event()
+
+    def slow(_):
+        inside.set()
+        time.sleep(0.3)
+
+    id_ = submit(30)
+    one = line(judge=Watched(judge, slow))
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    inside.wait(10)
+    one.close()
+    assert held(db) == 0
+    assert making.counts(db, id_)["done"] >= 8
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_database_that_goes_away_before_the_commit_costs_nothing(db, line, submit, judge):
+    """Two seconds away with results in hand: they are written when it is back, once, and without a second look."""
+    trembling = Trembling(db)
+
+    def away(batch):
+        if batch == 1:
+            trembling.away.set()
+            threading.Timer(2, trembling.away.clear).start()
+
+    id_ = submit(8)
+    watched = Watched(judge, away)
+    line(db=trembling, judge=watched).run()
+    assert trembling.refused >= 2
+    assert making.counts(db, id_) == {"done": 8}
+    assert watched.batches == [8]
+    assert {attempt for _, attempt in making.images(db).values()} == {1}
+
+
+def test_a_database_that_stays_away_ends_the_run_and_the_images_are_rescued(db, line, submit, judge):
+    """After the lease the images are another's; the worker itself goes on with what comes next."""
+    trembling = Trembling(db)
+    id_ = submit(8)
+    one = line(db=trembling, judge=Watched(judge, lambda _: trembling.away.set()), lease_seconds=1)
+    started = time.monotonic()
+    one.run()
+    assert time.monotonic() - started < 6
+    assert one.in_hand() == []
+    trembling.away.clear()
+    time.sleep(0.2)
+    assert rescue.sweep(db, max_attempts=3) == 8
+    line("w2").run()
+    assert making.counts(db, id_) == {"done": 8}
+
+
+def test_blobs_that_are_away_hand_the_batch_back(db, line, submit, store, monkeypatch):
+    """No picture is failed for an outage of ours, and no attempt is spent."""
+    submit(8)
+    one = line()
+
+    def away(sha256s):
+        raise errors.BlobsUnavailable("Away.")
+
+    monkeypatch.setattr(one._decoders, "decode", away)
+    one.run()
+    assert set(making.images(db).values()) == {("queued", 0)}
+    monkeypatch.undo()
+    one.run()
+    assert len(making.results(db)) == 8
+
+
+def test_a_judge_that_breaks_down_costs_an_attempt_and_no_image_is_stuck(db, line, submit, judge):
+    """A fault of ours in the middle: the batch goes to the rescue at once, and is tried again in parts."""
+
+    def breaks(batch):
+        if batch == 1:
+            raise RuntimeError("a fault of the test's own")
+
+    id_ = submit(20)
+    one = line(judge=Watched(judge, breaks))
+    one.run()
+    assert one.in_hand() == []
+    rescue.sweep(db, max_attempts=3)
+    assert held(db) == 0
+    while "queued" in making.counts(db, id_):
+        one.run()
+    assert making.counts(db, id_) == {"done": 20}
+
+
+def test_a_poison_that_breaks_every_batch_is_found_and_fails_alone(db, line, submit, judge):
+    """Eight together, then one by one: the neighbours are done, and the poison has failed at the cap."""
+
+    class Poisoned(Watched):
+        def fates(self, claims, pixels, outcomes):
+            self.batches.append(len(claims))
+            if any(claim.name == "003.jpg" for claim in claims):
+                raise RuntimeError("a fault of the test's own")
+            return self.judge.fates(claims, pixels, outcomes)
+
+    id_ = submit(16)
+    one = line(judge=Poisoned(judge))
+    for _ in range(30):
+        one.run()
+        rescue.sweep(db, max_attempts=3)
+        if making.view(db, id_).finished_at is not None:
+            break
+    assert making.counts(db, id_) == {"done": 15, "failed": 1}
+    codes = db.read(lambda c: c.execute(sa.select(making.RESULTS.c.error_code)).scalars().all())
+    assert collections.Counter(codes) == {None: 15, "worker_lost": 1}
+
+
+def test_leases_of_what_is_in_hand_are_kept_and_of_nothing_else(db, line, submit, judge):
+    """A slow batch is not rescued from under its worker."""
+    during = []
+
+    def slow(_):
+        making.let_leases_end(db)
+        renewed = db.write(work.renew, one.in_hand(), lease_seconds=30)
+        during.append((renewed, rescue.sweep(db, max_attempts=3)))
+
+    id_ = submit(8)
+    one = line(judge=Watched(judge, slow))
+    one.run()
+    assert during == [(8, 0)]
+    assert one.in_hand() == []
+    assert making.counts(db, id_) == {"done": 8}
+
+
+def test_late_results_are_fenced_out(db, line, submit, judge):
+    """Frozen beyond its lease, thawed after another has finished: the zombie writes nothing."""
+
+    def overslept(_):
+        making.let_leases_end(db)
+        rescue.sweep(db, max_attempts=3)
+        line("heir").run()
+
+    id_ = submit(5)
+    line("zombie", judge=Watched(judge, overslept), drain_seconds=0.001).run()  # one batch
+    assert making.counts(db, id_) == {"done": 5}
+    assert len(making.results(db)) == 5
+    assert {attempt for _, attempt in making.images(db).values()} == {2}
+
+
+def test_standing_still_is_noticed(db, line, submit, judge):
+    """A run that gets nothing done for so long is stuck; one that has ended is not."""
+    seen = []
+
+    def stuck(_):
+        time.sleep(0.3)
+        seen.append((one.stands_still(0.2), one.stands_still(60)))
+
+    submit(2)
+    one = line(judge=Watched(judge, stuck))
+    assert not one.stands_still(0)
+    one.run()
+    assert seen == [(True, False)]
+    assert not one.stands_still(0)
+
+
+def test_the_count_of_what_was_done_is_taken_once(db, line, submit):
+    """For the table of workers."""
+    submit(5)
+    one = line()
+    one.run()
+    assert [one.take_count(), one.take_count()] == [5, 0]
+
+
+def test_a_batch_that_is_not_full_waits_a_little_for_more(db, line, submit, judge):
+    """Two requests close together are one batch."""
+    submit(3)
+    watched = Watched(judge)
+    threading.Timer(0.15, lambda: submit(2)).start()
+    line(judge=watched, linger_ms=600).run()
+    assert watched.batches == [5]
+
+
+def test_a_bell_on_a_redis_that_is_gone_does_not_hold_a_run_up(db, line, submit):
+    """The real bell, nobody to hear it."""
+    id_ = submit(10)
+    one = line(ringer=bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0"), drain_seconds=0.001)
+    started = time.monotonic()
+    while "queued" in making.counts(db, id_):
+        one.run()
+    assert time.monotonic() - started < 5
+    assert making.counts(db, id_) == {"done": 10}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # a lock on all of it is SQLite's own
+def test_a_sqlite_that_another_writes_to_for_two_seconds_is_waited_for(database_url, db, line, submit, judge):
+    """The results are committed when it lets go."""
+    other = database.Database(database_url)
+
+    def locked(_):
+        held = threading.Event()
+
+        def hold(_):
+            held.set()
+            time.sleep(2)
+
+        thread = threading.Thread(target=other.write, args=(hold,))
+        thread.start()
+        held.wait(5)
+
+    id_ = submit(8)
+    line(judge=Watched(judge, locked)).run()
+    assert making.counts(db, id_) == {"done": 8}
+    other.close()
