@@ -42,4 +42,4 @@ COPY jobs jobs
 COPY worker worker
 RUN python -m compileall -q .
 USER 10001:10001
-CMD ["celery", "-A", "worker.app", "worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+CMD ["python", "-m", "worker", "--loglevel", "INFO"]

@@ -19,12 +19,12 @@ def main() -> int:
         print(f"sortbelt: {reason}. Choose another SORTBELT_PORT.", file=sys.stderr)  # noqa: T201 (no log is set up yet)
         return 2
     granian.Granian(
-        "api.wsgi:app",
+        "api.front:create",
+        factory=True,
         address=wanted.host,
         port=wanted.port,
-        interface=constants.Interfaces.WSGI,
+        interface=constants.Interfaces.ASGI,
         workers=1,
-        blocking_threads=wanted.api_threads,
         log_access=False,
     ).serve()
     return 0

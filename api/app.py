@@ -16,7 +16,6 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     app.extensions["sortbelt"] = parts.make(wanted)
     errors.register(app)
     auth.register(app)
-    app.after_request(uploads.discard_rest)
     for blueprint in (jobs.blueprint, results.blueprint, keys.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     return app

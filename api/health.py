@@ -46,7 +46,7 @@ def _blobs() -> str:
 def _workers() -> str:
     living = parts().db.read(workers.living)
     if not living:
-        raise errors.Unavailable("No worker shows life; start one: celery -A worker.app worker.")
+        raise errors.Unavailable("No worker shows life; start one: python -m worker.")
     return ", ".join(f"{worker.id} ({worker.model} {worker.model_version}, {worker.device})" for worker in living)
 
 

@@ -8,9 +8,6 @@ from api.parts import parts
 from jobs import errors, intake, tables
 from jobs.store import jobs
 
-PIECE_BYTES = 262_144
-MOST_DISCARDED_BYTES = 256_000_000
-
 
 class Request(flask.Request):
     """A request whose form is either read whole or refused."""
@@ -58,7 +55,7 @@ def pictures() -> list[intake.Upload]:
         _read_form()
         found = [intake.Upload(part.filename or "", part.read()) for part in request.files.getlist("images")]
     elif is_raw():
-        found = [intake.Upload(request.args.get("name", "image"), _body())]
+        found = [intake.Upload(request.args.get("name", "image"), request.get_data(cache=False))]
     else:
         raise errors.NoImages("Send pictures as multipart/form-data parts named `images`, or one as the raw body.")
     if not found:
@@ -75,20 +72,6 @@ def is_raw() -> bool:
 def is_json() -> bool:
     """Whether the body is JSON: the order of an open job, without pictures."""
     return flask.request.is_json
-
-
-def discard_rest(response: flask.Response) -> flask.Response:
-    """Take what a refused caller is still sending, so that they see the answer and not a broken pipe."""
-    if response.status_code >= 400:
-        left = MOST_DISCARDED_BYTES
-        while left > 0 and (data := flask.request.environ["wsgi.input"].read(min(left, PIECE_BYTES))):
-            left -= len(data)
-    return response
-
-
-def _body() -> bytes:
-    """The raw body, by pieces: read at one go, a body without a length would be cut at the limit, not refused."""
-    return b"".join(iter(lambda: flask.request.stream.read(PIECE_BYTES), b""))
 
 
 def _read_form() -> None:

@@ -93,7 +93,7 @@ def _clock(c: sa.Connection, _: settings.Settings) -> list[Finding]:
 def _workers(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     living, waiting = workers.living(c), invariants.open_images(c)
     detail = f"{len(living)} live; {waiting} images wait"
-    return [Finding("workers", bool(living), detail, "Start one: celery -A worker.app worker.")]
+    return [Finding("workers", bool(living), detail, "Start one: python -m worker.")]
 
 
 def _invariants(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:

@@ -115,10 +115,9 @@ class Stack:
     def _start_servers(self) -> None:
         """Start the API and the workers: they load what they need while the database is migrated, and wait for it."""
         self._serve("api", [sys.executable, "-m", "api"])
-        celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
         for number in range(1, self._plan.workers + 1):
             name = f"worker{number}"
-            self._serve(name, [*celery, "--without-gossip", "--without-mingle", "--hostname", f"{name}@%h"])
+            self._serve(name, [sys.executable, "-m", "worker", "--loglevel", "WARNING", "--hostname", f"{name}@%h"])
 
     def _serve(self, name: str, command: Sequence[str]) -> None:
         self._servers.append(processes.Child(self._program(name, command, self._environment)))

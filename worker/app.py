@@ -1,7 +1,7 @@
 """The Celery app: one task, `drain`, and the station that it works with.
 
-Start it with `celery -A worker.app worker`. One process a device: the pool is one thread, so that the process's own
-thread always hears signals, and CUDA never meets a fork.
+Start it with `python -m worker`. One process a device, with the pool `solo`: CUDA never meets a fork, and
+nobody but the thread that listens to Redis speaks to it (docs/decisions/0002-celery.md).
 """
 
 import logging
@@ -15,7 +15,7 @@ from model import manifest
 
 SETTINGS = settings.read_or_exit()
 app = bell.celery_app(SETTINGS.redis_url)
-app.conf.update(worker_pool="threads", worker_concurrency=1, worker_hijack_root_logger=True)
+app.conf.update(worker_pool="solo", worker_hijack_root_logger=True)
 
 
 @app.task(name=bell.TASK)

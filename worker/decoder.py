@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from multiprocessing import connection
@@ -28,12 +29,14 @@ from model import preprocess
 READY = b"ready"
 UNAVAILABLE = "unavailable"  # not the picture's fault
 CPU_SECONDS = 3  # a 94 KB JPEG of a thousand scans would take ten
+PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(pipe: int, arena: int, config: str) -> None:
     """Decode what the parent sends until it hangs up."""
     limits = json.loads(config)
+    die_with_parent(limits["parent"])
     how = preprocess.Preprocess.from_json(limits["preprocess"])
     shape = (limits["slots"], how.height, how.width, 3)
     slots: npt.NDArray[np.uint8] = np.memmap(os.fdopen(arena, "r+b"), np.uint8, "r+", shape=shape)
@@ -44,6 +47,13 @@ def main(pipe: int, arena: int, config: str) -> None:
             for slot, order in enumerate(json.loads(parent.recv_bytes())):
                 data = None if order["path"] else parent.recv_bytes()
                 parent.send_bytes(json.dumps(_decode(order, data, how, slots[slot])).encode())
+
+
+def die_with_parent(parent: int) -> None:
+    """End with the parent, also if a dead disk holds us where we would not see it hang up."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
 
 
 def confine(memory_bytes: int) -> None:

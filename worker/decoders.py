@@ -188,6 +188,7 @@ class _Decoder:
         config = {
             "preprocess": self._how.to_json(),
             "slots": CHUNK,
+            "parent": os.getpid(),
             "memory_bytes": self._limits.memory_bytes,
         }
         command = [

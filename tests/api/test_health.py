@@ -1,5 +1,6 @@
 import time
 
+import pytest
 import sqlalchemy as sa
 
 from jobs import bell
@@ -51,10 +52,11 @@ def test_without_blobs_we_are_not_ready(db, me, tmp_path):
     assert [name for name, check in response.json["checks"].items() if not check["ok"]] == ["blobs"]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # it is the same bell on both
 def test_redis_is_only_a_bell(app, db, me):
     """Redis gone: still ready, still taking jobs in, and saying so."""
     parts = app.extensions["sortbelt"]
-    parts.bell._app = bell.celery_app(f"redis://127.0.0.1:{servers.free_port()}/0")
+    parts.bell._app = bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0")._app
     db.write(workers.enter, "w1", making.MAKER, "cpu")
     assert me.post("/v1/jobs", images=[("a", making.picture())]).status_code == 202
     deadline = time.monotonic() + 15

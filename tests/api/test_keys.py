@@ -40,7 +40,7 @@ def test_a_key_that_is_not_there_is_not_found(admin, subtests):
 
 BODIES = ["", "{", "[]", "null", '"x"', "{}", '{"name": "x"}', '{"role": "read"}', '{"name": "", "role": "read"}']
 BODIES += ['{"name": "x", "role": "root"}', '{"name": "x", "role": null}', '{"name": 1, "role": "read"}']
-BODIES += ['{"name": "x", "role": ["read"]}', '{"name": "x", "role": {}}', "[" * 100_000, '{"name":' * 100_000]
+BODIES += ['{"name": "x", "role": ["read"]}', '{"name": "x", "role": {}}', "[" * 100_000, '{"name":' * 30_000]
 BODIES += [f'{{"name": "{"x" * 256}", "role": "read"}}', '{"name": "\\u0000", "role": "read"}']
 BODIES += ['{"name": "\\ud800", "role": "read"}', '{"name": "a\\u001b[31m", "role": "read"}']
 

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,6 +147,22 @@ def test_a_folder_holds_whole_blobs_and_nothing_else(tmp_path):
     assert all(path.parent != tmp_path for path in files(tmp_path))
 
 
+def test_what_a_killed_writer_left_is_swept_once_it_is_old(tmp_path):
+    """A half of an hour ago goes; one that somebody is writing now stays, and so do whole blobs."""
+    folder = blobs.Folder(tmp_path)
+    folder.put([named(b"whole")])
+    halves = tmp_path / "halves"
+    for name, age in (("old", blobs.HALF_SECONDS + 60), ("young", 5)):
+        (halves / name).write_bytes(b"half")
+        moment = time.time() - age
+        os.utime(halves / name, (moment, moment))
+    os.utime(folder.path(named(b"whole")[0]), (0, 0))
+    folder.sweep()
+    assert [path.name for path in halves.iterdir()] == ["young"]
+    assert folder.get(named(b"whole")[0]) == b"whole"
+    blobs.Folder(tmp_path / "nowhere").sweep()
+
+
 def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
     """Whatever the process does with its working directory."""
     monkeypatch.chdir(tmp_path)
@@ -190,7 +207,7 @@ def test_a_writer_that_is_killed_leaves_no_half_blob(tmp_path):
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
-    whole = [path for path in files(tmp_path) if not path.name.startswith(".")]
+    whole = [path for path in files(tmp_path) if re.fullmatch("[0-9a-f]{64}", path.name)]
     assert whole
     assert all(named(path.read_bytes())[0] == path.name for path in whole)
 

@@ -85,6 +85,13 @@ def test_a_bad_value_names_its_variable(name, value):
     assert "\n" not in detail
 
 
+def test_an_endless_value_is_shown_in_part():
+    """Nobody reads ten thousand letters to find the sentence."""
+    with pytest.raises(errors.BadSetting) as caught:
+        settings.read({"SORTBELT_PORT": "x" * 10_000})
+    assert len(caught.value.detail) < 300
+
+
 def test_all_bad_values_are_named_at_once():
     """Nobody mends one only to hear of the next."""
     with pytest.raises(errors.BadSetting) as caught:

@@ -1,7 +1,10 @@
 """The real worker, `celery -A worker.app worker`, as a process with real Redis and real databases."""
 
+import base64
 import contextlib
+import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -10,9 +13,10 @@ import time
 
 import psutil
 import pytest
+import redis
 
 from jobs import bell, blobs, database, intake, settings, tables
-from jobs.store import keys, workers
+from jobs.store import keys, results, workers
 from migrations.__main__ import upgrade
 from tests import servers
 from tests.jobs import making
@@ -91,7 +95,8 @@ class Desk:
     def check(self, id_, count):
         """Every image has one result: the good ones a label, the bad one a code."""
         assert making.counts(self.db, id_) == {"done": count, "failed": 1}
-        assert making.results(self.db) == sorted(making.images(self.db))
+        found = self.db.read(results.page, results.Filter(job=id_), limit=10_000)
+        assert len({row.name for row in found}) == len(found) == count + 1
 
 
 def family(process):
@@ -131,12 +136,12 @@ def test_work_goes_on_without_redis_and_the_worker_still_ends_well(sqlite_databa
     db = database.Database(sqlite_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     with (
-        servers.redis() as (redis_url, redis),
+        servers.redis() as (redis_url, server),
         worker(tmp_path, sqlite_database_url, redis_url, IDLE_RING_SECONDS="0.5") as process,
     ):
         until(desk.living, 30, tmp_path)
-        redis.kill()
-        redis.wait()
+        server.kill()
+        server.wait()
         id_ = desk.submit(30)
         until(lambda: desk.done(id_), 15, tmp_path)
         desk.check(id_, 30)
@@ -148,23 +153,35 @@ def test_work_goes_on_without_redis_and_the_worker_still_ends_well(sqlite_databa
     db.close()
 
 
-def test_a_worker_starts_without_redis_and_hears_it_when_it_comes(sqlite_database_url, tmp_path, good):
-    """No Redis at the start is no reason not to work; when there is one, its bell is heard."""
+def letter(task, content_type="application/json", body=b"[[], {}, {}]"):
+    """A message as Celery writes it, but with whatever task and body."""
+    properties = {"delivery_mode": 2, "delivery_tag": os.urandom(8).hex(), "priority": 0, "body_encoding": "base64"}
+    properties["delivery_info"] = {"exchange": "", "routing_key": bell.QUEUE}
+    headers = {"task": task, "id": os.urandom(8).hex(), "lang": "py", "argsrepr": "()", "kwargsrepr": "{}"}
+    whole = {"body": base64.b64encode(body).decode(), "content-encoding": "utf-8", "content-type": content_type}
+    return json.dumps({**whole, "headers": headers, "properties": properties}).encode()
+
+
+def test_a_worker_starts_without_redis_and_survives_what_it_finds_there(sqlite_database_url, tmp_path, good):
+    """Neither no Redis, nor odd messages in it, nor pickles, nor a hundred bells at once stop a worker."""
     db = database.Database(sqlite_database_url)
     port = servers.free_port()
     url = f"redis://127.0.0.1:{port}/0"
     quiet = Desk(db, tmp_path, SilentBell(), good)
-    with worker(tmp_path, sqlite_database_url, url, IDLE_RING_SECONDS="1"):
+    with worker(tmp_path, sqlite_database_url, url, IDLE_RING_SECONDS="1") as process:
         until(quiet.living, 30, tmp_path)
         id_ = quiet.submit(5)
         until(lambda: quiet.done(id_), 15, tmp_path)
-        with servers.redis(port) as (_, _process):
-            import redis
-
-            with redis.Redis.from_url(url) as client:
-                until(
-                    lambda: any("sortbelt" in str(c) or c["cmd"] == "brpop" for c in client.client_list()), 40, tmp_path
-                )
+        with servers.redis(port), redis.Redis.from_url(url) as client:
+            until(lambda: any(each["cmd"] == "brpop" for each in client.client_list()), 40, tmp_path)
+            pickled = letter(bell.TASK, "application/x-python-serialize", pickle.dumps(([], {}, {})))
+            odd = [pickled, letter("os.system"), letter(bell.TASK, body=b'[["x"], {}, {}]'), letter(bell.TASK)]
+            client.lpush(bell.QUEUE, b"{}", *odd, *(letter(bell.TASK) for _ in range(100)))
+            until(lambda: client.llen(bell.QUEUE) == 0 or process.poll() is not None, 30, tmp_path)
+            id_ = quiet.submit(20)
+            until(lambda: quiet.done(id_), 15, tmp_path)
+            quiet.check(id_, 20)
+            assert process.poll() is None
     db.close()
 
 

@@ -3,7 +3,6 @@ import random
 import pytest
 import sqlalchemy as sa
 
-from jobs import clock
 from jobs.store import jobs, results, work
 from tests.jobs import making
 
@@ -80,10 +79,3 @@ def test_the_view_of_a_job_counts_only_what_runs(db, grown):
     text = explained(db, statement, parameters)
     assert "ix_images_running" in text
     assert "Seq Scan on images" not in text
-
-
-def test_the_clock_is_the_same_in_text_and_in_parameters(db):
-    """Moments that the database writes compare with moments that we send."""
-    now = db.read(lambda c: c.execute(sa.select(clock.now())).scalar())
-    later = db.read(lambda c: c.execute(sa.select(clock.now() >= now, clock.now(5) > now, clock.now(-5) < now)).one())
-    assert [bool(value) for value in later] == [True, True, True]
