@@ -36,7 +36,7 @@ test: lint  ## every check and every test, against real Redis, SQLite and Postgr
 	$(BIN)/pytest
 
 bench: setup  ## how fast, beside a bare loop over the same pictures: make bench IMAGES=folder
-	@$(BIN)/python bench/bulk.py $(if $(filter-out demo/pictures,$(IMAGES)),"$(IMAGES)")
+	@$(BIN)/python -m bench.bulk $(if $(filter-out demo/pictures,$(IMAGES)),"$(IMAGES)")
 
 compose-test: setup  ## docker-compose.yml for real: build, classify, kill, restart (needs an engine, by DOCKER_HOST)
 	$(BIN)/python tests/deploy/compose_e2e.py

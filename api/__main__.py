@@ -1,5 +1,6 @@
 """`python -m api`: the HTTP server."""
 
+import os
 import socket
 import sys
 
@@ -18,6 +19,8 @@ def main() -> int:
         reason = f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror}"
         print(f"sortbelt: {reason}. Choose another SORTBELT_PORT.", file=sys.stderr)  # noqa: T201 (no log is set up yet)
         return 2
+    # An arena for each thread would keep what big bodies once took (bench/README.md).
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     granian.Granian(
         "api.front:create",
         factory=True,

@@ -41,11 +41,11 @@ class Front:
         """Serve one request."""
         if scope["type"] == "lifespan":
             return await _live(receive, send)
-        body = bytearray()
+        pieces: list[bytes] = []
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                length = await self._gather(body, receive)
-            environ = _environ(scope, bytes(body), length)
+                length = await self._gather(pieces, receive)
+            environ = _environ(scope, b"".join(pieces), length)
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
         except TimeoutError:
             answer = _refusal(408, "The request did not come in time.")
@@ -54,13 +54,13 @@ class Front:
         except Gone:
             return None
         finally:
-            self._held -= len(body)
+            self._held -= sum(map(len, pieces))
         status, headers, data = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
         return None
 
-    async def _gather(self, body: bytearray, receive: Receive) -> int:
+    async def _gather(self, pieces: list[bytes], receive: Receive) -> int:
         """Read the body; what is beyond the limit is counted and thrown away. Returns its length."""
         length = 0
         while True:
@@ -71,7 +71,7 @@ class Front:
             data = message.get("body", b"")
             length += len(data)
             if length <= self._most_bytes:
-                body += data
+                pieces.append(data)
                 self._held += len(data)
             if self._held > MOST_HELD_BYTES:
                 raise MemoryError

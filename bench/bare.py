@@ -1,6 +1,6 @@
 """The limit: a bare loop that reads, decodes and classifies files; no HTTP, no queue, no SQL.
 
-`python bench/bare.py FOLDER` prints images/s. One process for each core, each with one thread, because on few cores
+`python -m bench.bare FOLDER` prints images/s. One process for each core, each with one thread, because on few cores
 nothing that was tried kept them busier (see README.md beside this file).
 """
 

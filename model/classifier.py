@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,11 +38,12 @@ class Classifier:
         Raises:
             ValueError: for a device or precision that is unknown or not here.
         """
-        self.bundle = bundle
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
         self._dtype = _PRECISIONS[self.precision]
         network = copy.deepcopy(bundle.network).to(self.device, self._dtype).eval()
+        # With the copy in the bundle's place, whoever has no use for the original may drop it.
+        self.bundle = dataclasses.replace(bundle, network=network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
         self._network = network
         self._normalise = inputs.Normalise(bundle.preprocess, self.device)

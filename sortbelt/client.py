@@ -12,7 +12,8 @@ from typing import Any, Self
 from sortbelt import errors, multipart, pictures, records, transport, where
 
 PAGE = 1000  # the most results that one request gets
-POLL_SECONDS = (0.2, 5.0)  # how often at most and at least to ask how a job is
+LEAST_POLL_SECONDS = 0.1
+POLL_SHARE = 0.1  # of the time that a job has taken so far: who asks so often learns of its end little too late
 
 
 class Client:
@@ -119,16 +120,17 @@ class Client:
         return self._job("GET", f"/v1/jobs/{_part(job_id)}")
 
     def watch(self, job_id: str) -> Iterator[records.Job]:
-        """The job, again and again at the server's pace, the last time when it has ended."""
+        """The job, again and again, the last time when it has ended: quickly at first, then at the server's pace."""
+        started = time.monotonic()
         while True:
             answer = self._wire.call("GET", f"/v1/jobs/{_part(job_id)}")
             job = records.Job.read(answer.json())
             yield job
             if job.ended:
                 return
-            least, most = POLL_SECONDS
-            asked = transport.retry_after(answer)
-            time.sleep(1.0 if asked is None else max(least, min(most, asked)))
+            asked = transport.retry_after(answer) or 1.0
+            patience = (time.monotonic() - started) * POLL_SHARE
+            time.sleep(max(LEAST_POLL_SECONDS, min(asked, patience)))
 
     def wait(
         self, job_id: str, timeout: float | None = None, watch: Callable[[records.Job], None] | None = None

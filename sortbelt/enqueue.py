@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sortbelt import errors, folder, pictures, records, threads
 from sortbelt.client import Client
 
-UPLOADS = 4  # requests at once: enough to keep the server busy while the next pictures are read
+UPLOADS = 3  # requests at once: enough to keep the server busy while the next pictures are read
 MOST_LISTED = 20  # failures told one by one; the others are in the results
 
 

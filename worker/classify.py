@@ -1,6 +1,7 @@
 """From decoded pictures to fates: one forward pass, and each picture judged by itself."""
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from model import classifier
 from worker import decoders
 
 log = logging.getLogger(__name__)
+MOST_ON_CPU = 16  # more is no faster, and takes more memory (bench/README.md)
 DIGITS = 6  # beyond them a score depends on the size of the batch
 
 
@@ -22,8 +24,8 @@ class Judge:
     def __init__(self, network: classifier.Classifier) -> None:
         self.network = network
         self.labels = network.bundle.labels
-        self.most: int | None = None
-        """How many pictures fit in the device's memory at once, as far as it is known."""
+        self.most = MOST_ON_CPU if network.device.type == "cpu" else sys.maxsize
+        """How many pictures go through the network at once; less when the device's memory has turned out too small."""
 
     def fates(
         self,
@@ -52,8 +54,9 @@ class Judge:
 
     def _classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities [N, classes]; what the device could not do even alone is NaN."""
-        if self.most is not None and len(pixels) > self.most:
-            return self._halves(pixels)
+        if len(pixels) > self.most:
+            starts = range(0, len(pixels), self.most)
+            return np.concatenate([self._classify(pixels[start : start + self.most]) for start in starts])
         try:
             return self.network.classify(pixels)
         except (torch.OutOfMemoryError, MemoryError):
@@ -61,11 +64,7 @@ class Judge:
             log.warning("out of memory at a batch of %d; from now on at most %d", len(pixels), self.most)
         if len(pixels) == 1:
             return np.full((1, len(self.labels)), np.nan, np.float32)
-        return self._halves(pixels)
-
-    def _halves(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        middle = len(pixels) // 2
-        return np.concatenate([self._classify(pixels[:middle]), self._classify(pixels[middle:])])
+        return self._classify(pixels)
 
     def _fate(self, claim: work.Claim, scores: npt.NDArray[np.float32], timings: dict[str, float]) -> work.Fate:
         if scores.shape != (len(self.labels),) or not np.isfinite(scores).all():

@@ -34,9 +34,8 @@ def main(folder: Path) -> int:
 def classify(folder: Path, ready: dict[str, str]) -> int:
     """Enqueue the folder, wait for it, show the results."""
     where = {**os.environ, "SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
-    enqueue = subprocess.run(
-        ["sortbelt", "enqueue", str(folder), "--json"], env=where, stdout=subprocess.PIPE, text=True
-    )
+    command = ["sortbelt", "enqueue", str(folder), "--json"]
+    enqueue = subprocess.run(command, env=where, stdout=subprocess.PIPE, text=True, check=False)
     if enqueue.returncode > 1:  # 1: some pictures could not be classified; the results say which, and why
         return enqueue.returncode
     job = json.loads(enqueue.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
@@ -18,7 +19,7 @@ def main(folder: Path, count: int) -> None:
             picture(draw, random.Random(f"{label} {number}")).save(path, quality=88)  # noqa: S311 (drawing, not secrecy)
 
 
-def picture(draw, dice: random.Random) -> Image.Image:
+def picture(draw: Callable[[ImageDraw.ImageDraw, random.Random], None], dice: random.Random) -> Image.Image:
     """A plate on a table, with something on it, in soft light."""
     image = Image.new("RGB", (SIZE, SIZE), shade((110, 78, 52), dice, 30))
     pencil = ImageDraw.Draw(image)

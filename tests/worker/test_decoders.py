@@ -228,7 +228,7 @@ def test_thirty_one_good_pictures_survive_one_that_kills_its_decoder(pool, store
             kill(process, end)
             killed.append(process.pid)
 
-    killer = threading.Thread(target=kill_twice)
+    killer = threading.Thread(target=kill_twice, daemon=True)
     killer.start()
     pixels, outcomes = ours.decode(names)
     killer.join(10)
@@ -254,7 +254,7 @@ def test_one_death_alone_is_nobody_s_fault(pool, store, put, good, tmp_path):
         os.write(end, good(4))
         os.close(end)
 
-    killer = threading.Thread(target=kill_once)
+    killer = threading.Thread(target=kill_once, daemon=True)
     killer.start()
     pixels, outcomes = ours.decode(names)
     killer.join(10)
@@ -275,7 +275,7 @@ def test_a_decoder_that_hangs_is_replaced_and_its_picture_timed_out(pool, store,
         process.suspend()
         stopped.append((process, end))
 
-    stopper = threading.Thread(target=stop)
+    stopper = threading.Thread(target=stop, daemon=True)
     stopper.start()
     started = time.monotonic()
     _, outcomes = ours.decode(names)
