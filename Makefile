@@ -13,12 +13,13 @@ help:  ## this list
 setup: .venv/ready  ## a virtual environment with everything pinned (done once; quick to repeat)
 
 .venv/ready: requirements/setup.txt requirements/dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Sortbelt needs Python 3.11 to 3.13, not " + sys.version.split()[0] + "; say make PYTHON=python3.12 …") if not (3, 11) <= sys.version_info < (3, 14) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo 'Setting up .venv: everything pinned by version and hash …'
+	@$(PYTHON) -c 'import sys; sys.exit("Sortbelt needs Python 3.11 to 3.13, not " + sys.version.split()[0] + "; say make PYTHON=python3.12 …") if not (3, 11) <= sys.version_info < (3, 14) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
 
 demo: setup  ## classify a folder through the whole way: make demo, or make demo IMAGES=~/Pictures
 	@$(BIN)/python docs/examples/demo.py "$(IMAGES)"

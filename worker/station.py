@@ -13,7 +13,7 @@ import time
 
 from jobs import bell, blobs, database, errors, rescue, settings
 from jobs.store import work, workers
-from model import bundle, classifier
+from model import bundle, classifier, selftest
 from worker import classify, decoders, drain
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Station:
         self.db = database.Database(wanted.database_url)
         self.bell = bell.Bell(wanted.redis_url)
         network = classifier.Classifier(bundle.load(wanted.bundle), wanted.device)
+        selftest.check(network)
         made = network.bundle
         self.maker = work.Maker(made.name, made.version, made.digest)
         limits = decoders.Limits(wanted.decode_seconds, wanted.decode_memory_bytes)
