@@ -36,7 +36,6 @@ RUN uv pip install --python /venv --require-hashes --no-deps --requirement /requ
 
 FROM ground AS worker
 COPY --from=worker-packages /venv /venv
-COPY deploy/worker_health.py ./
 COPY model model
 COPY jobs jobs
 COPY worker worker

@@ -93,7 +93,9 @@ class Front:
 def create() -> Front:
     """The application for the settings of the environment."""
     wanted = settings.read_or_exit()
-    return Front(create_app(wanted), threads=wanted.api_threads, most_bytes=wanted.max_body_bytes)
+    app = create_app(wanted)
+    app.extensions["sortbelt"].blobs.sweep()
+    return Front(app, threads=wanted.api_threads, most_bytes=wanted.max_body_bytes)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -41,7 +41,6 @@ class Station:
         self.maker = work.Maker(made.name, made.version, made.digest)
         limits = decoders.Limits(wanted.decode_seconds, wanted.decode_memory_bytes)
         store = blobs.open_blobs(wanted.blobs)
-        store.sweep()
         self.decoders = decoders.Decoders(wanted.decoders, made.preprocess, store, limits)
         judge = classify.Judge(network)
         self.drain = drain.Drain(wanted, self.id, self.db, self.bell, self.decoders, judge, self.maker)

@@ -129,6 +129,7 @@ def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
 def release(c: sa.Connection, claims: Sequence[Claim]) -> int:
     """Hand claimed images back at once, as if they had never been taken: the attempt is given back too."""
     values = {"status": tables.Status.QUEUED, "attempt": IMAGES.c.attempt - 1, "worker": None, "lease_until": None}
+    jobs.lock(c, {claim.job_id for claim in claims})
     return _requeue(c, sa.update(IMAGES).where(_held(claims)).values(values))
 
 
@@ -142,8 +143,10 @@ def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
 
     Safe however many do it at once: each image changes state under its lock, once.
     """
-    lost = sa.select(IMAGES.c.id).where(RUNNING, IMAGES.c.lease_until <= clock.now())
-    lost = lost.order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
+    late = (RUNNING, IMAGES.c.lease_until <= clock.now())
+    # The jobs first, as everywhere: two that wait for each other's locks would end in a deadlock.
+    jobs.lock(c, c.execute(sa.select(IMAGES.c.job_id).where(*late).limit(1000).distinct()).scalars().all())
+    lost = sa.select(IMAGES.c.id).where(*late).order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
     values = {"status": tables.Status.QUEUED, "worker": None, "lease_until": None}
     again = sa.update(IMAGES).where(IMAGES.c.id.in_(lost.where(IMAGES.c.attempt < max_attempts)), RUNNING)
     queued = _requeue(c, again.values(values))

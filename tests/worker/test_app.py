@@ -1,4 +1,4 @@
-"""The real worker, `celery -A worker.app worker`, as a process with real Redis and real databases."""
+"""The real worker, `python -m worker`, as a process with real Redis and real databases."""
 
 import base64
 import contextlib
@@ -34,7 +34,7 @@ def worker(folder, database_url, redis_url, **more):
     """Run a worker; whatever becomes of it, it and its children are gone afterwards."""
     chosen = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "BLOBS": str(folder / "blobs"), "DECODERS": "1"}
     environ = {**os.environ, **{f"SORTBELT_{name}": value for name, value in (chosen | more).items()}}
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "WARNING"]
+    command = [sys.executable, "-m", "worker", "--loglevel", "WARNING"]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     try:

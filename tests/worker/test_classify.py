@@ -18,6 +18,7 @@ class FakeNetwork:
 
     def __init__(self, labels=("sandwich", "sushi"), memory=10_000, error=torch.OutOfMemoryError):
         self.bundle = dataclasses.make_dataclass("Bundle", [("labels", tuple)])(labels)
+        self.device = torch.device("meta")  # any but a CPU, which has a limit of its own
         self.memory = memory
         self.error = error
         self.batches = []
@@ -107,6 +108,15 @@ def test_out_of_memory_halves_the_batch_and_remembers(error):
     assert max(network.batches) <= 16
 
 
+def test_a_cpu_takes_sixteen_at_a_time():
+    """More is no faster there; every picture has its label all the same."""
+    network = FakeNetwork()
+    network.device = torch.device("cpu")
+    _, given = fates(network, [255] * 40)
+    assert network.batches == [16, 16, 8]
+    assert [fate.label for fate in given] == ["sushi"] * 40
+
+
 def test_halves_keep_the_order():
     """Each picture has its own score, however often the batch was cut."""
     _, given = fates(FakeNetwork(memory=3), list(range(0, 250, 10)))
@@ -146,7 +156,7 @@ def test_a_picture_s_label_does_not_depend_on_its_company(shipped):
 
     def judged(rows, most=None):
         judge = classify.Judge(network)
-        judge.most = most
+        judge.most = most or judge.most
         outcomes = [decoders.Outcome(None, 1.0)] * len(rows)
         return [(f.label, f.confidence) for f in judge.fates([claim(r) for r in rows], pixels[rows], outcomes)]
 

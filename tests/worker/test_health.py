@@ -27,7 +27,7 @@ def db(url):
 
 def check(url):
     environ = {"SORTBELT_DATABASE_URL": url, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, ROOT / "deploy" / "worker_health.py"]
+    command = [sys.executable, "-m", "worker.health"]
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environ)
 
 

@@ -1,9 +1,8 @@
-"""Whether the worker of this container gets on: exit 0 if its row in the table of workers is fresh, else 1.
+"""`python -m worker.health`: whether the worker of this host gets on; exit 0 if its row of the table is fresh, else 1.
 
 A worker keeps its row fresh only while its work moves and it reaches the database: that says more than an answer to
 a ping, which comes from a thread that does no work.
 """
-# ruff: noqa: INP001 (run by path in the container, not imported)
 
 import socket
 import sys
