@@ -66,7 +66,7 @@ class Database:
                 if _is_a_defect(error):
                     raise
                 if attempt == ATTEMPTS or _state(error) not in TRY_AGAIN:
-                    raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
+                    raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 (jitter, not a secret)
         raise AssertionError("unreachable")
 
@@ -116,4 +116,4 @@ def _is_a_defect(error: exc.SQLAlchemyError) -> bool:
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", error)).strip().partition("\n")[0]
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0].rstrip(".")

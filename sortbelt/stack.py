@@ -110,7 +110,7 @@ class Stack:
         (self._plan.folder / "logs" / "migrations.log").write_text(child.stderr, encoding="utf-8")
         if child.returncode:
             last = child.stderr.strip().splitlines()[-1:] or ["The database could not be brought up to date."]
-            raise Broken(last[0], child.returncode if child.returncode > 0 else 1)
+            raise Broken(last[0].removeprefix("sortbelt: "), child.returncode if child.returncode > 0 else 1)
 
     def _start_servers(self) -> None:
         """Start the API and the workers: they load what they need while the database is migrated, and wait for it."""

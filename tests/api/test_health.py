@@ -32,7 +32,7 @@ def test_without_a_worker_we_are_not_ready_and_say_how_to_start_one(me):
     response = me.get("/readyz")
     assert (response.status_code, response.json["status"]) == (503, "not ready")
     assert [name for name, check in response.json["checks"].items() if not check["ok"]] == ["workers"]
-    assert "celery" in response.json["checks"]["workers"]["detail"]
+    assert "python -m worker" in response.json["checks"]["workers"]["detail"]
 
 
 def test_a_worker_that_is_silent_is_none(db, me):

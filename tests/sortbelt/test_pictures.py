@@ -10,11 +10,11 @@ def some(count, size=1):
 
 
 def test_a_request_carries_so_many_pictures_at_most():
-    assert [len(batch) for batch in pictures.batches(some(70))] == [32, 32, 6]
+    assert [len(batch) for batch in pictures.batches(some(38))] == [16, 16, 6]
 
 
 def test_a_request_carries_so_many_bytes_at_most():
-    assert [len(batch) for batch in pictures.batches(some(5, 3_000_000))] == [2, 2, 1]
+    assert [len(batch) for batch in pictures.batches(some(5, 1_500_000))] == [2, 2, 1]
 
 
 def test_a_picture_too_big_for_company_travels_alone():
