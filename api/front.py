@@ -40,11 +40,14 @@ class Front:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
-            return await _live(receive, send)
+            await _live(receive, send)
+            return
+        # Who shows no key will be told so; what they send is not kept.
+        shows_key = any(name == b"authorization" for name, _ in scope["headers"])
         pieces: list[bytes] = []
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                length = await self._gather(pieces, receive)
+                length = await self._gather(pieces, receive, self._most_bytes if shows_key else 0)
             environ = _environ(scope, b"".join(pieces), length)
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
         except TimeoutError:
@@ -52,15 +55,14 @@ class Front:
         except MemoryError:
             answer = _refusal(503, "Too much is being sent at once; try again in 2 seconds.")
         except Gone:
-            return None
+            answer = _refusal(400, "The request was cut off: its body has not come whole.")
         finally:
             self._held -= sum(map(len, pieces))
         status, headers, data = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data})
-        return None
 
-    async def _gather(self, pieces: list[bytes], receive: Receive) -> int:
+    async def _gather(self, pieces: list[bytes], receive: Receive, most_bytes: int) -> int:
         """Read the body; what is beyond the limit is counted and thrown away. Returns its length."""
         length = 0
         while True:
@@ -70,7 +72,7 @@ class Front:
                 raise Gone
             data = message.get("body", b"")
             length += len(data)
-            if length <= self._most_bytes:
+            if length <= most_bytes:
                 pieces.append(data)
                 self._held += len(data)
             if self._held > MOST_HELD_BYTES:

@@ -54,9 +54,10 @@ class Judge:
 
     def _classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities [N, classes]; what the device could not do even alone is NaN."""
-        if len(pixels) > self.most:
-            starts = range(0, len(pixels), self.most)
-            return np.concatenate([self._classify(pixels[start : start + self.most]) for start in starts])
+        most = self.most  # it may change on the way
+        if len(pixels) > most:
+            starts = range(0, len(pixels), most)
+            return np.concatenate([self._classify(pixels[start : start + most]) for start in starts])
         try:
             return self.network.classify(pixels)
         except (torch.OutOfMemoryError, MemoryError):

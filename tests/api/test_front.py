@@ -13,6 +13,7 @@ SCOPE = {
     "query_string": b"a=%ff",
     "headers": [(b"content-type", b"image/png"), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"content-length", b"7")],
 }
+KEY = (b"authorization", b"Bearer of-somebody")
 
 
 def told(environ, start_response):
@@ -31,7 +32,7 @@ def made():
     one._threads.shutdown()
 
 
-def serve(one, *messages, silent=False):
+def serve(one, *messages, silent=False, headers=(KEY,)):
     """Serve one request whose body comes in these messages; the status and the body of the answer, or None."""
     coming, sent = list(messages), []
 
@@ -44,7 +45,7 @@ def serve(one, *messages, silent=False):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(one(SCOPE, receive, send))
+    asyncio.run(one(SCOPE | {"headers": [*SCOPE["headers"], *headers]}, receive, send))
     return (sent[0]["status"], b"".join(message.get("body", b"") for message in sent)) if sent else None
 
 
@@ -120,3 +121,10 @@ def test_starting_and_stopping_are_answered(made):
 
     asyncio.run(made({"type": "lifespan"}, receive, send))
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_who_shows_no_key_gets_an_answer_and_no_room(made):
+    """The body of a stranger is read, so that they see the 401, and kept nowhere."""
+    status, body = serve(made, piece(b"abcdefg"), headers=())
+    assert (status, json.loads(body)["body"], json.loads(body)["CONTENT_LENGTH"]) == (201, "", "7")
+    assert made._held == 0
