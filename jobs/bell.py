@@ -33,6 +33,7 @@ def celery_app(redis_url: str) -> celery.Celery:
             "unacked_restore_throttle": 1,
             "visibility_timeout": 300,
         },
+        worker_cancel_long_running_tasks_on_connection_loss=True,  # of late-acknowledged ones; unsaid, it warns
         task_acks_late=False,  # the row is the job: a lost message costs nothing, a repeated one neither
         task_default_queue=QUEUE,
         task_ignore_result=True,

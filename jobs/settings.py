@@ -57,7 +57,8 @@ class Settings(pydantic.BaseModel):
     """How long one `drain` task works before it rings again and returns."""
     idle_ring_seconds: float = pydantic.Field(default=1.0, gt=0)
     """How often an idle worker looks for work without a bell."""
-    lease_seconds: float = pydantic.Field(default=30.0, gt=0)
+    lease_seconds: float = pydantic.Field(default=15.0, gt=0)
+    """How long a worker that shows no life keeps what it has claimed; it renews four times as often."""
     max_attempts: int = pydantic.Field(default=3, ge=1, le=100)
     stuck_seconds: float = pydantic.Field(default=60.0, gt=0)
     """A worker whose batch makes no progress for so long ends itself; its supervisor starts another."""
