@@ -4,7 +4,6 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 IMAGES ?= demo/pictures
-DATA ?= sortbelt-data
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:  ## this list
@@ -25,7 +24,7 @@ demo: setup  ## classify a folder through the whole way: make demo, or make demo
 	@$(BIN)/python docs/examples/demo.py "$(IMAGES)"
 
 up: setup  ## everything on this machine, until ctrl-C: Redis, SQLite, worker, API
-	@$(BIN)/sortbelt up --data-dir $(DATA)
+	@$(BIN)/sortbelt up
 
 lint: setup  ## what the tools say: ruff, mypy, the direction of imports
 	$(BIN)/ruff check .
@@ -53,6 +52,6 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 	grep --after-context 100 '^uv==' requirements/dev.txt | awk '/^[a-z]/ && !/^uv==/ {exit} {print}' > requirements/setup.txt
 
 clean:  ## everything that make has made
-	rm -rf .venv demo/pictures $(DATA)
+	rm -rf .venv demo/pictures
 
 .PHONY: help setup demo up lint test bench compose-test lock clean
