@@ -1,5 +1,6 @@
 """The documents say what is so."""
 
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path):
     assert len(shown) >= 4
     script = REPOSITORY / "docs" / "examples" / "demo.py"
     run = [sys.executable, str(script), "demo/pictures"]
-    demo = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it uses the `sortbelt` command
+    options = {"cwd": tmp_path, "env": {**os.environ, "PATH": path}, "capture_output": True, "text": True}
+    demo = subprocess.run(run, **options, timeout=150, check=False)
 
     assert demo.returncode == 0, demo.stderr
     printed = _rows(demo.stdout)
