@@ -18,9 +18,7 @@ def submit() -> flask.Response:
     """Take in a job: its pictures, or none yet if it is open."""
     order = uploads.order()
     pictures = [] if uploads.is_json() else uploads.pictures()
-    if uploads.is_raw() and (error := parts().intake.judge(pictures[0]).error):
-        raise error
-    return _accepted(parts().intake.create(order, pictures))
+    return _accepted(parts().intake.create(order, pictures, refuse_bad=uploads.is_raw()))
 
 
 @blueprint.post("/<job_id>/images")

@@ -30,16 +30,19 @@ class Intake:
     blobs: blobs.Blobs
     bell: bell.Bell
 
-    def create(self, job: jobs.NewJob, uploads: Sequence[Upload]) -> str:
+    def create(self, job: jobs.NewJob, uploads: Sequence[Upload], *, refuse_bad: bool = False) -> str:
         """Take in a new job, and return its id. Whatever is killed after this, each picture gets one result.
 
         Raises:
+            errors.BadPicture: with `refuse_bad`, a picture that its header condemns; else it fails by itself.
             errors.Refused: the order cannot be taken as it is.
             errors.Unavailable: the database or the blobs do not answer; nothing was taken in.
         """
         if job.model != self.settings.model:
             raise errors.UnknownModel(f"There is no model {job.model!r}; there is {self.settings.model!r}.")
         images = self._examine(uploads)
+        if refuse_bad and (bad := [image.error for image in images if image.error is not None]):
+            raise bad[0]
         job = replace(job, fingerprint=_fingerprint(job, images))
         self._keep(images, uploads)
         id_ = self.db.write(jobs.create, job, images)
@@ -59,7 +62,7 @@ class Intake:
         self.db.write(jobs.add, job_id, owner, images)
         self.bell.ring()
 
-    def judge(self, upload: Upload) -> jobs.NewImage:
+    def _judge(self, upload: Upload) -> jobs.NewImage:
         """A picture's digest and size, and what its header says against it."""
         image = jobs.NewImage(_name(upload.name), hashlib.sha256(upload.data).hexdigest(), len(upload.data))
         try:
@@ -75,7 +78,7 @@ class Intake:
                 f"The request holds {len(uploads):,} pictures; send at most "
                 f"{self.settings.max_images_per_request:,} at a time, and the rest to the job's images_url."
             )
-        images = [self.judge(upload) for upload in uploads]
+        images = [self._judge(upload) for upload in uploads]
         names = set()
         for image in images:
             if image.name in names:

@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, tables
+from jobs.store.sql import QUEUED, RUNNING
 
 IMAGES: Any = tables.Image.__table__
 JOBS: Any = tables.Job.__table__
@@ -48,7 +49,7 @@ def unfinished_complete_jobs(c: sa.Connection) -> int:
 def forgotten_leases(c: sa.Connection, *, seconds: float) -> int:
     """Images whose lease ran out so long ago that somebody should have rescued them."""
     late = IMAGES.c.lease_until < clock.now(-seconds)
-    return _count(c, IMAGES, IMAGES.c.status == sa.literal_column("'running'"), late)
+    return _count(c, IMAGES, RUNNING, late)
 
 
 def attempted_too_often(c: sa.Connection, *, max_attempts: int) -> int:
@@ -58,7 +59,7 @@ def attempted_too_often(c: sa.Connection, *, max_attempts: int) -> int:
 
 def open_images(c: sa.Connection) -> int:
     """Images that wait for a worker."""
-    return _count(c, IMAGES, IMAGES.c.status == sa.literal_column("'queued'"))
+    return _count(c, IMAGES, QUEUED)
 
 
 def _count(c: sa.Connection, table: Any, *conditions: Any) -> int:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
+from jobs.store.sql import RUNNING, insert
 
 JOBS: Any = tables.Job.__table__
 IMAGES: Any = tables.Image.__table__
@@ -64,9 +64,9 @@ def create(c: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
         "sealed_at": clock.now() if job.sealed else None,
         "finished_at": clock.now() if job.sealed and ended == len(images) else None,
     }
-    insert = _insert(c, JOBS).values(values)
-    insert = insert.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-    row = c.execute(insert.returning(JOBS.c.id, JOBS.c.model, JOBS.c.priority)).one_or_none()
+    new = insert(c, JOBS).values(values)
+    new = new.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    row = c.execute(new.returning(JOBS.c.id, JOBS.c.model, JOBS.c.priority)).one_or_none()
     if row is None:
         return _repeated(c, job)
     _insert_images(c, row, images)
@@ -215,17 +215,13 @@ def page(
 
 
 def _view() -> sa.Select[Any]:
-    running = (
-        sa.select(sa.func.count())
-        .where(IMAGES.c.job_id == JOBS.c.id, IMAGES.c.status == sa.literal_column("'running'"))
-        .scalar_subquery()
-    )
+    running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, RUNNING).scalar_subquery()
     return sa.select(JOBS, running.label("running"), _status().label("status"))
 
 
 def _status() -> sa.ColumnElement[str]:
     """The status of a job: that of the stage that it is in, and once it has ended that of the best of its images."""
-    some_running = sa.exists().where(IMAGES.c.job_id == JOBS.c.id, IMAGES.c.status == sa.literal_column("'running'"))
+    some_running = sa.exists().where(IMAGES.c.job_id == JOBS.c.id, RUNNING)
     return sa.case(
         (JOBS.c.finished_at.is_(None) & ((ENDED > 0) | some_running), tables.Status.RUNNING.value),
         (JOBS.c.finished_at.is_(None), tables.Status.QUEUED.value),
@@ -273,8 +269,3 @@ def _refusal(job: sa.Row[Any], image_id: int, image: NewImage) -> dict[str, Any]
         "cached": False,
         "timings": {},
     }
-
-
-def _insert(c: sa.Connection, table: Any) -> Any:
-    """An INSERT that may say ON CONFLICT, which each dialect spells in its own class."""
-    return sqlite.insert(table) if c.dialect.name == "sqlite" else postgresql.insert(table)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
+from jobs.store.sql import insert
 
 KEYS: Any = tables.ApiKey.__table__
 FORM = re.compile(r"sb_([0-9a-f]{8})_[A-Za-z0-9_-]{32,64}")
@@ -57,8 +57,7 @@ def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
     Raises:
         errors.BadParameter: the key is malformed, or was revoked, or its prefix is that of another.
     """
-    insert = sqlite.insert(KEYS) if c.dialect.name == "sqlite" else postgresql.insert(KEYS)
-    c.execute(insert.values(_row(name, role, key)).on_conflict_do_nothing(index_elements=["prefix"]))
+    c.execute(insert(c, KEYS).values(_row(name, role, key)).on_conflict_do_nothing(index_elements=["prefix"]))
     if caller(c, key) is None:
         raise errors.BadParameter("The admin key was revoked, or another key begins like it; make a new one.")
 

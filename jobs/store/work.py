@@ -10,13 +10,11 @@ import sqlalchemy as sa
 
 from jobs import clock, tables
 from jobs.store import jobs
+from jobs.store.sql import QUEUED, RUNNING
 
 IMAGES: Any = tables.Image.__table__
 JOBS: Any = tables.Job.__table__
 RESULTS: Any = tables.Result.__table__
-# Written out, not bound: a partial index serves only a query whose text shows its condition.
-QUEUED = IMAGES.c.status == sa.literal_column("'queued'")
-RUNNING = IMAGES.c.status == sa.literal_column("'running'")
 CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
 
 
