@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,8 +14,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from model import files, networks
 from model import manifest as manifests
-from model import networks
 from model.manifest import BadBundle
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from model.preprocess import Preprocess
 
-__all__ = ["BadBundle", "Bundle", "digest_of", "load", "rounded", "save"]
+__all__ = ["BadBundle", "Bundle", "check_replaceable", "digest_of", "load", "rounded", "save"]
 
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _OTHER_WEIGHTS = {".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"}
@@ -91,6 +90,7 @@ def save(folder: Path | str, network: nn.Module, manifest: manifests.Manifest, c
     into a folder beside the target and renamed, so nobody meets half a bundle.
     """
     folder = Path(folder)
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch, "bundle")
@@ -102,6 +102,13 @@ def save(folder: Path | str, network: nn.Module, manifest: manifests.Manifest, c
         saved = load(fresh)
         _swap(fresh, folder, Path(scratch, "old"))
     return saved
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises BadBundle when something is there that is not a bundle: it would be lost."""
+    is_bundle = folder.is_dir() and ((folder / manifests.FILE).is_file() or not any(folder.iterdir()))
+    if folder.exists() and not is_bundle:
+        raise BadBundle(f"{folder} is there and is not a bundle: it would be lost; choose another place.")
 
 
 def rounded(network: nn.Module, manifest: manifests.Manifest) -> Bundle:
@@ -117,9 +124,8 @@ def digest_of(path: Path) -> str:
 
 
 def _network(manifest: manifests.Manifest) -> nn.Module:
-    arguments = dataclasses.asdict(manifest.network)
     try:
-        return networks.build(arguments.pop("name"), **arguments)
+        return networks.described(manifest.network)
     except ValueError as unknown:
         raise BadBundle(f"The bundle's network cannot be built: {unknown}") from unknown
 
@@ -133,8 +139,11 @@ def _refuse_other_weights(folder: Path) -> None:
 def _weights(path: Path, manifest: manifests.Manifest, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadBundle(f"{path} is missing: restore it from where the bundle came from.")
-    # One read for both the digest and the weights: nobody can swap the file in between.
-    data = path.read_bytes()
+    try:
+        # One read for both the digest and the weights: nobody can swap the file in between.
+        data = path.read_bytes()
+    except OSError as wrong:
+        raise BadBundle(f"{path} cannot be read ({wrong.strerror}): change its permissions or restore it.") from wrong
     digest = hashlib.sha256(data).hexdigest()
     if digest != manifest.digest:
         told = f"its digest is {digest[:12]}…, model.json says {manifest.digest[:12]}…"
@@ -156,7 +165,9 @@ def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], precis
             raise BadBundle(f"{path} does not fit model.json ({told}): restore the bundle.")
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
-            raise BadBundle(f"{path} has NaN or infinity in {name}: the training diverged, train again.")
+            raise BadBundle(
+                f"{path} has NaN or infinity in {name}: the training diverged, or --precision was too coarse."
+            )
 
 
 def _kind(tensor: Tensor, precision: torch.dtype) -> str:
@@ -180,8 +191,4 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
     fresh.rename(folder)
     if old.exists():
         shutil.rmtree(old)
-    directory = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.sync_folder(folder.parent)

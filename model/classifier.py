@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from model import inputs
+from model import devices, inputs
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from model.bundle import Bundle
-
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Classifier:
@@ -38,9 +36,9 @@ class Classifier:
         Raises:
             ValueError: for a device or precision that is unknown or not here.
         """
-        self.device = _device(device)
-        self.precision = _precision(precision, self.device)
-        self._dtype = _PRECISIONS[self.precision]
+        self.device = devices.named(device)
+        self._dtype = devices.arithmetic(precision, self.device)
+        self.precision = str(self._dtype).removeprefix("torch.")
         network = copy.deepcopy(bundle.network).to(self.device, self._dtype).eval()
         # With the copy in the bundle's place, whoever has no use for the original may drop it.
         self.bundle = dataclasses.replace(bundle, network=network)
@@ -68,24 +66,3 @@ class Classifier:
         expected = (self.bundle.preprocess.height, self.bundle.preprocess.width, 3)
         if pixels.ndim != 4 or pixels.shape[1:] != expected or pixels.dtype != "uint8":
             raise ValueError(f"pixels must be uint8 [N, {expected}], not {pixels.dtype} {pixels.shape}.")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as unknown:
-        raise ValueError(f"There is no device {name!r}; use auto, cpu, cuda or cuda:N.") from unknown
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"{name} is not here ({torch.cuda.device_count()} GPUs are); use auto or cpu.")
-    return device
-
-
-def _precision(name: str, device: torch.device) -> str:
-    if name == "auto":
-        fast = device.type == "cuda" or torch.cpu.get_capabilities().get("amx_bf16", False)
-        return "bfloat16" if fast else "float32"
-    if name not in _PRECISIONS:
-        raise ValueError(f"precision must be auto, {' or '.join(_PRECISIONS)}, not {name!r}.")
-    return name

@@ -6,66 +6,60 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from model import calibration, fitting, inputs, metrics
+from model import calibration, fitting, metrics, training
 from model import data as datasets
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import nn
 
-    from model.fitting import Recipe
-    from model.manifest import Network
-    from model.preprocess import Preprocess
+    Parts = list[npt.NDArray[np.int64]]
 
-FIGURES = ("accuracy", "balanced_accuracy", "auc", "ece")
+FIGURES = ("accuracy", "balanced_accuracy", "auc", "log_loss", "ece")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Figures of each fold with mean and spread, and the temperature that all held-out answers ask for."""
+    """Figures of each fold with mean and spread, and what all held-out answers together ask for.
+
+    `temperature` is what they calibrate; `epoch` (1 is the first) is where they are best, or the last one.
+    """
 
     figures: dict[str, Any]
     temperature: float
+    epoch: int
 
 
-def run(
-    large: datasets.Photos,
-    served: datasets.Photos,
-    extra: datasets.Photos | None,
-    network: Network,
-    shape: Preprocess,
-    recipe: Recipe,
-    folds: int,
-    seed: int,
-) -> Result:
-    """Trains once a fold on the others (and on all of `extra`), and judges on the fold as it would be served.
+def run(task: training.Task, served: datasets.Photos, folds: int, place: training.Place) -> Result:
+    """Trains once a fold on the others (and on all of `task.extra`), and judges on the fold as it would be served.
 
     Args:
-        large: the pictures at the size that augmentation crops from.
-        served: the same pictures, as `shape` serves them.
-        extra: more pictures for training only; no figure is taken from them.
-        network: what is trained.
-        shape: the preprocessing of serving.
-        recipe: how it is trained.
+        task: the training whose recipe is to be judged, with all of its pictures.
+        served: the same pictures, as they are served.
         folds: how many parts, at least 2.
-        seed: shuffles the parts and starts the weights.
+        place: where to train.
     """
-    if not 2 <= folds <= min(large.counts().values()):
-        smallest = min(large.counts().values())
-        raise datasets.BadData(f"--folds must be 2 to {smallest} (the smallest class), not {folds}.")
-    parts = split(large.targets, folds, seed)
-    logits = np.zeros((len(large), len(large.labels)))
+    check(folds, task.photos)
+    parts = split(task.photos.targets, folds, task.seed)
+    logits = np.zeros((task.recipe.epochs, len(served), len(served.labels)))
     for number, part in enumerate(parts, start=1):
-        rest = large.subset(np.setdiff1d(np.arange(len(large)), part))
-        photos = datasets.join(rest, extra) if extra else rest
-        trained = fitting.fit(photos, network, shape, recipe, seed, f"fold {number}/{folds}")
-        logits[part] = logits_of(trained, served.pixels[part], shape)
-    return _judged(logits, served, parts)
+        rest = task.photos.subset(np.setdiff1d(np.arange(len(task.photos)), part))
+        title = f"fold {number}/{len(parts)}"
+        fold = dataclasses.replace(task, title=title, photos=rest, held_out=served.subset(part))
+        logits[:, part] = fitting.fit(fold, place).held_out.numpy()
+    return judged(logits if task.recipe.early else logits[-1:], served, parts, task.recipe.epochs)
 
 
-def split(targets: npt.NDArray[np.int64], folds: int, seed: int) -> list[npt.NDArray[np.int64]]:
+def check(folds: int, photos: datasets.Photos) -> None:
+    """Raises BadData for a number of folds that these pictures cannot be split into."""
+    smallest = min(photos.counts().values())
+    if smallest < 2:
+        raise datasets.BadData("--folds needs at least 2 pictures of each class; add pictures or leave it out.")
+    if not 2 <= folds <= smallest:
+        raise datasets.BadData(f"--folds must be 2 to {smallest} (the smallest class), not {folds}.")
+
+
+def split(targets: npt.NDArray[np.int64], folds: int, seed: int) -> Parts:
     """Positions of each part, sorted; every class is spread evenly."""
     random = np.random.default_rng(seed)
     part_of = np.empty(len(targets), dtype=np.int64)
@@ -75,27 +69,31 @@ def split(targets: npt.NDArray[np.int64], folds: int, seed: int) -> list[npt.NDA
     return [np.flatnonzero(part_of == part) for part in range(folds)]
 
 
-@torch.inference_mode()
-def logits_of(network: nn.Module, pixels: npt.NDArray[np.uint8], shape: Preprocess) -> npt.NDArray[np.float32]:
-    """What a network in eval mode says before the softmax, 64 pictures at a time."""
-    normalise = inputs.Normalise(shape)
-    whole = torch.from_numpy(pixels)
-    batches = [normalise.pixels(whole[start : start + 64]) for start in range(0, len(whole), 64)]
-    logits: npt.NDArray[np.float32] = torch.cat([network(batch) for batch in batches]).numpy()
-    return logits
+def judged(logits: npt.NDArray[np.float64], served: datasets.Photos, parts: Parts, epochs: int) -> Result:
+    """The figures for held-out logits [epochs to choose from, N, C], of which the last are of epoch `epochs`.
 
-
-def _judged(logits: npt.NDArray[np.float64], served: datasets.Photos, parts: list[npt.NDArray[np.int64]]) -> Result:
-    """Each fold is judged with the temperature that the *other* folds ask for, so its calibration is held out too."""
+    Each fold is judged at the epoch and with the temperature that the *other* folds ask for, so that both are held
+    out too.
+    """
     each = []
     for part in parts:
         others = np.setdiff1d(np.arange(len(served)), part)
-        temperature = calibration.temperature_for(logits[others], served.targets[others])
-        scores = calibration.probabilities(logits[part], temperature)
+        best = _best(logits[:, others], served.targets[others])
+        temperature = calibration.temperature_for(logits[best, others], served.targets[others])
+        scores = calibration.probabilities(logits[best, part], temperature)
         each.append(metrics.judge(scores, served.targets[part], served.labels))
     figures = {name: _spread([fold[name] for fold in each]) for name in FIGURES}
-    whole = {"folds": len(parts), "count": len(served), **figures}
-    return Result(whole, calibration.temperature_for(logits, served.targets))
+    best = _best(logits, served.targets)
+    epoch = epochs - len(logits) + best + 1
+    whole = {"folds": len(parts), "count": len(served), "epoch": epoch, **figures}
+    return Result(whole, calibration.temperature_for(logits[best], served.targets), epoch)
+
+
+def _best(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> int:
+    """The position of the epoch with the smallest log loss over all these pictures."""
+    if len(logits) == 1:
+        return 0
+    return int(np.argmin([metrics.log_loss(calibration.probabilities(one, 1.0), targets) for one in logits]))
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

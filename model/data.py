@@ -1,25 +1,33 @@
-"""Keeps a folder-per-class data set in memory: every picture decoded once, so that epochs read no files."""
+"""Keeps a folder-per-class data set ready for use: every picture decoded once, so that epochs read no files."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import tempfile
 from collections import Counter
-from pathlib import Path
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model import folders as classfolders
 from model import preprocess
+from model.folders import BadData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
+    Progress = Callable[[int, int], None]
 
-class BadData(ValueError):
-    """A data set that nothing can be learned from; the message says why and what to do."""
+__all__ = ["BadData", "Photos", "Skipped", "read"]
+
+# Decoded pictures beyond this many bytes lie in a file without a name and are mapped into memory.
+MOST_IN_MEMORY = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,31 +40,49 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Photos:
-    """A data set: `pixels` uint8 [N, H, W, 3] and `targets` int64 [N], which index `labels`.
+    """A data set: `targets` int64 [N] index `labels`; picture i is `pixels[rows[i]]`, uint8 [H, W, 3].
 
-    `fingerprint` is the SHA-256 over the sorted (label, SHA-256 of file) pairs: the same for the same
-    pictures, whatever their names.
+    The pictures are in the order of their classes and digests, so that the same pictures are the same set
+    whatever their names. `fingerprint` is the SHA-256 over the sorted (label, SHA-256 of file) pairs.
     """
 
     labels: tuple[str, ...]
     paths: tuple[Path, ...]
+    digests: tuple[str, ...]
     targets: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.uint8]
+    rows: npt.NDArray[np.int64]
     fingerprint: str
     skipped: tuple[Skipped, ...]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.rows)
+
+    def take(self, positions: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.uint8]:
+        """The pixels [n, H, W, 3] of some pictures."""
+        taken: npt.NDArray[np.uint8] = self.pixels[self.rows[positions]]
+        return taken
 
     def subset(self, positions: npt.NDArray[np.int64]) -> Photos:
-        """The pictures at some positions; the labels stay, and the fingerprint still names the whole."""
-        paths = tuple(self.paths[position] for position in positions)
-        targets, pixels = self.targets[positions], self.pixels[positions]
-        return dataclasses.replace(self, paths=paths, targets=targets, pixels=pixels)
+        """The pictures at some positions, not copied; the labels stay, and the fingerprint still names the whole."""
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[position] for position in positions),
+            digests=tuple(self.digests[position] for position in positions),
+            targets=self.targets[positions],
+            rows=self.rows[positions],
+        )
 
     def counts(self) -> dict[str, int]:
         """How many pictures each label has."""
         return {label: int((self.targets == index).sum()) for index, label in enumerate(self.labels)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    target: int
+    path: Path
+    digest: str
 
 
 def read(
@@ -64,108 +90,115 @@ def read(
     shape: preprocess.Preprocess,
     *,
     labels: Sequence[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    partly: bool = False,
+    without: Iterable[str] = (),
+    scratch: Path | None = None,
+    progress: Progress | None = None,
 ) -> Photos:
-    """Decodes every picture of some folders that each have one sub-folder a class.
+    """Decodes every picture of some folders that each have one sub-folder a class, on all cores.
 
-    Unreadable pictures and exact duplicates end up in `skipped`. All of it is held in memory:
-    height x width x 3 bytes a picture.
+    Unreadable pictures and exact duplicates end up in `skipped`.
 
     Args:
         folders: data sets to be read as one; a class may be in several of them.
         shape: the size and the filter of the decoded pixels.
         labels: the classes that must be met, in their order; None takes what is there, sorted.
+        partly: whether some of `labels` may be missing.
+        without: digests of files that are skipped, because another set has them.
+        scratch: where the nameless file of a big set lies; None takes the system's folder for such.
         progress: called with (pictures done, pictures in all).
 
     Raises:
         BadData: for a missing folder, fewer than two classes, an empty class, other classes than `labels`.
+        OSError: when the disk has no room for a big set.
     """
-    files = [found for folder in folders for found in _files(Path(folder))]
-    labels = tuple(labels or sorted({label for label, _ in files}))
-    _check_labels(labels, {label for label, _ in files}, folders)
-    rows, skipped = _decode(files, shape, progress)
-    _check_filled(labels, Counter(label for label, *_ in rows), skipped)
+    listed = classfolders.files(folders)
+    known = classfolders.checked({label for label, _ in listed}, labels, folders, partly=partly)
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashed = pool.map(_hashed, [path for _, path in listed])
+        files, skipped = _unique([(known.index(label), path) for label, path in listed], hashed, set(without))
+        pixels = _room((len(files), shape.height, shape.width, 3), scratch)
+        reasons = []
+        for reason in pool.map(lambda row: _decode(files[row], shape, pixels[row]), range(len(files))):
+            reasons.append(reason)
+            if progress:
+                progress(len(reasons), len(files))
+    skipped += [Skipped(file.path, reason) for file, reason in zip(files, reasons, strict=True) if reason]
+    rows = np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
+    photos = _photos(known, [files[row] for row in rows], pixels, rows, skipped)
+    _check_filled(photos, {label for label, _ in listed})
+    return photos
+
+
+def _hashed(path: Path) -> str | OSError:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as wrong:
+        return wrong
+
+
+def _unique(
+    listed: Sequence[tuple[int, Path]], hashed: Iterable[str | OSError], without: set[str]
+) -> tuple[list[_File], list[Skipped]]:
+    """One file a digest, in the order of classes and digests."""
+    kept: dict[str, _File] = {}
+    skipped: list[Skipped] = []
+    for (target, path), digest in zip(listed, hashed, strict=True):
+        if isinstance(digest, OSError):
+            skipped.append(Skipped(path, f"the file cannot be read ({digest.strerror})"))
+        elif digest in without:
+            skipped.append(Skipped(path, "the same file is in DATA, where it may be held out"))
+        elif digest in kept:
+            other = "" if kept[digest].target == target else ", which is of another class"
+            skipped.append(Skipped(path, f"the same file as {kept[digest].path}{other}"))
+        else:
+            kept[digest] = _File(target, path, digest)
+    return sorted(kept.values(), key=lambda file: (file.target, file.digest)), skipped
+
+
+def _room(shape: tuple[int, ...], scratch: Path | None) -> npt.NDArray[np.uint8]:
+    size = int(np.prod(shape))
+    if size <= MOST_IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        # All of it now: writing to a mapped file on a full disk would end the process with SIGBUS.
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def _decode(file: _File, shape: preprocess.Preprocess, into: npt.NDArray[np.uint8]) -> str:
+    """The reason why not, or '' when `into` holds the picture."""
+    try:
+        into[:] = shape.pixels(file.path.read_bytes())
+    except (preprocess.BadPicture, OSError) as wrong:
+        return str(wrong)
+    return ""
+
+
+def _photos(
+    labels: tuple[str, ...],
+    files: Sequence[_File],
+    pixels: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
+    skipped: Sequence[Skipped],
+) -> Photos:
+    lines = "".join(sorted(f"{labels[file.target]}\0{file.digest}\n" for file in files))
     return Photos(
         labels=labels,
-        paths=tuple(path for _, path, _, _ in rows),
-        targets=np.array([labels.index(label) for label, *_ in rows], dtype=np.int64),
-        pixels=np.stack([pixels for *_, pixels in rows]),
-        fingerprint=_fingerprint((label, digest) for label, _, digest, _ in rows),
+        paths=tuple(file.path for file in files),
+        digests=tuple(file.digest for file in files),
+        targets=np.array([file.target for file in files], dtype=np.int64),
+        pixels=pixels,
+        rows=rows,
+        fingerprint=hashlib.sha256(lines.encode()).hexdigest(),
         skipped=tuple(skipped),
     )
 
 
-def join(first: Photos, second: Photos) -> Photos:
-    """Two sets with the same labels as one; what the second repeats of the first is kept."""
-    if first.labels != second.labels:
-        raise BadData(f"The classes differ: {', '.join(first.labels)} and {', '.join(second.labels)}.")
-    return Photos(
-        labels=first.labels,
-        paths=first.paths + second.paths,
-        targets=np.concatenate([first.targets, second.targets]),
-        pixels=np.concatenate([first.pixels, second.pixels]),
-        fingerprint=_fingerprint([("", first.fingerprint), ("", second.fingerprint)]),
-        skipped=first.skipped + second.skipped,
-    )
-
-
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    if not folder.is_dir():
-        raise BadData(f"There is no folder {folder}; give one that holds a sub-folder for each class.")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = []
-    for class_folder in classes:
-        files = [path for path in sorted(class_folder.rglob("*")) if path.is_file() and not _hidden(path, folder)]
-        if not files:
-            raise BadData(f"The class folder {class_folder} is empty; fill it or remove it.")
-        found += [(class_folder.name, path) for path in files]
-    return found
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _check_labels(labels: Sequence[str], found: set[str], folders: Sequence[Path]) -> None:
-    told = ", ".join(str(folder) for folder in folders)
-    if len(labels) < 2:
-        raise BadData(f"{told} has {len(labels)} class folder(s); there must be at least two, one a class.")
-    if set(labels) != found:
-        names = f"{', '.join(sorted(found))} instead of {', '.join(labels)}"
-        raise BadData(f"{told} has the class folders {names}; rename, add or remove folders.")
-
-
-def _decode(
-    files: Sequence[tuple[str, Path]],
-    shape: preprocess.Preprocess,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[tuple[str, Path, str, npt.NDArray[np.uint8]]], list[Skipped]]:
-    rows: list[tuple[str, Path, str, npt.NDArray[np.uint8]]] = []
-    skipped: list[Skipped] = []
-    seen: dict[str, Path] = {}
-    for done, (label, path) in enumerate(files, start=1):
-        try:
-            data = path.read_bytes()
-            digest = hashlib.sha256(data).hexdigest()
-            if digest in seen:
-                skipped.append(Skipped(path, f"the same file as {seen[digest]}"))
-            else:
-                rows.append((label, path, digest, shape.pixels(data)))
-                seen[digest] = path
-        except (preprocess.BadPicture, OSError) as wrong:
-            skipped.append(Skipped(path, str(wrong)))
-        if progress:
-            progress(done, len(files))
-    return rows, skipped
-
-
-def _check_filled(labels: Sequence[str], counts: Counter[str], skipped: Sequence[Skipped]) -> None:
-    for label in labels:
-        if not counts[label]:
-            example = next((f" (the first: {s.path}: {s.reason})" for s in skipped), "")
+def _check_filled(photos: Photos, found: set[str]) -> None:
+    counts = Counter({label: count for label, count in photos.counts().items() if label in found})
+    for label, count in counts.items():
+        if not count:
+            example = next((f" (the first: {s.path}: {s.reason})" for s in photos.skipped), "")
             raise BadData(f"No picture of the class {label!r} can be read{example}; add readable pictures.")
-
-
-def _fingerprint(pairs: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> str:
-    lines = "".join(f"{label}\0{digest}\n" for label, digest in sorted(pairs))
-    return hashlib.sha256(lines.encode()).hexdigest()

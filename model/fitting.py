@@ -1,152 +1,60 @@
-"""Keeps the training loop: a recipe and a data set in, a trained network out."""
+"""Keeps the way from a task to trained networks: one after the other, each to its last epoch."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model import augment, inputs, networks
+from model import networks, training
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from torch import Tensor, nn
 
-    from torch import Tensor
-
-    from model.data import Photos
-    from model.manifest import Network
-    from model.preprocess import Preprocess
+    from model.training import Place, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Every number of a training; stored in the bundle.
+class Fitted:
+    """A trained network in eval mode on the CPU, and its logits [epochs, N, C] for the held-out pictures."""
 
-    AdamW with a one-cycle learning rate: `warmup` is the share of the steps in which it rises to
-    `learning_rate`. `averaging` is the share of all steps over which the running average of the weights reaches
-    back. `gradient_limit` is the largest norm of a gradient.
-    """
-
-    epochs: int = 100
-    batch: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    label_smoothing: float = 0.05
-    mixup: float = 0.1
-    averaging: float = 0.05
-    gradient_limit: float = 1.0
-    augment: augment.Augment = dataclasses.field(default_factory=augment.Augment)
-
-    def to_json(self) -> dict[str, Any]:
-        """The numbers as plain JSON values."""
-        return dataclasses.asdict(self)
+    network: nn.Module
+    held_out: Tensor
 
 
-class Diverged(RuntimeError):
-    """The loss is not a number any more: train again with a smaller --learning-rate."""
-
-    def __str__(self) -> str:
-        return type(self).__doc__ or ""
-
-
-def fit(photos: Photos, network: Network, shape: Preprocess, recipe: Recipe, seed: int, title: str) -> nn.Module:
-    """Trains fresh weights and returns their running average, in eval mode.
-
-    The last average is kept. There is no picking of a best epoch: on some fifty held-out pictures that would
-    pick luck. The same seed, data and number of threads give the same weights.
-
-    Args:
-        photos: pictures at least as large as `shape`; crops are cut from them.
-        network: what is built.
-        shape: size and normalisation of the network's input.
-        recipe: the numbers.
-        seed: of the first weights, the order and the augmentation.
-        title: begins each line of the log on stderr.
+def fit(task: Task, place: Place) -> Fitted:
+    """Trains as many networks as the recipe asks for; they answer as one, by the mean of their logits.
 
     Raises:
         Diverged: when the loss is not a number any more.
+        Stopped: when `place` wants to stop; what was learned is in its work folder.
     """
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(mode=True)
-    built = networks.build(network.name, classes=network.classes, height=network.height, width=network.width)
-    built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
-    batches = Batches(photos, shape, recipe, torch.Generator().manual_seed(seed))
-    steps = recipe.epochs * len(batches)
-    averaged = _averaged(built, recipe.averaging * steps)
-    optimizer, schedule = _optimizer(built, recipe, steps)
-    built.train()
-    started = time.monotonic()
-    for epoch in range(1, recipe.epochs + 1):
-        total = 0.0
-        for pictures, targets in batches:
-            loss = functional.cross_entropy(built(pictures), targets, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types there
-            nn.utils.clip_grad_norm_(built.parameters(), recipe.gradient_limit)
-            optimizer.step()
-            schedule.step()
-            averaged.update_parameters(built)
-            total += loss.item()
-        if not math.isfinite(total):
-            raise Diverged
-        _log(title, epoch, recipe.epochs, total / len(batches), time.monotonic() - started)
-    return averaged.module.eval()
+    members = task.recipe.members
+    titles = [f"{task.title}, network {number}/{members}" for number in range(1, members + 1)]
+    fitted = [
+        _fit_one(dataclasses.replace(task, title=title if members > 1 else task.title, seed=task.seed + number), place)
+        for number, title in enumerate(titles)
+    ]
+    network = networks.together([one.network for one in fitted], mirrored=task.recipe.mirrored)
+    return Fitted(network.eval(), torch.stack([one.held_out for one in fitted]).mean(dim=0))
 
 
-class Batches:
-    """One epoch of augmented, normalised batches each time it is iterated, each time in a new order."""
+def _fit_one(task: Task, place: Place) -> Fitted:
+    """The running average of one network's weights.
 
-    def __init__(self, photos: Photos, shape: Preprocess, recipe: Recipe, generator: torch.Generator) -> None:
-        self._pixels = torch.from_numpy(photos.pixels)
-        self._targets = functional.one_hot(torch.from_numpy(photos.targets), len(photos.labels)).float()
-        self._size, self._normalise = (shape.height, shape.width), inputs.Normalise(shape)
-        self._recipe, self._generator = recipe, generator
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._pixels) / self._recipe.batch)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Float pictures [n, 3, H, W] and target shares [n, classes]."""
-        order = torch.randperm(len(self._pixels), generator=self._generator)
-        for start in range(0, len(order), self._recipe.batch):
-            chosen = order[start : start + self._recipe.batch]
-            pictures = self._recipe.augment(self._pixels[chosen], *self._size, self._generator)
-            pictures, targets = augment.mixup(pictures, self._targets[chosen], self._recipe.mixup, self._generator)
-            yield self._normalise(pictures).contiguous(memory_format=torch.channels_last), targets
-
-
-def _averaged(network: nn.Module, reach: float) -> AveragedModel:
-    average = get_ema_multi_avg_fn(1 - 1 / (1 + reach))  # type: ignore[no-untyped-call]  # torch has no types there
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-
-
-def _optimizer(
-    network: nn.Module, recipe: Recipe, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        recipe.learning_rate,
-        # In fewer steps than these its warm-up has no length, and it divides by zero.
-        total_steps=max(steps, math.ceil(2 / recipe.warmup)),
-        pct_start=recipe.warmup,
-        cycle_momentum=False,
-    )
-    return optimizer, schedule
-
-
-def _log(title: str, epoch: int, epochs: int, loss: float, seconds: float) -> None:
-    left = (epochs - epoch) * seconds / epoch
-    speed = f"{epoch / seconds:.2f} epochs/s, {left:.0f} s left"
-    sys.stderr.write(f"{title}: epoch {epoch}/{epochs}, loss {loss:.4f}, {speed}\n")
-    sys.stderr.flush()
+    The same seed, data, device and number of threads give the same weights, whether or not it was stopped on the
+    way. The last average is kept, or that of the epoch `task.until`, which folds have chosen: on some fifty
+    held-out pictures, picking one's own best epoch would be picking luck.
+    """
+    trained = training.Training(task, place)
+    kept = place.work.read(task.title) if place.work else None
+    if kept:
+        trained.restore(kept)
+    epochs = task.until or task.recipe.epochs
+    if trained.epoch < epochs:
+        with place.watch.training(task.title, epochs, trained.epoch):
+            while trained.epoch < epochs:
+                trained.learn_epoch()
+        trained.finish()
+    return Fitted(networks.trained(trained.averaged.module.cpu().eval()), trained.held_out)

@@ -32,12 +32,17 @@ class BadBundle(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The arguments that `networks.build` needs to make the network again."""
+    """What `networks.described` needs to make the network again.
+
+    `members` networks answer together; when `mirrored`, each is asked about the picture's mirror image too.
+    """
 
     name: str
     classes: int
     height: int
     width: int
+    members: int = 1
+    mirrored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +150,7 @@ def _troubles(manifest: Manifest) -> list[str]:
         == (network.height, network.width),
         f"precision {manifest.precision!r} is unknown": manifest.precision in ("float32", "float16", "bfloat16"),
         "temperature must be a number above zero": _above_zero(manifest.temperature),
+        f"{network.members!r} members do not make a network": type(network.members) is int and network.members >= 1,
         "the self-test must have one probability a label": len(expected) == len(labels),
         "the self-test's tolerance must be a number above zero": _above_zero(manifest.selftest.tolerance),
     }

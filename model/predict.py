@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import bundle as bundles
-from model import classifier as classifiers
-from model import preprocess
+from model import preprocess, selftest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-BATCH = 64
-DIGITS = 4
+    from model.classifier import Classifier
+
+# Batches and digits of the service (worker/classify.py): in another batch, the last digit might be another.
+BATCH = 16
+DIGITS = 6
 
 
-def predict(classifier: classifiers.Classifier, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def predict(classifier: Classifier, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """One answer a path, in order, in the form that the service gives; a failure has `error` and no label."""
     for start in range(0, len(paths), BATCH):
         chosen = paths[start : start + BATCH]
@@ -65,15 +66,16 @@ def _line(answer: dict[str, Any], wide: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints one answer an image: 0 all well, 1 some failed, 2 usage or a bad bundle."""
     parser = argparse.ArgumentParser(prog="model.predict", description="Labels pictures without the queue.")
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     chosen = parser.parse_args(arguments)
     try:
-        classifier = classifiers.Classifier(bundles.load(chosen.bundle), device=chosen.device)
+        classifier = selftest.opened(chosen.bundle, chosen.device)
     except ValueError as wrong:
-        parser.error(str(wrong))
+        sys.stderr.write(f"model.predict: {wrong}\n")
+        return 2
     answers = list(predict(classifier, chosen.images))
     if chosen.json:
         made_by = classifier.bundle

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model import bundle as bundles
+from model import classifier as classifiers
 from model.manifest import BadBundle, SelfTest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from model.classifier import Classifier
@@ -48,6 +52,17 @@ def check(classifier: Classifier) -> float:
         told = f"off by {difference:.4f} where {tolerance} is allowed"
         raise BadBundle(f"The self-test fails ({told}): network code and bundle do not fit, train again.")
     return difference
+
+
+def opened(folder: Path, device: str) -> Classifier:
+    """A bundle ready for use on a device, after its self-test.
+
+    Raises:
+        ValueError: for a bundle that must not be used, or a device that is not here.
+    """
+    classifier = classifiers.Classifier(bundles.load(folder), device)
+    check(classifier)
+    return classifier
 
 
 def _answer(classifier: Classifier) -> npt.NDArray[np.float32]:

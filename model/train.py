@@ -3,12 +3,15 @@
 python -m model.train DATA --out BUNDLE                      one data set
 python -m model.train DATA --extra MORE --folds 5 --out B    more pictures, and honest figures
 python -m model.train DATA --epochs 5 --out B                a quick look
+python -m model.train ...the same as before... --resume      go on with what was stopped or killed
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 import sys
@@ -18,52 +21,93 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model import bundle as bundles
-from model import card, classifier, crossvalidation, fitting, manifest, selftest
+from model import (
+    card,
+    checkpoint,
+    classifier,
+    crossvalidation,
+    curves,
+    devices,
+    fitting,
+    flags,
+    manifest,
+    networks,
+    presets,
+    progress,
+    recipe,
+    selftest,
+    stopping,
+    training,
+    zoo,
+)
 from model import data as datasets
-from model.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-# The crops are cut from pictures of twice the size, so that a crop of a quarter of the area is still sharp.
-DETAIL = 2
+    from torch import nn
+
+    from model.preprocess import Preprocess
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains and writes one bundle: 0 done, 1 the training failed, 2 usage or unusable data."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    try:
-        saved = train(chosen)
-    except fitting.Diverged as wrong:
-        sys.stderr.write(f"{wrong}\n")
-        return 1
-    except (ValueError, OSError) as wrong:
-        parser.error(str(wrong))
+    """Trains and writes one bundle: 0 done, 1 the training failed, 2 usage or unusable data, 130 by ctrl-C."""
+    chosen = flags.parser().parse_args(arguments)
+    if chosen.out.name in ("", ".."):
+        chosen.out = chosen.out.resolve()
+    with stopping.listening() as wish:
+        try:
+            saved = train(chosen, wish)
+        except training.Stopped:
+            kept = _work_folder(chosen.out)
+            told = f"{kept} holds what was learned: go on with --resume." if kept.exists() else "Nothing was begun yet."
+            return _fail(f"Stopped. {told}", wish.code)
+        except training.Diverged as wrong:
+            return _fail(str(wrong), 1)
+        except (MemoryError, torch.OutOfMemoryError):
+            return _fail("There is not enough memory: choose a smaller --batch or --size.", 1)
+        except OSError as wrong:
+            return _fail(f"{wrong.filename or chosen.out}: {wrong.strerror or wrong}. Nothing is lost: --resume.", 1)
+        except ValueError as wrong:
+            return _fail(str(wrong), 2)
     sys.stdout.write(f"{chosen.out}: {saved.name} {saved.version}, digest {saved.digest}\n")
     return 0
 
 
-def train(chosen: argparse.Namespace) -> bundles.Bundle:
+def train(chosen: argparse.Namespace, wish: stopping.Wish) -> bundles.Bundle:
     """Everything between the arguments and the bundle."""
     torch.set_num_threads(chosen.threads or torch.get_num_threads())
     # Averaged weights near zero become denormal numbers, which cost CPUs a hundred times the time.
     torch.set_flush_denormal(True)
+    watch = progress.on_stderr()
+    device = devices.named(chosen.device)
+    arithmetic = devices.arithmetic(chosen.arithmetic, device)
+    bundles.check_replaceable(chosen.out)
 
     # What the network will see in service, and the larger pictures that training cuts its crops from.
-    served = Preprocess(chosen.size, chosen.size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    large = dataclasses.replace(served, width=DETAIL * chosen.size, height=DETAIL * chosen.size)
-    photos = _read(chosen.data, large)
-    extra = _read(chosen.extra, large, photos.labels) if chosen.extra else None
-    network = manifest.Network(chosen.network, len(photos.labels), chosen.size, chosen.size)
-    recipe = fitting.Recipe(epochs=chosen.epochs, batch=chosen.batch, learning_rate=chosen.learning_rate)
+    preset = presets.of(chosen.network, finetuned=bool(chosen.weights))
+    followed = _recipe(chosen, preset)
+    served = preset.served(chosen.size)
+    large = presets.larger(served, followed.detail)
+    read = functools.partial(_read, watch=watch, wish=wish, scratch=chosen.out.parent)
+    photos = read(chosen.data, large)
+    extra = read(chosen.extra, large, labels=photos.labels, without=photos.digests) if chosen.extra else None
 
     # The bundle's description comes first: a bad name should not cost a training. Temperature, figures and the
     # self-test's answer are filled in as they become known.
+    ran = {
+        "weights": _told(chosen.weights),
+        "seed": chosen.seed,
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "arithmetic": str(arithmetic).removeprefix("torch."),
+    }
     about = manifest.Manifest(
-        name=chosen.name or chosen.out.resolve().name,
+        name=chosen.name or chosen.out.name,
         version=chosen.version,
-        network=network,
+        network=manifest.Network(
+            chosen.network, len(photos.labels), served.height, served.width, followed.members, followed.mirrored
+        ),
         labels=photos.labels,
         preprocess=served,
         precision=chosen.precision,
@@ -71,36 +115,96 @@ def train(chosen: argparse.Namespace) -> bundles.Bundle:
         digest=manifest.NO_DIGEST,
         selftest=manifest.SelfTest(selftest.PICTURE, (0.0,) * len(photos.labels), selftest.TOLERANCE),
         data=_origin(photos, extra),
-        recipe={**recipe.to_json(), "seed": chosen.seed, "threads": torch.get_num_threads()},
+        recipe={**followed.to_json(), **ran},
         libraries=_libraries(),
     )
-    notes = chosen.notes.read_text("utf-8") if chosen.notes else ""
+    notes = _text(chosen.notes) if chosen.notes else ""
+    networks.check(about.network, [(side, side) for _, side in followed.sizes])
+    build = _builder(about.network, chosen.weights)
+
+    if chosen.folds:
+        crossvalidation.check(chosen.folds, photos)
+
+    # From here on a kill costs a minute. A training goes on only with the very same plan.
+    plan = {"data": about.data, "network": dataclasses.asdict(about.network), "recipe": about.recipe}
+    plan |= {"folds": chosen.folds, "fold_epochs": chosen.fold_epochs, "libraries": about.libraries}
+    begin = checkpoint.resume if chosen.resume and _work_folder(chosen.out).exists() else checkpoint.begin
+    work = begin(_work_folder(chosen.out), plan, chosen.keep_every)
+    curve = curves.Curves(chosen.log or chosen.out.with_name(f"{chosen.out.name}-log"))
+    place = training.Place(device, arithmetic, work, curve, watch, wish)
+    task = training.Task("all", build, photos, extra, served, followed, chosen.seed)
 
     # What the recipe is worth, and how confident it may be: only pictures that were held out can tell.
     if chosen.folds:
-        shorter = dataclasses.replace(recipe, epochs=chosen.fold_epochs or recipe.epochs)
-        seen = datasets.read(chosen.data, served, labels=photos.labels)
-        held_out = crossvalidation.run(photos, seen, extra, network, served, shorter, chosen.folds, chosen.seed)
-        _say(f"held out: {held_out.figures}, temperature {held_out.temperature:.3f}")
+        shorter = dataclasses.replace(followed, epochs=chosen.fold_epochs or followed.epochs)
+        seen = read(chosen.data, served, labels=photos.labels)
+        held_out = crossvalidation.run(dataclasses.replace(task, recipe=shorter), seen, chosen.folds, place)
+        watch.say(f"held out: {held_out.figures}, temperature {held_out.temperature:.3f}")
         figures = {"cross_validation": {"epochs": shorter.epochs, **held_out.figures}}
         about = dataclasses.replace(about, temperature=held_out.temperature, metrics=figures)
+        task = dataclasses.replace(task, until=held_out.epoch if followed.early else None)
 
     # The weights that ship have seen every picture.
-    everything = datasets.join(photos, extra) if extra else photos
-    trained = fitting.fit(everything, network, served, recipe, chosen.seed, "all")
+    trained = fitting.fit(task, place).network
+    curve.draw()
 
     # The self-test must know the weights as they are stored, that is after rounding.
     stored = bundles.rounded(trained, about)
     answer = selftest.record(classifier.Classifier(stored, "cpu", "float32"))
     about = dataclasses.replace(about, selftest=answer)
-    return bundles.save(chosen.out, trained, about, card.render(about, notes))
+    saved = bundles.save(chosen.out, trained, about, card.render(about, notes))
+    work.remove()
+    return saved
 
 
-def _read(folders: Sequence[Path], shape: Preprocess, labels: Sequence[str] | None = None) -> datasets.Photos:
-    photos = datasets.read(folders, shape, labels=labels)
+def _told(weights: str | None) -> str | None:
+    """Which weights it started from: a file's digest, since its place means nothing elsewhere."""
+    if weights in (None, zoo.PRETRAINED) or not Path(weights).is_file():
+        return weights
+    return f"{Path(weights).name}, SHA-256 {bundles.digest_of(Path(weights))}"
+
+
+def _builder(network: manifest.Network, weights: str | None) -> Callable[[], nn.Module]:
+    """Makes the network that is trained: fresh, in the form that learns best, or from the weights as they are."""
+    arguments = {"classes": network.classes, "height": network.height, "width": network.width}
+    if not weights:
+        return lambda: networks.trainable(network.name, networks.build(network.name, **arguments))
+    started = networks.build(network.name, **arguments)
+    zoo.fill(started, zoo.weights(network.name, weights), network.classes)
+    return lambda: copy.deepcopy(started)
+
+
+def _recipe(chosen: argparse.Namespace, preset: presets.Preset) -> recipe.Recipe:
+    """The preset's recipe, then the file's options, then --set, then the flags."""
+    flags = {"epochs": chosen.epochs, "batch": chosen.batch, "learning_rate": chosen.learning_rate}
+    followed = preset.recipe
+    if chosen.recipe:
+        followed = recipe.changed(followed, recipe.from_file(chosen.recipe))
+    followed = recipe.changed(followed, recipe.from_settings(chosen.set))
+    followed = recipe.changed(followed, {name: value for name, value in flags.items() if value is not None})
+    if followed.early and chosen.folds and chosen.fold_epochs:
+        raise recipe.BadRecipe("With --fold-epochs there is no early choice: leave it out, or --set early=false.")
+    return followed
+
+
+def _read(
+    folders: Sequence[Path],
+    shape: Preprocess,
+    *,
+    watch: progress.Watch,
+    wish: stopping.Wish,
+    scratch: Path,
+    labels: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> datasets.Photos:
+    def still_wanted(_done: int, _of: int) -> None:
+        if wish():
+            raise training.Stopped
+
+    photos = datasets.read(folders, shape, labels=labels, without=without, scratch=scratch, progress=still_wanted)
     for skipped in photos.skipped:
-        _say(f"skipped {skipped.path}: {skipped.reason}")
-    _say(f"read {len(photos)} pictures: {photos.counts()}")
+        watch.say(f"skipped {skipped.path}: {skipped.reason}")
+    watch.say(f"read {len(photos)} pictures: {photos.counts()}")
     return photos
 
 
@@ -112,48 +216,24 @@ def _origin(photos: datasets.Photos, extra: datasets.Photos | None) -> dict[str,
 
 
 def _libraries() -> dict[str, str]:
-    names = ("torch", "numpy", "pillow", "safetensors")
+    names = ("torch", "torchvision", "numpy", "pillow", "safetensors")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
-def _say(sentence: str) -> None:
-    sys.stderr.write(sentence + "\n")
-    sys.stderr.flush()
+def _work_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.training")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="model.train", description="Trains a network on a folder per class.")
-    default = fitting.Recipe()
-    add = parser.add_argument
-    add("data", type=Path, nargs="+", metavar="DATA", help="a folder with one sub-folder of pictures a class")
-    add("--extra", type=Path, nargs="+", metavar="DATA", help="more of the same classes, never used to judge")
-    add("--out", type=Path, required=True, metavar="BUNDLE", help="the folder to write")
-    add("--network", default="cookpad-cnn")
-    add("--size", type=int, default=64, help="height and width of the network's input (64)")
-    add("--name", help="the model's name (that of the folder)")
-    add("--version", default="1", help="the model's version (1)")
-    add("--epochs", type=_positive, default=default.epochs, help=f"({default.epochs})")
-    add("--batch", type=_positive, default=default.batch, help=f"({default.batch})")
-    add("--learning-rate", type=float, default=default.learning_rate, help=f"({default.learning_rate})")
-    add("--folds", type=int, default=0, help="cross-validate first, and calibrate (0: neither)")
-    add("--fold-epochs", type=_positive, help="epochs of each fold (those of the training)")
-    add(
-        "--precision",
-        default="float16",
-        choices=("float32", "float16", "bfloat16"),
-        help="of the file (float16)",
-    )
-    add("--seed", type=int, default=0)
-    add("--threads", type=_positive, help="CPU threads (all)")
-    add("--notes", type=Path, metavar="FILE", help="Markdown for the end of the card")
-    return parser
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as wrong:
+        raise ValueError(f"{path} cannot be read ({wrong}): give another file.") from wrong
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"model.train: {sentence}\n")
+    return code
 
 
 if __name__ == "__main__":

@@ -104,3 +104,13 @@ def saved():
         return folder
 
     return save
+
+
+@pytest.fixture(autouse=True)
+def _torch_as_it_was():
+    """Training chooses for its whole process; the tests after it get torch back as it was."""
+    yield
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(False)
+    if torch.are_deterministic_algorithms_enabled():  # asking is cheap, setting imports half of torch
+        torch.use_deterministic_algorithms(mode=False)

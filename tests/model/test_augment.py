@@ -46,7 +46,7 @@ def test_a_crop_is_resampled_as_pillow_does():
     start, length = torch.tensor([0.15]), torch.tensor([0.6])
     weights = area_weights(start, length, 32, 8)
 
-    made = resampled(torch.from_numpy(source)[None, None].float(), weights, weights)[0, 0]
+    made = resampled(torch.from_numpy(source)[None, ..., None], weights, weights)[0, 0]
 
     box = (0.15 * 32, 0.15 * 32, 0.75 * 32, 0.75 * 32)
     expected = np.array(Image.fromarray(source.astype(np.float32)).resize((8, 8), Image.Resampling.BOX, box))

@@ -20,7 +20,7 @@ def test_the_published_confusion_gives_the_published_figures():
 
     rounded = {
         label: [round(row[name], 2) for name in ("precision", "recall", "f1")]
-        for label, row in figures["classes"].items()
+        for label, row in figures["per_class"].items()
     }
     assert rounded == {"sandwich": [0.62, 0.89, 0.74], "sushi": [0.82, 0.47, 0.6]}
     assert figures["accuracy"] == pytest.approx(181 / 266)
@@ -30,11 +30,22 @@ def test_the_published_confusion_gives_the_published_figures():
 
 
 def test_auc_counts_the_pairs_that_are_in_order():
-    positive = np.array([False, False, True, True])
+    targets = np.array([0, 0, 1, 1])
 
-    assert metrics.auc(np.array([0.1, 0.4, 0.35, 0.8]), positive) == 0.75
-    assert metrics.auc(np.array([0.5, 0.5, 0.5, 0.5]), positive) == 0.5
-    assert metrics.auc(np.array([1.0, 2.0]), np.array([True, True])) == 0.5
+    assert metrics.auc(two([0.1, 0.4, 0.35, 0.8]), targets) == 0.75
+    assert metrics.auc(two([0.5, 0.5, 0.5, 0.5]), targets) == 0.5
+    assert metrics.auc(two([0.1, 0.2]), np.array([1, 1])) is None
+
+
+def test_a_class_without_pictures_has_no_recall_and_no_part_in_the_mean():
+    figures = metrics.judge(np.eye(3)[[0, 1, 2]], np.array([0, 1, 1]), ("a", "b", "c"))
+
+    assert figures["per_class"]["c"] == {"precision": 0, "recall": None, "f1": None, "support": 0}
+    assert figures["balanced_accuracy"] == 0.75
+
+
+def test_float32_rows_that_sum_to_nearly_one_are_taken():
+    assert metrics.log_loss(np.array([[0.3, 0.7000002]], np.float32), np.array([1])) == pytest.approx(0.35667, abs=1e-4)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
@@ -48,7 +59,7 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
 def test_a_class_that_was_never_said_has_precision_zero():
     figures = metrics.judge(two([0.1, 0.2]), np.array([0, 1]), ("a", "b"))
 
-    assert figures["classes"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
+    assert figures["per_class"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
 
 
 def test_three_classes_are_judged_one_against_the_rest():

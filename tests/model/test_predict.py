@@ -1,15 +1,19 @@
 """Answers without the queue: a table for people, JSON for programs, a code for each failure."""
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from jobs.store import work
 from model import bundle as bundles
-from model import classifier, predict
+from model import classifier, manifest, predict
 from model.preprocess import Preprocess
+from worker import classify, decoders
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def test_pictures_are_answered_in_order_as_the_classifier_does(small_bundle, pic
     assert [answer["image"] for answer in told["results"]] == pictures
     for answer, row in zip(told["results"], scores, strict=True):
         assert answer["label"] == loaded.labels[row.argmax()]
-        assert answer["confidence"] == answer["scores"][answer["label"]] == round(float(row.max()), 4)
+        assert answer["confidence"] == answer["scores"][answer["label"]] == round(float(row.max()), 6)
 
 
 def test_people_get_one_line_a_picture(small_bundle, pictures, capsys):
@@ -74,9 +78,31 @@ def test_more_pictures_than_a_batch_keep_their_order(small_bundle, shapes):
     assert [answer["label"] for answer in answers[:60]] == [answer["label"] for answer in answers[120:]]
 
 
-def test_a_folder_that_is_no_bundle_is_a_usage_error(tmp_path, pictures, capsys):
-    with pytest.raises(SystemExit) as stop:
-        predict.main([str(tmp_path), *pictures])
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path, pictures, capsys):
+    assert predict.main([str(tmp_path), *pictures]) == 2
 
-    assert stop.value.code == 2
     assert "not a bundle" in capsys.readouterr().err
+
+
+def test_a_bundle_whose_self_test_fails_is_refused(small_bundle, pictures, capsys):
+    about = manifest.read(small_bundle)
+    other = dataclasses.replace(about.selftest, probabilities=(0.9, 0.05, 0.05))
+    manifest.write(small_bundle, dataclasses.replace(about, selftest=other))
+
+    assert predict.main([str(small_bundle), *pictures]) == 2
+
+    assert "self-test fails" in capsys.readouterr().err
+
+
+def test_the_answers_are_the_services_to_the_last_digit(small_bundle, shapes):
+    paths = sorted(shapes.rglob("*.png"))
+    ready = classifier.Classifier(bundles.load(small_bundle), "cpu")
+
+    answers = list(predict.predict(ready, paths))
+
+    pixels = np.stack([Preprocess(24, 24).pixels(path.read_bytes()) for path in paths])
+    claims = [work.Claim(n, "job", path.name, "0" * 64, 1, "me", datetime.now(UTC)) for n, path in enumerate(paths)]
+    fates = classify.Judge(ready).fates(claims, pixels, [decoders.Outcome(None, 1.0)] * len(paths))
+    assert len(answers) == 60
+    for answer, fate in zip(answers, fates, strict=True):
+        assert (answer["label"], answer["confidence"], answer["scores"]) == (fate.label, fate.confidence, fate.scores)

@@ -5,24 +5,35 @@ import pytest
 from model import summary
 
 
-def test_the_table_ends_with_the_total(capsys):
+def test_the_table_is_markdown_and_ends_with_the_total(capsys):
     assert summary.main(["cookpad-cnn"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["layer", "output", "parameters"]
-    assert lines[-1].split() == ["total", "5,008,674"]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["Layer", "Output", "Parameters"]
+    assert cells[2] == ["conv 3×3 same, 32", "32×64×64", "896"]
+    assert cells[-1] == ["total", "", "5,008,674"]
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_classes_and_size_are_choices(capsys):
     assert summary.main(["cookpad-cnn", "--classes", "10", "--size", "96"]) == 0
 
-    assert "128x10x10" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "128×10×10" in told
+    assert "dense 10, softmax" in told
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["cookpad-cnn", "--size", "8"]])
-def test_what_cannot_be_built_is_a_usage_error(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        summary.main(arguments)
+def test_the_rows_of_any_network_add_up_to_its_total(capsys):
+    assert summary.main(["resnet18", "--size", "64"]) == 0
 
-    assert stop.value.code == 2
-    assert "cookpad-cnn" in capsys.readouterr().err
+    told = capsys.readouterr().out
+    assert "11,177,538" in told
+    assert "outside" not in told
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["cookpad-cnn", "--size", "8"], ["alexnet", "--size", "40"]])
+def test_what_cannot_be_built_is_refused_in_one_sentence(arguments, capsys):
+    assert summary.main(arguments) == 2
+
+    assert capsys.readouterr().err.startswith("model.summary: ")
