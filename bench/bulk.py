@@ -1,60 +1,84 @@
-"""How fast a folder goes through the whole way, beside the bare loop over the same files in the same run.
-
-`python -m bench.bulk [FOLDER] [RUNS]`. Without a folder it draws pictures. Prints both, and their ratio.
-"""
+"""Bulk: folders through a real stack by `sortbelt enqueue`, from the command's start to its end."""
 
 import json
 import os
-import statistics
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench import bare
+from bench import loop, pictures, stack
 
-DRAW = Path(__file__).parent.parent / "docs" / "examples" / "draw.py"
+NO_REFERENCE = "this server has no POST /v1/blobs/check"
 
 
-def enqueue(folder: Path, where: dict[str, str]) -> tuple[int, float]:
-    """`sortbelt enqueue`: how many pictures, and in how many seconds from its start to its end."""
+@dataclass(frozen=True)
+class Bulk:
+    """One folder, end to end."""
+
+    run: loop.Run
+    cpu_us: dict[str, float]
+    """Microseconds of CPU for each picture, by role."""
+    cached: int
+    """Pictures whose result was taken over from an earlier one of the same bytes."""
+
+
+def enqueue(server: stack.Stack, folder: Path) -> Bulk:
+    """One `sortbelt enqueue`; the labels are fetched when the clock has stopped.
+
+    Raises:
+        RuntimeError: not every picture got a label.
+    """
+    before = server.usage()
     started = time.perf_counter()
-    command = ["sortbelt", "enqueue", str(folder), "--json"]
-    out = subprocess.run(command, env={**os.environ, **where}, capture_output=True, check=False)
-    counts = json.loads(out.stdout.splitlines()[-1])["counts"]
-    return counts["total"], time.perf_counter() - started
+    counts, client_seconds = _command(server, folder)
+    seconds = time.perf_counter() - started
+    cpu = {"client": client_seconds, **server.usage().since(before)}
+    results = _results(server, counts["job_id"])
+    labels = [results[path.name]["label"] or "" for path in pictures.found(folder)]
+    cached = sum(bool(result.get("cached")) for result in results.values())
+    each = {role: used / len(labels) * 1e6 for role, used in cpu.items()}
+    return Bulk(loop.Run(labels, seconds, sum(cpu.values())), each, cached)
 
 
-def main(folder: Path, runs: int) -> None:
-    """Alternate the two, so that both meet the same machine."""
-    cores = len(os.sched_getaffinity(0))
-    rates: dict[str, list[float]] = {"bare loop": [], "sortbelt enqueue": []}
-    with tempfile.TemporaryDirectory() as data:
-        command = ["sortbelt", "up", "--json", "--port", "0", "--data-dir", data]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            ready = json.loads(server.stdout.readline())
-            where = {"SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
-            ways: dict[str, Callable[[], tuple[int, float]]] = {
-                "bare loop": lambda: bare.run(folder, cores),
-                "sortbelt enqueue": lambda: enqueue(folder, where),
-            }
-            count, _ = enqueue(folder, where)  # warm
-            for _ in range(runs):
-                for name, run in ways.items():
-                    rates[name].append(count / run()[1])
-            server.terminate()
-    limit = statistics.median(rates["bare loop"])
-    print(f"{count} pictures, {cores} cores, median of {runs} runs (lowest to highest)")
-    for name, some in rates.items():
-        middle = statistics.median(some)
-        spread = f"({min(some):.0f} to {max(some):.0f})"
-        print(f"{name:18} {middle:6.0f} images/s  {spread:14} {middle / limit:.2f} of the limit")
+def _command(server: stack.Stack, folder: Path) -> tuple[dict[str, Any], float]:
+    """Run it; what it printed last, and its seconds of CPU."""
+    command = [sys.executable, "-m", "sortbelt", "enqueue", str(folder), "--fresh", "--json"]
+    with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101 (for the type checker)
+        out = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"`sortbelt enqueue` ended with exit code {process.returncode}: {out[-500:]!r}")
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer, used.ru_utime + used.ru_stime
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as own:
-        if len(sys.argv) < 2:
-            subprocess.run([sys.executable, DRAW, own, "200"], check=True)
-        main(Path(sys.argv[1] if len(sys.argv) > 1 else own), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+def _results(server: stack.Stack, job_id: str) -> dict[str, Any]:
+    """Every result of a job, by the picture's name."""
+    found: dict[str, Any] = {}
+    url = f"/v1/jobs/{job_id}/results?limit=1000"
+    with server.client() as client:
+        while url:
+            page = client.get(url).raise_for_status()
+            found |= {result["image"]: result for result in page.json()["results"]}
+            url = page.links.get("next", {}).get("url", "")
+    return found
+
+
+def knows_references(server: stack.Stack) -> bool:
+    """Whether the server can be asked which pictures it has."""
+    with server.client() as client:
+        return client.post("/v1/blobs/check", json={"sha256": ["0" * 64]}).status_code not in {404, 405}
+
+
+def fresh(paths: Sequence[Path], where: Path, count: int, run: str) -> Path:
+    """A folder of `count` files that no server has seen, in place of what was there."""
+    shutil.rmtree(where, ignore_errors=True)
+    pictures.copies(paths, where, count, run.encode())
+    return where

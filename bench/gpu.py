@@ -1,0 +1,208 @@
+"""The GPU: how fast this model is on the card that is here, and what part of the card that is.
+
+`python -m bench.gpu` wants the repository, torch, numpy, Pillow and safetensors; the worker over SQLite also what the
+product's worker wants, and is left out with a reason where that is not installed. `--device cpu` tries the code only.
+"""
+
+import argparse
+import copy
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+if __name__ == "__main__" and __package__ is None:  # run by its path: python bench/gpu.py
+    sys.path[0] = str(Path(__file__).parent.parent)
+
+from bench import bare, cost, loop, pictures
+from model import bundle, classifier
+
+NO_GPU = "There is no GPU here, so nothing was measured; --device cpu tries the code without one."
+BATCHES = (64, 256, 1024, 4096)
+MATRIX = 8192  # rows and columns, as large as gives the card's best rate
+COPY_BYTES = 2 << 30
+WORKER_NEEDS = ("sqlalchemy", "alembic", "celery", "pydantic", "uuid_utils")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the device was seen to do."""
+
+    device: torch.device
+    dtype: torch.dtype
+    flops: float
+    """Of a product of matrices, a second."""
+    bandwidth: float
+    """Bytes read and written a second, by a copy."""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is one."""
+        return self.device.type == "cuda"
+
+
+def card(device: torch.device, dtype: torch.dtype, seconds: float) -> Card:
+    """Measure a device: its rate in this type, and its memory."""
+    small = 1 if device.type == "cuda" else 16  # a CPU is only to be tried
+    side, size = MATRIX // small, COPY_BYTES // small**2
+    left = torch.randn(side, side, device=device).to(dtype)
+    right = torch.randn(side, side, device=device).to(dtype)
+    product = rate(lambda: left @ right, device, seconds)
+    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    copied = rate(lambda: target.copy_(source), device, seconds)
+    return Card(device, dtype, product * 2 * side**3, copied * 2 * size)
+
+
+def rate(step: Callable[[], Any], device: torch.device, seconds: float) -> float:
+    """Steps a second, once it is warm."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for _ in range(3):
+        step()
+    wait()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        for _ in range(10 if device.type == "cuda" else 1):
+            step()
+            count += 1
+        wait()
+    return count / (time.perf_counter() - started)
+
+
+def forwards(network: nn.Module, batch: torch.Tensor) -> Iterator[tuple[str, Callable[[], Any] | str]]:
+    """Ways to run a network over a batch that is on the device: a step, or why it cannot be had."""
+    yield "as it is", lambda: network(batch)
+    if batch.device.type != "cuda":
+        yield "in a CUDA graph", "only a GPU has them"
+        return
+    yield "in a CUDA graph", _graph(network, batch)
+    try:
+        compiled = torch.compile(network, mode="max-autotune-no-cudagraphs", dynamic=False)
+        yield "compiled, in a CUDA graph", _graph(compiled, batch)
+    except Exception as error:  # noqa: BLE001 (whatever a compiler lacks on this machine)
+        yield "compiled, in a CUDA graph", f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+
+
+def _graph(network: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> Callable[[], Any]:
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            network(batch)
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        network(batch)
+    return graph.replay
+
+
+@torch.inference_mode()
+def forward_alone(made: bundle.Bundle, seen: Card, seconds: float) -> Iterator[str]:
+    """Images a second of the network alone, and the share of the card that its best is."""
+    network = copy.deepcopy(made.network).to(seen.device, seen.dtype).to(memory_format=torch.channels_last)
+    how = made.preprocess
+    best = 0.0
+    for count in BATCHES[: None if seen.is_gpu else 1]:
+        batch = torch.randn(count, 3, how.height, how.width, device=seen.device).to(seen.dtype)
+        batch = batch.to(memory_format=torch.channels_last)
+        for name, step in forwards(network, batch):
+            if isinstance(step, str):
+                yield f"  batch {count:5}, {name:26} not measured: {step}"
+                continue
+            images = rate(step, seen.device, seconds) * count
+            best = max(best, images)
+            yield f"  batch {count:5}, {name:26} {images:12,.0f} images/s"
+    yield from _share(cost.of(network, how.height, how.width), best, seen)
+
+
+def _share(each: cost.Cost, images: float, seen: Card) -> Iterator[str]:
+    size = torch.finfo(seen.dtype).bits // 8
+    flops, moved = each.flops * images / seen.flops, each.values * size * images / seen.bandwidth
+    yield f"  {each.flops / 1e6:.1f} MFLOP and at least {each.values * size / 1e3:.0f} kB of memory traffic for each"
+    yield f"  the best is {flops:.1%} of the measured matrix rate and {moved:.1%} of the measured bandwidth:"
+    yield f"  the nearer bound is {'the matrix rate' if flops > moved else 'the bandwidth of the memory'}"
+
+
+def classified(network: classifier.Classifier, seen: Card, seconds: float) -> Iterator[str]:
+    """Images a second of the product's classifier: pixels of the host in, probabilities of the host out."""
+    how = network.bundle.preprocess
+    for count in BATCHES[: None if seen.is_gpu else 1]:
+        pixels = np.random.default_rng(count).integers(0, 256, (count, how.height, how.width, 3), np.uint8)
+        images = rate(lambda pixels=pixels: network.classify(pixels), seen.device, seconds) * count  # type: ignore[misc]
+        yield f"  batch {count:5} {images:12,.0f} images/s"
+
+
+def from_files(network: classifier.Classifier, files: list[Path], cores: int) -> Iterator[str]:
+    """Images a second from JPEG files: decoder processes, and this one, which classifies."""
+    for decoders in (max(1, cores - 1), cores) if network.device.type == "cuda" else (cores,):
+        done = bare.apart(decoders, 64, network, files)
+        yield f"  {decoders} decoders: {done.rate:12,.0f} images/s, {done.cpu_us:.0f} µs of CPU each"
+
+
+def worker(files: list[Path], device: str, cores: int) -> Iterator[str]:
+    """Images a second of the whole worker: claimed from SQLite, decoded, classified, committed."""
+    missing = [name for name in WORKER_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        yield f"  not measured: {', '.join(missing)} is not installed"
+        return
+    from bench import queue_of_files  # noqa: PLC0415 (only where all that it wants is installed)
+
+    for batch in (64, 256) if device != "cpu" else (64,):
+        with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+            done = queue_of_files.drain(files, Path(work), device=device, decoders=max(1, cores - 1), batch_size=batch)
+            yield f"  batches of {batch}: {done:12,.0f} images/s"
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Measure, and print; 3 where there is no GPU."""
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        print(NO_GPU)
+        return 3
+    made = bundle.load(loop.BUNDLE)
+    network = classifier.Classifier(made, asked.device)
+    dtype = torch.bfloat16 if network.precision == "bfloat16" else torch.float32
+    seen = card(network.device, dtype, asked.seconds)
+    name = torch.cuda.get_device_name() if seen.is_gpu else "a CPU"
+    cores = len(os.sched_getaffinity(0))
+    _say(f"{name}, torch {torch.__version__}, {network.precision}, {cores} cores")
+    _say(f"matrix rate {seen.flops / 1e12:,.3g} TFLOP/s, memory {seen.bandwidth / 1e9:,.3g} GB/s, both measured")
+    _say("forward alone, pixels on the device", *forward_alone(made, seen, asked.seconds))
+    _say("the product's classifier, pixels on the host", *classified(network, seen, asked.seconds))
+    with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+        drawn = pictures.found(asked.images) if asked.images else pictures.folder(Path(work) / "drawn", asked.drawn)
+        files = pictures.copies(drawn, Path(work) / "files", asked.count, b"gpu")
+        mean = sum(path.stat().st_size for path in files) / len(files)
+        _say(f"decode and forward, {len(files):,} files of {mean / 1000:.0f} KB", *from_files(network, files, cores))
+        _say("the whole worker over SQLite", *worker(files, asked.device, cores))
+    return 0
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="JPEGs of yours, instead of drawn ones")
+    parser.add_argument("--drawn", type=int, default=500, help="pictures to draw")
+    parser.add_argument("--count", type=int, default=20_000, help="files to go through")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement on the device")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main(_asked()))
