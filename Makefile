@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 IMAGES ?= demo/pictures
+ROWS ?= 1000000
+OWN_IMAGES = $(if $(filter-out demo/pictures,$(IMAGES)),--images "$(IMAGES)")
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:  ## this list
@@ -35,8 +37,36 @@ lint: setup  ## what the tools say: ruff, mypy, the direction of imports
 test: lint  ## every check and every test, against real Redis, SQLite and PostgreSQL
 	$(BIN)/pytest
 
-bench: setup  ## how fast, beside a bare loop over the same pictures: make bench IMAGES=folder
-	@$(BIN)/python -m bench.bulk $(if $(filter-out demo/pictures,$(IMAGES)),"$(IMAGES)")
+.venv-bench/ready: .venv/ready requirements/bench.txt
+	@echo 'Setting up .venv-bench: the peers, pinned by version and hash …'
+	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --require-hashes -r requirements/bench.txt
+	@touch $@
+
+soak: setup  ## everything is hurt while pictures come in: make soak IMAGES=100000 FAULTS=210 MINUTES=30 SEED=1 OUT=soak
+	@$(BIN)/python -m tests.soak --images $(if $(filter-out demo/pictures,$(IMAGES)),$(IMAGES),100000) \
+	  --faults $(or $(FAULTS),210) --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) --out $(or $(OUT),soak)
+
+fuzz: setup  ## mutated pictures at the decoder's door, for MINUTES=10
+	@$(BIN)/python -m tests.fuzz $(or $(MINUTES),10)
+
+bench: setup .venv-bench/ready  ## everything side by side, 3 rounds: make bench, or make bench IMAGES=folder
+	@$(BIN)/python -m bench $(OWN_IMAGES)
+
+bench-quick: setup  ## one short round of it, which shows that all works
+	@$(BIN)/python -m bench --quick $(OWN_IMAGES)
+
+bench-growth: setup  ## the same questions at 0 rows and at a million; ROWS="1000000 10000000" for more
+	@$(BIN)/python -m bench.growth --rows $(ROWS)
+
+bench-memory: setup  ## whether worker and API stay as they are over 100,000 pictures
+	@$(BIN)/python -m bench.memory
+
+bench-stages: setup .venv-bench/ready  ## where a picture's time goes, in microseconds
+	@$(BIN)/python -m bench.stages $(OWN_IMAGES)
+
+bench-gpu: setup  ## how fast on the GPU of this machine, and what part of it that is
+	@$(BIN)/python -m bench.gpu $(OWN_IMAGES)
 
 compose-test: setup  ## docker-compose.yml for real: build, classify, kill, restart (needs an engine, by DOCKER_HOST)
 	$(BIN)/python tests/deploy/compose_e2e.py
@@ -48,10 +78,12 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  pyproject.toml --output-file requirements/client.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  pyproject.toml --extra embedded --group dev --output-file requirements/dev.txt
+	  pyproject.toml --extra embedded --extra frames --extra train --group dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  pyproject.toml --extra worker --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	grep --after-context 100 '^uv==' requirements/dev.txt | awk '/^[a-z]/ && !/^uv==/ {exit} {print}' > requirements/setup.txt
 
 clean:  ## everything that make has made
-	rm -rf .venv demo/pictures
+	rm -rf .venv .venv-bench demo/pictures bench/out
 
-.PHONY: help setup demo up lint test bench compose-test lock clean
+.PHONY: help setup demo up lint test soak fuzz bench bench-quick bench-growth bench-memory bench-stages bench-gpu compose-test lock clean

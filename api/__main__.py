@@ -1,6 +1,5 @@
 """`python -m api`: the HTTP server."""
 
-import os
 import socket
 import sys
 
@@ -8,6 +7,8 @@ import granian
 from granian import constants
 
 from jobs import settings
+
+STOP_SECONDS = 10  # for requests under way once we are to stop; one slow sender must not hold a restart up
 
 
 def main() -> int:
@@ -19,8 +20,6 @@ def main() -> int:
         reason = f"cannot listen on {wanted.host}:{wanted.port}: {error.strerror}"
         print(f"sortbelt: {reason}. Choose another SORTBELT_PORT.", file=sys.stderr)  # noqa: T201 (no log is set up yet)
         return 2
-    # An arena for each thread would keep what big bodies once took (bench/README.md).
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     granian.Granian(
         "api.front:create",
         factory=True,
@@ -28,6 +27,7 @@ def main() -> int:
         port=wanted.port,
         interface=constants.Interfaces.ASGI,
         workers=1,
+        workers_kill_timeout=STOP_SECONDS,
         log_access=False,
     ).serve()
     return 0

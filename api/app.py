@@ -2,7 +2,7 @@
 
 import flask
 
-from api import auth, errors, health, jobs, keys, parts, results, uploads
+from api import auth, blobs, docs, errors, forms, health, jobs, keys, limits, models, parts, results, webhooks
 from jobs import settings
 
 
@@ -10,12 +10,14 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     """The application for these settings; opens nothing before the first request."""
     app = flask.Flask("sortbelt", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
-    app.request_class = uploads.Request
+    app.request_class = forms.Request
     app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
     app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
     app.extensions["sortbelt"] = parts.make(wanted)
     errors.register(app)
     auth.register(app)
-    for blueprint in (jobs.blueprint, results.blueprint, keys.blueprint, health.blueprint):
+    limits.register(app)
+    views = (jobs, blobs, results, keys, models, webhooks, health, docs)
+    for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

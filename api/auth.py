@@ -6,14 +6,16 @@ from typing import ParamSpec, TypeVar, cast
 
 import flask
 
-from api.parts import parts
-from jobs import tables
-from jobs.store import keys
+from api.parts import Parts, parts
+from jobs import errors, tables
+from jobs.store import keys, quotas
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OPEN = {"health.livez"}
+LATELY_SECONDS = 10.0  # in which a key that was good is taken for good where only memory is at stake
+OPEN = {"health.livez", "docs.page", "docs.openapi"}
+"""What needs no key: whether the process lives, and how to use it. Neither tells anything of anybody."""
 
 
 class NoKey(Exception):
@@ -22,6 +24,12 @@ class NoKey(Exception):
 
 class NotAllowed(Exception):
     """This key's role does not allow that."""
+
+
+class TooManyBadKeys(errors.Later):
+    """Too many wrong keys came from this address."""
+
+    code = "too_many_bad_keys"
 
 
 def register(app: flask.Flask) -> None:
@@ -34,6 +42,13 @@ def caller() -> keys.Caller:
     return cast("keys.Caller", flask.g.caller)
 
 
+def quotas_of_caller() -> quotas.Quotas:
+    """What they may hand in: by their key, and else by the settings."""
+    wanted = parts().settings
+    defaults = quotas.Quotas(*(getattr(wanted, f"key_{name}") for name in quotas.NAMES))
+    return caller().limits.over(defaults)
+
+
 def needs(role: tables.Role) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A view for callers of at least this role."""
 
@@ -44,9 +59,27 @@ def needs(role: tables.Role) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 raise NotAllowed(f"This needs a key of the role {role}; yours has the role {caller().role}.")
             return view(*args, **kwargs)
 
+        checked.role = role  # type: ignore[attr-defined]  # the document reads it
         return checked
 
     return wrap
+
+
+def is_trusted(with_: Parts, address: str, key: str) -> bool:
+    """Whether what the holder of this key sends may be kept while it comes; `_ask` decides on the request itself."""
+    if with_.door.shut_seconds(address, key) is not None:
+        return False
+    if with_.door.was_good(key, LATELY_SECONDS):
+        return True
+    try:
+        good = with_.db.read(keys.caller, key) is not None
+    except errors.KeyExpired:
+        return False
+    except errors.Unavailable:
+        return True  # it may well be good, and is told so when the database is back
+    if good:
+        with_.door.good(key)
+    return good
 
 
 def _ask() -> None:
@@ -56,7 +89,13 @@ def _ask() -> None:
     key = given.token if given is not None and given.type == "bearer" else None
     if not key:
         raise NoKey("A key is needed: send it as `Authorization: Bearer KEY`.")
+    door, address = parts().door, flask.request.remote_addr or ""
+    seconds = door.shut_seconds(address, key)
+    if seconds is not None:
+        raise TooManyBadKeys("Too many wrong keys came from this address.", seconds)
     found = parts().db.read(keys.caller, key)
     if found is None:
+        door.bad(address, key)
         raise NoKey("This key is not valid: it is mistyped, revoked, or of another server.")
+    door.good(key)
     flask.g.caller = found

@@ -1,24 +1,37 @@
-"""The front: takes a request in whole, then gives it to Flask in a thread.
+"""The front: takes a request in whole, gives it to Flask in a thread, and hands on the answer as fast as it is read.
 
 A WSGI server hands the reading of the body to the thread that runs the view, so a handful of slow senders would keep
-everybody else out. Here only a coroutine waits for them. Any ASGI server can run it.
+everybody else out; and so would slow readers of long answers. Here only a coroutine waits for them. Any ASGI server
+can run it.
 """
 
 import asyncio
+import functools
 import io
+import json
+import logging
+import multiprocessing
 import sys
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent import futures
+from dataclasses import dataclass
 from typing import Any
 
+from api import auth, later, memory, models, watch
+from api import errors as problems
 from api.app import create_app
-from jobs import settings
+from jobs import errors, parents, settings
 
 IDLE_SECONDS = 20.0  # a sender that is silent for so long is given up
 MOST_SECONDS = 600.0  # and one that takes so long for one request
 MOST_HELD_BYTES = 512_000_000  # of all bodies that are coming in at once
+SMALL_BYTES = 65_536  # bodies up to this size are kept without asking whose they are
 MOST_DISCARDED_BYTES = 256_000_000  # read on from a body over the limit, so that its sender sees the answer
 
+BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
+# What a better answer says anew.
+REPLACED = {b"content-length", b"content-type", b"etag", b"retry-after"}
+log = logging.getLogger(__name__)
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -28,13 +41,43 @@ class Gone(Exception):
     """The caller has hung up."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its head, and its body in pieces; one whose length is known has one piece."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    pieces: Iterator[bytes]
+    whole: bool
+    close: Callable[[], None] = lambda: None
+
+
 class Front:
     """The ASGI application around the Flask one."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], *, threads: int, most_bytes: int) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        *,
+        threads: int,
+        most_bytes: int,
+        most_bytes_at: Mapping[str, int] | None = None,
+        watched: watch.Watch | None = None,
+        trusts: Callable[[str, str], bool] = lambda _address, _key: True,
+    ) -> None:
+        """Serve `app`.
+
+        `most_bytes_at` names paths that take larger bodies than the rest. `trusts` is asked, with an address and a key,
+        before a large body is kept.
+        """
         self._app = app
+        self._trusts = trusts
+        # Of its own, because views may have taken all the others, and nobody's body waits for them.
+        self._doorkeepers = futures.ThreadPoolExecutor(2, thread_name_prefix="door")
+        self._watch = watched
         self._threads = futures.ThreadPoolExecutor(threads, thread_name_prefix="view")
         self._most_bytes = most_bytes
+        self._most_bytes_at = most_bytes_at or {}
         self._held = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -42,25 +85,89 @@ class Front:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
-        # Who shows no key will be told so; what they send is not kept.
-        shows_key = any(name == b"authorization" for name, _ in scope["headers"])
+        most = self._most_bytes_at.get(scope["path"], self._most_bytes)
         pieces: list[bytes] = []
+        left = None
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                length = await self._gather(pieces, receive, self._most_bytes if shows_key else 0)
+                # Who has no good key will be told so; what they send is not kept.
+                length = await self._gather(pieces, receive, most if await self._may_send(scope) else 0)
             environ = _environ(scope, b"".join(pieces), length)
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
+            left = environ.get(later.KEY)
         except TimeoutError:
-            answer = _refusal(408, "The request did not come in time.")
+            answer = _refusal(scope, 408, "request_timeout", "The request did not come in time.")
         except MemoryError:
-            answer = _refusal(503, "Too much is being sent at once; try again in 2 seconds.")
+            answer = _refusal(scope, 503, "too_busy", "Too much is being sent at once; try again in 2 seconds.")
         except Gone:
-            answer = _refusal(400, "The request was cut off: its body has not come whole.")
+            answer = _refusal(scope, 400, "cut_off", "The request was cut off: its body has not come whole.")
         finally:
             self._held -= sum(map(len, pieces))
-        status, headers, data = answer
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+        if left is None or self._watch is None:
+            await self._hand_on(answer, receive, send)
+            return
+        going = asyncio.ensure_future(self._go_on(answer, left, self._watch, send))
+        gone = asyncio.ensure_future(_hung_up(receive))
+        try:
+            await asyncio.wait([going, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            going.cancel() if gone.done() else gone.cancel()
+        if not gone.done():
+            await going
+
+    async def _may_send(self, scope: Message) -> bool:
+        """Whether the body of this request is to be kept: only what is small is kept for anybody who shows a key."""
+        headers = dict(scope["headers"])
+        shown = headers.get(b"authorization", b"").decode("latin-1")
+        length = headers.get(b"content-length", b"")
+        bodiless = scope["method"] in BODILESS and not length and b"transfer-encoding" not in headers
+        if not shown or bodiless or (length.isdigit() and int(length) <= SMALL_BYTES):
+            return bool(shown)
+        address, key = (scope.get("client") or ("", 0))[0], shown.partition(" ")[2].strip()
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._doorkeepers, self._trusts, address, key)
+
+    async def _go_on(self, answer: Answer, left: later.Wait | later.Events, watched: watch.Watch, send: Send) -> None:
+        """Do what the view has left to be done: only a coroutine waits, and none for who has hung up."""
+        if isinstance(left, later.Wait):
+            better = await left.answer(watched)
+            if better is not None:
+                status, headers, body = better
+                kept = [(name, value) for name, value in answer.headers if name not in REPLACED]
+                headers["content-length"] = str(len(body))
+                told = [(name.encode(), value.encode()) for name, value in headers.items()]
+                answer = Answer(status, [*kept, *told], iter([body]), whole=True)
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": b"".join(answer.pieces)})
+            return
+        headers_ = [(name, value) for name, value in answer.headers if name != b"content-length"]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers_})
+        watched.streams += 1
+        try:
+            async for event in left.events(watched):
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            watched.streams -= 1
+
+    async def _hand_on(self, answer: Answer, receive: Receive, send: Send) -> None:
+        """Send an answer; the next piece is made when the one before is on its way, and none for who has hung up."""
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        if answer.whole:
+            await send({"type": "http.response.body", "body": b"".join(answer.pieces)})
+            return
+        gone = asyncio.ensure_future(receive())
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            while not gone.done() and (piece := await run(self._threads, next, answer.pieces, None)) is not None:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except errors.Unavailable as error:
+            # The head said 200 already. An answer without its end is cut off: the caller sees that it is not whole.
+            log.error("an answer was cut off: %s", error.detail)
+        finally:
+            gone.cancel()
+            await run(self._threads, answer.close)
 
     async def _gather(self, pieces: list[bytes], receive: Receive, most_bytes: int) -> int:
         """Read the body; what is beyond the limit is counted and thrown away. Returns its length."""
@@ -80,24 +187,44 @@ class Front:
             if not message.get("more_body") or length > MOST_DISCARDED_BYTES:
                 return length
 
-    def _answer(self, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def _answer(self, environ: dict[str, Any]) -> Answer:
         """Run the view."""
         start: list[Any] = []
-        data = self._app(environ, lambda status, headers, _=None: start.extend((status, headers)))
-        try:
-            body = b"".join(data)
-        finally:
-            getattr(data, "close", lambda: None)()
+        with environ["wsgi.input"]:  # closed, it lets the body go; the request, a cycle, stays until it is collected
+            data = self._app(environ, lambda status, headers, _=None: start.extend((status, headers)))
+        close = getattr(data, "close", lambda: None)
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in start[1]]
-        return int(start[0].split(" ", 1)[0]), headers, body
+        status = int(start[0].split(" ", 1)[0])
+        if not any(name == b"content-length" for name, _ in headers):
+            return Answer(status, headers, iter(data), whole=False, close=close)
+        try:
+            return Answer(status, headers, iter([b"".join(data)]), whole=True)
+        finally:
+            close()
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def create() -> Front:
-    """The application for the settings of the environment."""
+    """The application for the settings of the environment; the server's child ends with the server."""
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        parents.die_with(parent.pid)
     wanted = settings.read_or_exit()
     app = create_app(wanted)
-    app.extensions["sortbelt"].blobs.sweep()
-    return Front(app, threads=wanted.api_threads, most_bytes=wanted.max_body_bytes)
+    parts = app.extensions["sortbelt"]
+    parts.blobs.sweep()
+    memory.settle()
+    return Front(
+        app,
+        threads=wanted.api_threads,
+        most_bytes=wanted.max_body_bytes,
+        most_bytes_at={models.PATH: wanted.max_bundle_bytes},
+        watched=parts.watch,
+        trusts=functools.partial(auth.is_trusted, parts),
+    )
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -137,9 +264,16 @@ def _environ(scope: Message, body: bytes, length: int) -> dict[str, Any]:
     return environ
 
 
-def _refusal(status: int, sentence: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    return (
-        status,
-        [(b"content-type", b"text/plain"), (b"retry-after", b"2"), (b"connection", b"close")],
-        sentence.encode(),
-    )
+def _refusal(scope: Message, status: int, code: str, sentence: str) -> Answer:
+    """An answer of the front's own, in the shape of all others."""
+    id_ = problems.request_id(dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1"))
+    headers = {
+        "content-type": "application/problem+json",
+        "x-content-type-options": "nosniff",
+        "x-request-id": id_,
+        "retry-after": "2",
+        "connection": "close",
+    }
+    body = json.dumps(problems.shape(status, code, sentence, id_)).encode()
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Answer(status, told, iter([body]), whole=True)

@@ -2,71 +2,188 @@
 
 import flask
 
-from api import asked, auth, pages, shapes, uploads
+from api import asked, auth, document, formats, later, limits, pages, shapes, uploads
 from api.parts import parts
 from jobs import errors, tables
 from jobs.store import jobs
 from jobs.store import results as store_results
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-POLL_SECONDS = 1
+HERE = "$URL/v1/jobs/$JOB"
+JOB = {"job_id": "$response.body#/id"}
+LINKS = dict.fromkeys(("jobs.show", "jobs.results", "jobs.cancel", "jobs.seal", "jobs.retry"), JOB)
+BUSY = [*limits.LATER[503], "blobs_unavailable"]
+WORKING = {"Retry-After": "seconds after which to look again, while the job is under way"}
+TAGGED = {**WORKING, "ETag": "of this state; sent as If-None-Match, 304 says that it is still so"}
+UNLESS = {"If-None-Match": {"description": "the ETag of a state that is known: with `wait`, any other is waited for"}}
+
+
+class TooManyStreams(errors.Unavailable):
+    """Too many streams of events are open; poll the job, or wait for it with `?wait=`."""
+
+    code = "too_many_streams"
 
 
 @blueprint.post("")
 @auth.needs(tables.Role.SUBMIT)
-def submit() -> flask.Response:
-    """Take in a job: its pictures, or none yet if it is open."""
-    order = uploads.order()
-    pictures = [] if uploads.is_json() else uploads.pictures()
-    return _accepted(parts().intake.create(order, pictures, refuse_bad=uploads.is_raw()))
+@document.call(
+    shapes.Job,
+    '-H "Prefer: wait=10" -F images=@lunch.jpg -F images=@dinner.jpg "$URL/v1/jobs"',
+    status=202,
+    also={200: shapes.JobWithResults},
+    body=uploads.ORDERED,
+    headers={**uploads.IDEMPOTENT, **later.PREFER},
+    answered=later.TAKEN | limits.TOLD,
+    links=LINKS,
+    problems={**limits.LATER, 415: ["unsupported_format"], 422: uploads.PROBLEMS, 503: BUSY},
+)
+def submit(query: asked.RawOrder) -> flask.Response:
+    """Take in a job: its pictures, or none yet if it is open.
+
+    Pictures are parts named `images` of a form, each with a file name that is its name in the results; or one picture
+    is the raw body. JSON orders an open job, whose pictures are sent to its `images_url`, or one of pictures that were
+    sent before: `POST /v1/blobs/check` says which those are.
+    """
+    order, brought = uploads.order(query)
+    job_id = parts().intake.create(
+        order, brought.uploads, references=brought.references, refuse_bad=uploads.is_raw() and not uploads.is_json()
+    )
+    return later.accepted(job_id, order.owner)
 
 
 @blueprint.post("/<job_id>/images")
 @auth.needs(tables.Role.SUBMIT)
-def add(job_id: str) -> flask.Response:
-    """Take in more pictures of an open job."""
-    parts().intake.add(_id(job_id), auth.caller().id, uploads.pictures())
-    return _accepted(job_id)
+@document.call(
+    shapes.Job,
+    f'-F images=@breakfast.jpg "{HERE}/images"',
+    status=202,
+    body=uploads.PICTURES,
+    answered=later.TAKEN | limits.TOLD,
+    links=LINKS,
+    problems={**limits.LATER, 409: ["job_sealed"], 422: uploads.PROBLEMS, 503: BUSY},
+)
+def add(job_id: str, query: asked.RawPicture) -> flask.Response:
+    """Take in more pictures of an open job; a name that it has already is left alone, so repeating does no harm."""
+    known = parts().db.read(jobs.job, _id(job_id), auth.caller().id)  # before the body is looked at
+    brought = uploads.brought(query)
+    own = auth.quotas_of_caller()
+    parts().intake.add(known.id, auth.caller().id, brought.uploads, references=brought.references, own=own)
+    return later.accepted(job_id, auth.caller().id)
 
 
 @blueprint.post("/<job_id>/seal")
 @auth.needs(tables.Role.SUBMIT)
+@document.call(shapes.Job, f'-X POST "{HERE}/seal"', answered=WORKING, links=LINKS)
 def seal(job_id: str) -> flask.Response:
-    """Say that an open job is complete."""
+    """Say that an open job is complete; again changes nothing."""
     parts().db.write(jobs.seal, _id(job_id), auth.caller().id)
-    return _shown(job_id)
+    parts().notices.tell([job_id])
+    return later.shown(job_id, _whose())
 
 
 @blueprint.post("/<job_id>/cancel")
 @auth.needs(tables.Role.SUBMIT)
+@document.call(shapes.Job, f'-X POST "{HERE}/cancel"', answered=WORKING, links=LINKS)
 def cancel(job_id: str) -> flask.Response:
-    """Call off what no worker has taken yet."""
+    """Call off what no worker has taken yet; what has a result keeps it. Again changes nothing."""
     parts().db.write(jobs.cancel, _id(job_id), auth.caller().id)
-    return _shown(job_id)
+    parts().notices.tell([job_id])
+    return later.shown(job_id, _whose())
+
+
+@blueprint.post("/<job_id>/retry")
+@auth.needs(tables.Role.SUBMIT)
+@document.call(
+    shapes.Job,
+    f'-X POST "{HERE}/retry"',
+    status=202,
+    answered=later.TAKEN | limits.TOLD,
+    links=LINKS,
+    problems={**limits.LATER, 409: ["job_not_over", "nothing_to_retry"], 422: ["too_many_images"]},
+)
+def retry(job_id: str) -> flask.Response:
+    """Order anew what got no label: a job of its own, with only the pictures that failed, expired or were cancelled.
+
+    Asked again it answers with the same job. What was refused by its header is left out.
+    """
+    new = parts().intake.retry(_id(job_id), auth.caller().id, auth.quotas_of_caller())
+    return later.accepted(new, auth.caller().id)
 
 
 @blueprint.get("/<job_id>")
-def show(job_id: str) -> flask.Response:
-    """A job with its live counts."""
-    return _shown(_id(job_id))
+@document.call(
+    shapes.Job,
+    f'"{HERE}?wait=30"',
+    headers=UNLESS,
+    answered=TAGGED,
+    links=LINKS,
+    also={304: None},
+)
+def show(job_id: str, query: asked.Waiting) -> flask.Response:
+    """A job with its live counts, which always sum to the total."""
+    response = later.shown(_id(job_id), _whose())
+    known = flask.request.headers.get("If-None-Match")
+    if query.wait and "Retry-After" in response.headers and known in (None, response.headers["ETag"]):
+        later.leave(later.Wait(job_id, flask.request.url_root, query.wait, known=known))
+    response.make_conditional(flask.request)
+    return response
+
+
+@blueprint.get("/<job_id>/events")
+@document.call(
+    str,
+    f'-N "{HERE}/events"',
+    media="text/event-stream",
+    headers={"Last-Event-ID": {"description": "the id of the last event seen: what it told is not told again"}},
+    also={204: None},
+    problems={503: ["too_many_streams"]},
+)
+def events(job_id: str) -> flask.Response:
+    """The job as it goes on, as server-sent events: `progress` whenever its counts have moved, and at last `done`.
+
+    The data of each is the job. The id of an event is the number of pictures that have ended, or `end`; who reconnects
+    with the last one is told only what is new, and who had the end gets 204.
+    """
+    parts().db.read(jobs.job, _id(job_id), _whose())
+    known = flask.request.headers.get("Last-Event-ID", "")
+    if known == later.END:
+        return flask.Response(status=204)
+    if parts().watch.streams >= parts().settings.max_event_streams:
+        raise TooManyStreams
+    later.leave(later.Events(job_id, auth.caller().id, flask.request.url_root, known))
+    return flask.Response(mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @blueprint.get("/<job_id>/results")
-def results(job_id: str) -> flask.Response:
-    """The results of a job, in the order in which its pictures came."""
+@document.call(
+    shapes.Results, f'"{HERE}/results"', answered=pages.ANSWERED, forms=list(formats.STREAMS), also={304: None}
+)
+def results(job_id: str, query: asked.Rows) -> flask.Response:
+    """The results of a job, in the order in which its pictures came.
+
+    As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given.
+    """
     parts().db.read(jobs.job, _id(job_id), _whose())
-    page = asked.Page.parameters()
-    wanted = store_results.Filter(job=job_id)
-    rows = parts().db.read(store_results.page, wanted, limit=page.limit, after=page.after_row)
-    return pages.answer("results", page, rows, shapes.result, lambda row: row.image_id)
+    return pages.results(query, store_results.Filter(job=job_id))
+
+
+@blueprint.get("/<job_id>/diff/<other_id>")
+@document.call(shapes.Changes, f'"{HERE}/diff/$OTHER"', answered=pages.ANSWERED)
+def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
+    """The pictures that two jobs both have, by name, and whose labels differ: what another model sees otherwise."""
+    for id_ in (job_id, other_id):
+        parts().db.read(jobs.job, _id(id_), _whose())
+    rows = parts().db.read(store_results.diff, job_id, other_id, limit=query.limit, after=query.cursor)
+    return pages.answer("changes", query, rows, shapes.change, lambda row: row.name)
 
 
 @blueprint.get("")
-def index() -> flask.Response:
-    """Jobs, newest first."""
-    page = asked.Jobs.parameters()
-    rows = parts().db.read(jobs.page, _whose(), limit=page.limit, before=page.after_id, status=page.status)
-    return pages.answer("jobs", page, rows, shapes.job, lambda row: row.id)
+@document.call(shapes.Jobs, '"$URL/v1/jobs?status=running"', answered=pages.ANSWERED)
+def index(query: asked.Jobs) -> flask.Response:
+    """Jobs, newest first: everybody's for an admin, else one's own."""
+    rows = parts().db.read(jobs.page, _whose(), limit=query.limit, before=query.cursor, status=query.status)
+    root, outlook = flask.request.url_root, parts().outlook.now()
+    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), lambda row: row.id)
 
 
 def _whose() -> str | None:
@@ -77,18 +194,3 @@ def _id(given: str) -> str:
     if asked.id_of(given) is None:
         raise errors.JobNotFound(f"There is no job {given[:100]!r} among yours.")
     return given
-
-
-def _shown(job_id: str) -> flask.Response:
-    row = parts().db.read(jobs.job, job_id, _whose())
-    response = flask.jsonify(shapes.job(row))
-    if row.finished_at is None:
-        response.headers["Retry-After"] = str(POLL_SECONDS)
-    return response
-
-
-def _accepted(job_id: str) -> flask.Response:
-    response = _shown(job_id)
-    response.status_code = 202
-    response.headers["Location"] = flask.url_for("jobs.show", job_id=job_id, _external=True)
-    return response

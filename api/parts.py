@@ -1,11 +1,12 @@
-"""What the views work with: the settings, the database, the blobs, the bell, the intake."""
+"""What the views work with: one of each thing that lasts longer than a request."""
 
 from dataclasses import dataclass
 from typing import cast
 
 import flask
 
-from jobs import bell, blobs, database, intake, settings
+from api import door, watch
+from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,21 @@ class Parts:
     blobs: blobs.Blobs
     bell: bell.Bell
     intake: intake.Intake
+    notices: notices.Notices
+    watch: watch.Watch
+    outlook: outlook.Outlook
+    door: door.Door
 
 
 def make(wanted: settings.Settings) -> Parts:
     """The parts for these settings; none opens anything before it is used."""
     db, store = database.Database(wanted.database_url), blobs.open_blobs(wanted.blobs)
     ringer = bell.Bell(wanted.redis_url)
-    return Parts(wanted, db, store, ringer, intake.Intake(wanted, db, store, ringer))
+    doorkeeper = door.Door(wanted.max_bad_keys_per_minute)
+    told = notices.Notices(wanted.redis_url)
+    sight = outlook.Outlook(db)
+    taker = intake.Intake(wanted, db, store, ringer, gate.Gate(wanted, db, sight))
+    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper)
 
 
 def parts() -> Parts:

@@ -1,21 +1,70 @@
-"""Results across jobs: what an admin asks."""
+"""Results across jobs: what an admin asks, and looking again at one."""
 
 import flask
 
-from api import asked, auth, pages, shapes
+from api import asked, auth, document, formats, later, limits, pages, shapes
 from api.parts import parts
-from jobs.store import results
+from jobs import errors, tables
+from jobs.store import incoming, jobs, results
 
-blueprint = flask.Blueprint("results", __name__, url_prefix="/v1/results")
+blueprint = flask.Blueprint("results", __name__, url_prefix="/v1")
 
 
-@blueprint.get("")
-def index() -> flask.Response:
-    """Results, newest first: everybody's for an admin, else one's own."""
-    page = asked.Results.parameters()
-    wanted = results.Filter(
-        owner=None if auth.caller().is_admin else auth.caller().id,
-        **page.model_dump(exclude={"limit", "cursor"}),
-    )
-    rows = parts().db.read(results.page, wanted, limit=page.limit, after=page.after_row, newest_first=True)
-    return pages.answer("results", page, rows, shapes.result, lambda row: row.image_id)
+@blueprint.get("/results")
+@document.call(
+    shapes.Results,
+    '-H "Accept: text/csv" "$URL/v1/results?label=sushi&min_confidence=0.9"',
+    answered=pages.ANSWERED,
+    forms=list(formats.STREAMS),
+    also={304: None},
+)
+def index(query: asked.Results) -> flask.Response:
+    """Results, newest first or the least confident: everybody's for an admin, else one's own.
+
+    As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given.
+    """
+    return pages.results(query, _wanted(query), results.Order(query.order))
+
+
+@blueprint.get("/stats")
+@document.call(shapes.Stats, '"$URL/v1/stats?group=label&since=2026-01-31"')
+def stats(query: asked.Stats) -> shapes.Stats:
+    """How many results there are of each kind, and how sure they are in the mean."""
+    rows = parts().db.read(results.stats, _wanted(query), query.group)
+    return {"group": query.group, "stats": [shapes.stat(row) for row in rows]}
+
+
+@blueprint.post("/results/<result_id>/verify")
+@auth.needs(tables.Role.SUBMIT)
+@document.call(
+    shapes.Job,
+    '-X POST -H "Prefer: wait=10" "$URL/v1/results/$ID/verify"',
+    status=202,
+    also={200: shapes.JobWithResults},
+    headers=later.PREFER,
+    answered=later.TAKEN | limits.TOLD,
+    problems={**limits.LATER, 404: ["result_not_found"], 409: ["nothing_to_retry"], 422: ["unknown_model"]},
+)
+def verify(result_id: str) -> flask.Response:
+    """Classify a picture again, alone, whatever is known of its bytes: a job of one, to be compared with the result.
+
+    Its metadata says which result it looks at again, and what that said.
+    """
+    number = int(result_id) if asked.is_row(result_id) else -1
+    row = parts().db.read(results.one, number, None if auth.caller().is_admin else auth.caller().id)
+    if row is None:
+        raise errors.ResultNotFound
+    if row.attempt == 0 and row.status == tables.Status.FAILED:
+        raise errors.NothingToRetry("This picture was refused by its header, and never stored.")
+    said = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}
+    own = auth.quotas_of_caller()
+    order = jobs.NewJob(auth.caller().id, row.model, tables.Priority.INTERACTIVE, said, fresh=True, limits=own)
+    image = incoming.NewImage(row.name, row.sha256, row.bytes, custom_id=row.custom_id)
+    job_id = parts().intake.again(order, image)
+    return later.accepted(job_id, auth.caller().id)
+
+
+def _wanted(query: asked.Filter) -> results.Filter:
+    given = query.model_dump(include=set(asked.Filter.model_fields))
+    mine = {} if auth.caller().is_admin else {"owner": auth.caller().id}
+    return results.Filter(**given | mine)

@@ -1,72 +1,550 @@
-"""How a job, a result and a key look as JSON."""
+"""How a job, a result, a key and a model look as JSON; the types are what `/openapi.json` says of them."""
 
-from datetime import UTC, datetime
-from typing import Any
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
 
-import flask
+import pydantic
+from typing_extensions import TypedDict
 
-from jobs import tables
+from jobs import clock, tables
+from jobs.store import forecast
+
+LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 1, 30
+MOST_EXPECTED_SECONDS = 10 * 365 * 86_400  # beyond it a date may not be one
+Count = Annotated[int, pydantic.Field(ge=0)]
+Time = Annotated[str, pydantic.Field(json_schema_extra={"format": "date-time"}, examples=["2026-01-31T12:00:00.000Z"])]
+Id = Annotated[str, pydantic.Field(examples=["019a0000-0000-7000-8000-000000000000"])]
+Link = Annotated[str, pydantic.Field(json_schema_extra={"format": "uri"})]
 
 
-def job(row: Any) -> dict[str, Any]:
-    """A job: its status, its counts, which always sum to the total, and where to go with it."""
-    ended = {name: getattr(row, name) for name in ("done", "failed", "cancelled", "expired")}
-    queued = row.total - row.running - sum(ended.values())
+class Counts(TypedDict):
+    """How many pictures are in which state; the states sum to the total."""
+
+    total: Count
+    queued: Count
+    running: Count
+    done: Count
+    failed: Count
+    cancelled: Count
+    expired: Count
+
+
+class Job(TypedDict):
+    """A job: its status, its counts, and where to go with it."""
+
+    id: Id
+    status: tables.Status
+    counts: Counts
+    sealed: bool
+    model: str
+    priority: Literal["interactive", "bulk"]
+    metadata: dict[str, Any]
+    status_url: Link
+    results_url: Link
+    events_url: Link
+    images_url: Link
+    seal_url: Link
+    cancel_url: Link
+    retry_url: Link
+    retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
+    webhook: Annotated[str | None, pydantic.Field(description="the URL that is told when the job has ended")]
+    created_at: Time
+    sealed_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    expires_at: Time | None
+    queue_position: Annotated[
+        int | None, pydantic.Field(description="how many pictures go before; null once it is over")
+    ]
+    estimated_finish: Annotated[
+        Time | None, pydantic.Field(description="by what was done lately; null if nobody knows")
+    ]
+
+
+class JobWithResults(Job, total=False):
+    """A job; with its first results, if it was waited for and has ended."""
+
+    results: "list[Result]"
+
+
+class Fault(TypedDict):
+    """Why a picture has no label: a stable code for machines, a sentence for people."""
+
+    code: str
+    detail: str
+
+
+class Maker(TypedDict):
+    """The model that made a result; version and digest are null where none came to see the picture."""
+
+    name: str
+    version: str | None
+    digest: str | None
+
+
+class Result(TypedDict):
+    """What became of one picture: a label with its confidence, or an error."""
+
+    id: str
+    image: Annotated[str, pydantic.Field(description="the name that the caller gave the picture")]
+    image_id: Annotated[str, pydantic.Field(description="where its thumbnail is: /v1/images/{image_id}/thumbnail")]
+    custom_id: Annotated[str | None, pydantic.Field(description="the caller's own identifier, if they gave one")]
+    job_id: Id
+    status: Literal["done", "failed", "cancelled", "expired"]
+    label: str | None
+    confidence: float | None
+    scores: dict[str, float] | None
+    error: Fault | None
+    model: Maker
+    cached: bool
+    timings: dict[str, float]
+    finished_at: Time
+
+
+Quota = Annotated[
+    int | None, pydantic.Field(description="null is what the server's settings say, 0 is no limit", examples=[600])
+]
+
+
+class Key(TypedDict):
+    """A key, without the key."""
+
+    id: Id
+    name: str
+    role: tables.Role
+    prefix: str
+    created_at: Time
+    expires_at: Annotated[Time | None, pydantic.Field(description="from when on it is not valid; null is never")]
+    revoked_at: Time | None
+    images_per_minute: Quota
+    bytes_per_minute: Quota
+    open_images: Quota
+    open_bytes: Quota
+
+
+class NewKey(Key):
+    """A key as it is shown once."""
+
+    key: str
+
+
+class EndedCounts(TypedDict):
+    """How the pictures of a job have ended; the states sum to the total."""
+
+    total: Count
+    done: Count
+    failed: Count
+    cancelled: Count
+    expired: Count
+
+
+class EndedJob(TypedDict):
+    """A job that has ended."""
+
+    id: Id
+    status: Literal["done", "failed", "cancelled", "expired"]
+    counts: EndedCounts
+    model: str
+    priority: Literal["interactive", "bulk"]
+    metadata: dict[str, Any]
+    retry_of: Id | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time
+    status_url: Link
+    results_url: Link
+    retry_url: Link
+
+
+class JobCompleted(TypedDict):
+    """What a webhook tells: a job has ended, and its status says how."""
+
+    type: Literal["job.completed"]
+    timestamp: Annotated[Time, pydantic.Field(description="when the job ended")]
+    data: EndedJob
+
+
+class Delivery(TypedDict):
+    """A webhook on its way: what has become of it so far."""
+
+    id: Annotated[Id, pydantic.Field(description="its webhook-id, the same at every attempt")]
+    job_id: Id
+    event: Literal["job.completed"]
+    url: str
+    status: tables.DeliveryStatus
+    attempts: Count
+    response_status: Annotated[int | None, pydantic.Field(description="of the last answer; null if there was none")]
+    error: Annotated[str | None, pydantic.Field(description="why the last attempt was in vain")]
+    created_at: Time
+    attempted_at: Time | None
+    next_attempt_at: Time | None
+    ended_at: Time | None
+    replay_url: Link
+
+
+class Deliveries(TypedDict):
+    """A page of deliveries."""
+
+    deliveries: list[Delivery]
+
+
+class SigningSecret(TypedDict):
+    """What webhooks are signed with."""
+
+    secret: Annotated[str, pydantic.Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+    created_at: Time
+    previous_until: Annotated[
+        Time | None, pydantic.Field(description="until when the secret before signs beside it; null if none does")
+    ]
+
+
+class Refusal(TypedDict):
+    """A worker that cannot serve a version, and why."""
+
+    worker: str
+    reason: str
+
+
+class Version(TypedDict):
+    """A version of a model: its stage, and the workers that answer with it, or cannot."""
+
+    name: str
+    version: str
+    digest: Annotated[str, pydantic.Field(description="SHA-256 of the weights")]
+    stage: Literal["candidate", "live", "shadow", "retired"]
+    share: Annotated[float | None, pydantic.Field(description="of the pictures that it judges as a shadow")]
+    labels: list[str]
+    metrics: dict[str, Any]
+    built_in: Annotated[bool, pydantic.Field(description="whether it comes with the workers")]
+    served_by: list[str]
+    refused_by: list[Refusal]
+    created_at: Time
+    created_by: str | None
+    promoted_at: Time | None
+
+
+class Versions(TypedDict):
+    """All versions of all models."""
+
+    models: list[Version]
+
+
+class VersionName(TypedDict):
+    """Which version of which model."""
+
+    name: str
+    version: str
+
+
+class Pair(TypedDict):
+    """The labels that two versions gave, and to how many pictures."""
+
+    a: str
+    b: str
+    count: Count
+
+
+class Sure(TypedDict):
+    """A label, and how sure of it a version was."""
+
+    label: str
+    confidence: float
+
+
+class Disagreement(TypedDict):
+    """A picture to which two versions gave different labels."""
+
+    image: str
+    job_id: Id
+    a: Sure
+    b: Sure
+
+
+class Agreement(TypedDict):
+    """How far two versions agree on the pictures that both judged."""
+
+    a: VersionName
+    b: VersionName
+    compared: Count
+    agreeing: Count
+    agreement: Annotated[float | None, pydantic.Field(description="agreeing / compared; null if none was compared")]
+    mean_confidence: dict[str, float | None]
+    matrix: list[Pair]
+    errors: Annotated[dict[str, Any], pydantic.Field(description="how many pictures each could not judge")]
+
+
+class Comparison(Agreement):
+    """How far two versions agree, with a page of the pictures on which they do not."""
+
+    disagreements: list[Disagreement]
+
+
+class Jobs(TypedDict):
+    """A page of jobs."""
+
+    jobs: list[Job]
+
+
+class Results(TypedDict):
+    """A page of results."""
+
+    results: list[Result]
+
+
+class Stat(TypedDict):
+    """How many results are of one kind; null where they have none, as what failed has no label."""
+
+    key: str | None
+    count: Count
+    confidence: Annotated[float | None, pydantic.Field(description="the mean of those that have one")]
+
+
+class Stats(TypedDict):
+    """How many results there are of each kind."""
+
+    group: str
+    stats: list[Stat]
+
+
+class Side(TypedDict):
+    """What one of two jobs says of a picture."""
+
+    label: str | None
+    confidence: float | None
+
+
+class Change(TypedDict):
+    """A picture of which two jobs say different things."""
+
+    image: str
+    a: Side
+    b: Side
+
+
+class Changes(TypedDict):
+    """A page of differences between two jobs."""
+
+    changes: list[Change]
+
+
+class Digests(TypedDict):
+    """Which of some SHA-256 are known."""
+
+    known: list[str]
+    missing: list[str]
+
+
+class Keys(TypedDict):
+    """All keys."""
+
+    keys: list[Key]
+
+
+def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
+    """A job: its status, its counts, which sum to the total, and where to go with it; `root` is the server's URL."""
+    position, finish = _expected(row, outlook)
+    counts: Counts = {
+        "total": row.total,
+        "queued": row.total - row.running - ended(row),
+        "running": row.running,
+        "done": row.done,
+        "failed": row.failed,
+        "cancelled": row.cancelled,
+        "expired": row.expired,
+    }
+    here = f"{root}v1/jobs/{row.id}"
     return {
         "id": row.id,
         "status": row.status,
-        "counts": {"total": row.total, "queued": queued, "running": row.running, **ended},
+        "counts": counts,
         "sealed": row.sealed_at is not None,
         "model": row.model,
-        "priority": tables.Priority(row.priority).name.lower(),
+        "priority": tables.Priority(row.priority).name.lower(),  # type: ignore[typeddict-item]  # those two there are
         "metadata": row.metadata,
-        "status_url": _url("jobs.show", row.id),
-        "results_url": _url("jobs.results", row.id),
-        "images_url": _url("jobs.add", row.id),
-        "seal_url": _url("jobs.seal", row.id),
-        "cancel_url": _url("jobs.cancel", row.id),
-        "created_at": time(row.created_at),
+        "status_url": here,
+        "results_url": f"{here}/results",
+        "events_url": f"{here}/events",
+        "images_url": f"{here}/images",
+        "seal_url": f"{here}/seal",
+        "cancel_url": f"{here}/cancel",
+        "retry_url": f"{here}/retry",
+        "retry_of": row.retry_of,
+        "webhook": row.webhook,
+        "created_at": moment(row.created_at),
         "sealed_at": time(row.sealed_at),
         "started_at": time(row.started_at),
         "finished_at": time(row.finished_at),
+        "expires_at": time(row.expires_at),
+        "queue_position": position,
+        "estimated_finish": time(finish),
     }
 
 
-def result(row: Any) -> dict[str, Any]:
+def _expected(row: Any, outlook: forecast.Forecast | None) -> tuple[int | None, datetime | None]:
+    """How many pictures go before those of a job, and when it will be over."""
+    if outlook is None or row.finished_at is not None:
+        return None, None
+    position = outlook.position(row.priority, str(row.id))
+    seconds = outlook.seconds(position, row.total - ended(row))
+    soon = seconds is not None and row.sealed_at is not None and seconds < MOST_EXPECTED_SECONDS
+    return position, outlook.at + timedelta(seconds=seconds or 0) if soon else None
+
+
+def ended(row: Any) -> int:
+    """How many pictures of a job have their result."""
+    return int(row.done + row.failed + row.cancelled + row.expired)
+
+
+def tag(row: Any) -> str:
+    """The ETag of a job: another whenever something of it has changed but the forecasts."""
+    counts = (row.total, row.running, row.done, row.failed, row.cancelled, row.expired)
+    parts = (row.id, row.status, *counts, row.sealed_at, row.finished_at)
+    return f'W/"{hashlib.blake2b(repr(parts).encode(), digest_size=9).hexdigest()}"'
+
+
+def pace(row: Any, outlook: forecast.Forecast | None) -> dict[str, str]:
+    """When to look at a job again, as a header: when it will be over, by what was done lately; nothing if it is."""
+    if row.finished_at is not None:
+        return {}
+    _, finish = _expected(row, outlook)
+    seconds = 0.0 if finish is None or outlook is None else (finish - outlook.at).total_seconds()
+    return {"retry-after": str(max(LEAST_POLL_SECONDS, min(MOST_POLL_SECONDS, math.ceil(seconds))))}
+
+
+def result(row: Any) -> Result:
     """A result: a label with its confidence, or an error with its code."""
-    error = None if row.error_code is None else {"code": row.error_code, "detail": row.error_detail}
-    model = {"name": row.model, "version": row.model_version, "digest": row.model_digest}
     return {
+        "id": str(row.image_id),
         "image": row.name,
+        "image_id": str(row.image_id),
+        "custom_id": row.custom_id,
         "job_id": row.job_id,
         "status": row.status,
         "label": row.label,
         "confidence": row.confidence,
         "scores": row.scores,
-        "error": error,
-        "model": model,
+        "error": None if row.error_code is None else {"code": row.error_code, "detail": row.error_detail},
+        "model": {"name": row.model, "version": row.model_version, "digest": row.model_digest},
         "cached": row.cached,
         "timings": row.timings,
-        "finished_at": time(row.finished_at),
+        "finished_at": moment(row.finished_at),
     }
 
 
-def key(row: Any) -> dict[str, Any]:
+def stat(row: Any) -> Stat:
+    """A count."""
+    return {"key": row.key, "count": row.count, "confidence": row.confidence}
+
+
+def change(row: Any) -> Change:
+    """A difference."""
+    return {
+        "image": row.name,
+        "a": {"label": row.label_a, "confidence": row.confidence_a},
+        "b": {"label": row.label_b, "confidence": row.confidence_b},
+    }
+
+
+def key(row: Any) -> Key:
     """A key, without the key."""
     return {
         "id": row.id,
         "name": row.name,
         "role": row.role,
         "prefix": row.prefix,
-        "created_at": time(row.created_at),
+        "created_at": moment(row.created_at),
+        "expires_at": time(row.expires_at),
         "revoked_at": time(row.revoked_at),
+        "images_per_minute": row.images_per_minute,
+        "bytes_per_minute": row.bytes_per_minute,
+        "open_images": row.open_images,
+        "open_bytes": row.open_bytes,
     }
 
 
-def time(moment: datetime | None) -> str | None:
+def delivery(row: Any, root: str) -> Delivery:
+    """What has become of a webhook; `root` is the server's URL."""
+    return {
+        "id": row.id,
+        "job_id": row.job_id,
+        "event": row.event,
+        "url": row.url,
+        "status": row.status,
+        "attempts": row.attempts,
+        "response_status": row.response_status,
+        "error": row.error,
+        "created_at": moment(row.created_at),
+        "attempted_at": time(row.attempted_at),
+        "next_attempt_at": time(row.next_at),
+        "ended_at": time(row.ended_at),
+        "replay_url": f"{root}v1/webhooks/deliveries/{row.id}/replay",
+    }
+
+
+def signing_secret(row: Any) -> SigningSecret:
+    """What webhooks are signed with."""
+    return {
+        "secret": row.secret,
+        "created_at": moment(row.created_at),
+        "previous_until": time(row.previous_until) if row.overlaps else None,
+    }
+
+
+def model(row: Any, workers: Sequence[Any]) -> Version:
+    """A version of a model, and the workers that answer with it, or cannot."""
+    title = f"{row.name}@{row.version}"
+    return {
+        "name": row.name,
+        "version": row.version,
+        "digest": row.digest,
+        "stage": row.stage,
+        "share": row.share,
+        "labels": row.manifest["labels"],
+        "metrics": row.manifest.get("metrics", {}),
+        "built_in": row.files is None,
+        "served_by": [worker.id for worker in workers if worker.serves.get(row.name) == row.version],
+        "refused_by": [{"worker": w.id, "reason": w.refuses[title]} for w in workers if title in w.refuses],
+        "created_at": moment(row.created_at),
+        "created_by": row.creator,
+        "promoted_at": time(row.promoted_at),
+    }
+
+
+def agreement(a: Any, b: Any, pairs: Sequence[Any], errors: Mapping[str, int]) -> Agreement:
+    """How far two versions agree; `pairs` are the labels that they gave, with how many images and how sure."""
+    compared = sum(pair.count for pair in pairs)
+    agreeing = sum(pair.count for pair in pairs if pair.label_a == pair.label_b)
+    sure = {side: sum(getattr(pair, f"sure_{side}") * pair.count for pair in pairs) for side in "ab"}
+    return {
+        "a": {"name": a.name, "version": a.version},
+        "b": {"name": b.name, "version": b.version},
+        "compared": compared,
+        "agreeing": agreeing,
+        "agreement": agreeing / compared if compared else None,
+        "mean_confidence": {side: total / compared if compared else None for side, total in sure.items()},
+        "matrix": [{"a": pair.label_a, "b": pair.label_b, "count": pair.count} for pair in pairs],
+        "errors": dict(errors),
+    }
+
+
+def disagreement(row: Any) -> Disagreement:
+    """An image to which two versions gave different labels."""
+    return {
+        "image": row.name,
+        "job_id": row.job_id,
+        "a": {"label": row.label_a, "confidence": row.sure_a},
+        "b": {"label": row.label_b, "confidence": row.sure_b},
+    }
+
+
+def moment(given: datetime) -> str:
     """RFC 3339, in UTC."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return clock.written(given)
 
 
-def _url(endpoint: str, job_id: str) -> str:
-    return flask.url_for(endpoint, job_id=job_id, _external=True)
+def time(given: datetime | None) -> str | None:
+    """RFC 3339, in UTC; None if it has not come yet."""
+    return None if given is None else moment(given)

@@ -1,66 +1,140 @@
 """What a request brings: the order, and the pictures as multipart parts or as one raw body."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 import flask
-from werkzeug import formparser
 
 from api import asked, auth
 from api.parts import parts
 from jobs import errors, intake, tables
 from jobs.store import jobs
 
+PROBLEMS = ["no_images", "duplicate_name", "too_many_images", "empty", "too_large", "undecodable", "unknown_model"]
+PROBLEMS += ["idempotency_mismatch", "unknown_blob"]
+IDEMPOTENT = {
+    "Idempotency-Key": {
+        "description": "the same order under the same key is one job",
+        "minLength": 1,
+        "maxLength": 255,
+    }
+}
+_FILES = {"type": "array", "minItems": 1, "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
+_RAW = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/jpeg"}}}
+_FORM = asked.Order.told()
+_IDS = asked.CustomIds.told()["properties"]
+PICTURES = {
+    "multipart/form-data": {
+        "schema": {"type": "object", "properties": {"images": _FILES, **_IDS}, "required": ["images"]}
+    },
+    **_RAW,
+    **asked.References.described(),
+}
+ORDERED = {
+    "multipart/form-data": {
+        "schema": {**_FORM, "properties": {"images": _FILES, **_IDS, **_FORM["properties"]}, "required": ["images"]}
+    },
+    **_RAW,
+    **asked.JsonOrder.described(),
+}
+"""How OpenAPI tells of bodies with pictures."""
+BUNDLE = {"multipart/form-data": {"schema": {"type": "object", "properties": {"files": _FILES}, "required": ["files"]}}}
+"""How it tells of a body with the files of a bundle."""
 
-class Request(flask.Request):
-    """A request whose form is either read whole or refused."""
 
-    def make_form_data_parser(self) -> formparser.FormDataParser:
-        """Werkzeug's, but it does not pass over a form that it cannot read as if there were none."""
-        parser = super().make_form_data_parser()
-        parser.silent = False
-        return parser
+@dataclass(frozen=True)
+class Brought:
+    """What a request brings: pictures, or references to such as were sent before; and whether more may follow."""
+
+    uploads: list[intake.Upload]
+    references: list[intake.Reference]
+    open: bool = False
 
 
-def order() -> jobs.NewJob:
-    """The order: from the JSON body of an open job, the form fields, or the parameters of the URL.
+def order(query: asked.RawOrder) -> tuple[jobs.NewJob, Brought]:
+    """The order with its pictures: by JSON, by a form, or by the parameters of the URL with a raw body.
 
     Raises:
         errors.BadParameter: a field is malformed.
+        errors.NoImages: there are no pictures, and the job is not an open one.
     """
-    request = flask.request
     if is_json():
-        wanted: asked.Order = asked.OpenOrder.body()
+        said = asked.JsonOrder.body()
+        if not (said.open or said.images):
+            raise errors.BadParameter(said.example)
+        wanted: asked.Order = said
+        found = Brought([], _references(said.images), said.open)
     else:
-        _read_form()
-        wanted = asked.Order.read({**request.args.to_dict(), **request.form.to_dict()})
+        found = brought(query)
+        form = flask.request.form
+        wanted = asked.Order.read({**flask.request.args.to_dict(), **form.to_dict()}) if form else query
     # One picture by itself is somebody waiting; a folder is not.
     priority = wanted.priority or ("interactive" if is_raw() else "bulk")
-    return jobs.NewJob(
+    job = jobs.NewJob(
         owner=auth.caller().id,
         model=wanted.model or parts().settings.model,
         priority=tables.Priority[priority.upper()],
         metadata=wanted.metadata,
         idempotency_key=_idempotency_key(),
-        sealed=not is_json(),
+        sealed=not found.open,
+        expires_in=wanted.expires_in,
+        fresh=wanted.fresh,
+        webhook=wanted.webhook,
+        webhook_root=flask.request.url_root if wanted.webhook else None,
+        limits=auth.quotas_of_caller(),
     )
+    return job, found
 
 
-def pictures() -> list[intake.Upload]:
-    """The pictures: every part named `images`, or the raw body.
+def brought(query: asked.RawPicture) -> Brought:
+    """The pictures: every part named `images`, the raw body, or references in JSON.
 
     Raises:
         errors.NoImages: there are none.
-        errors.BadParameter: the form cannot be read.
+        errors.BadParameter: the form or the JSON cannot be read.
     """
     request = flask.request
+    if is_json():
+        said = asked.References.body()
+        return Brought([], _references(said.images))
     if request.mimetype == "multipart/form-data":
         _read_form()
-        found = [intake.Upload(part.filename or "", part.read()) for part in request.files.getlist("images")]
+        found = _parts(asked.CustomIds.read(request.form.to_dict()).custom_ids)
     elif is_raw():
-        found = [intake.Upload(request.args.get("name", "image"), request.get_data(cache=False))]
+        name = "image" if query.name is None else query.name
+        found = [intake.Upload(name, request.get_data(cache=False), query.custom_id)]
     else:
         raise errors.NoImages("Send pictures as multipart/form-data parts named `images`, or one as the raw body.")
     if not found:
         raise errors.NoImages
-    return found
+    return Brought(found, [])
+
+
+def _parts(custom_ids: Mapping[str, str]) -> list[intake.Upload]:
+    files = [(part.filename or "", part.read()) for part in flask.request.files.getlist("images")]
+    if unknown := set(custom_ids) - dict(files).keys():
+        name = min(unknown)[:100]
+        raise errors.BadParameter(f"custom_ids names {name!r}, and the form has no picture of that name.")
+    return [intake.Upload(name, data, custom_ids.get(name)) for name, data in files]
+
+
+def _references(said: Iterable[asked.Reference]) -> list[intake.Reference]:
+    return [intake.Reference(one.name, one.sha256, one.custom_id) for one in said]
+
+
+def bundle() -> dict[str, bytes]:
+    """The files of a model's bundle by their names: every part named `files`.
+
+    Raises:
+        errors.BadBundle: there are none, or two of one name.
+        errors.BadParameter: the form cannot be read.
+    """
+    flask.request.max_content_length = parts().settings.max_bundle_bytes
+    _read_form()
+    found = [(part.filename or "", part.read()) for part in flask.request.files.getlist("files")]
+    if not found or len(dict(found)) < len(found):
+        raise errors.BadBundle("Send each file of the bundle once, as a multipart/form-data part named `files`.")
+    return dict(found)
 
 
 def is_raw() -> bool:
@@ -70,7 +144,7 @@ def is_raw() -> bool:
 
 
 def is_json() -> bool:
-    """Whether the body is JSON: the order of an open job, without pictures."""
+    """Whether the body is JSON: an order without pictures, or with references to such as were sent before."""
     return flask.request.is_json
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import celery
 
+from jobs import broker
+
 TASK = "sortbelt.drain"
 QUEUE = "sortbelt"
 COALESCE_SECONDS = 0.005  # rings so close together are one
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 def celery_app(redis_url: str) -> celery.Celery:
     """The Celery app of both sides, as `docs/decisions/0002` argues for each line."""
+    broker.install()
     app = celery.Celery("sortbelt", broker=redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],

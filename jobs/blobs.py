@@ -1,7 +1,6 @@
 """Picture bytes, kept under their SHA-256: in a local folder, or in any store that speaks S3."""
 
 import contextlib
-import os
 import secrets
 import tempfile
 import time
@@ -10,9 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs import errors
+from jobs import disk, errors
 
 HALF_SECONDS = 3600  # nobody writes one picture for so long
+YOUNG_SECONDS = 60  # any longer, and a file has reached the disk by itself
 
 
 class Blobs(Protocol):
@@ -30,6 +30,13 @@ class Blobs(Protocol):
 
         Raises:
             errors.BlobMissing: they are not there.
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove bytes; what is not there is passed over.
+
+        Raises:
             errors.BlobsUnavailable: the store does not answer.
         """
 
@@ -58,32 +65,43 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._halves = self.root / "halves"
+        self._disk = disk.Disk(self.root)
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
+        halves: dict[Path, Path] = {}
         try:
-            new = [(self.path(sha256), data) for sha256, data in blobs if not self.path(sha256).exists()]
-            for path, data in new:
-                self._write(path, data)
-            for folder in {path.parent for path, _ in new}:
-                _sync_folder(folder)
+            known = [self._keep(self.path(sha256), data, halves) for sha256, data in blobs]
+            if halves:
+                self._disk.flush()
+            renamed = list(halves)
+            for path in renamed:
+                path.parent.mkdir(exist_ok=True)
+                halves.pop(path).rename(path)
+            # What another request has just renamed may not have reached the disk yet either.
+            if renamed or any(known):
+                self._disk.flush()
         except OSError as error:
             raise errors.BlobsUnavailable(f"A picture cannot be stored: {error.strerror}.") from error
+        finally:
+            for half in halves.values():
+                half.unlink(missing_ok=True)
 
-    def _write(self, path: Path, data: bytes) -> None:
-        """Write beside, then rename: what is seen under its digest is whole."""
-        self._halves.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(exist_ok=True)
-        half = self._halves / f"{path.name}.{secrets.token_hex(4)}"
+    def _keep(self, path: Path, data: bytes, halves: dict[Path, Path]) -> bool:
+        """Write beside, to be renamed: what is seen under its digest is whole. Returns whether it was young already."""
+        if path in halves:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            seen = path.stat()
+            if seen.st_size == len(data):  # else somebody has damaged it, and it is written anew
+                return time.time() - seen.st_ctime < YOUNG_SECONDS
+        halves[path] = half = self._halves / f"{path.name}.{secrets.token_hex(4)}"
         try:
-            with half.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fdatasync(file.fileno())
-            half.rename(path)
-        except BaseException:
-            half.unlink(missing_ok=True)
-            raise
+            half.write_bytes(data)
+        except FileNotFoundError:  # the first ever
+            self._halves.mkdir(parents=True, exist_ok=True)
+            half.write_bytes(data)
+        return False
 
     def sweep(self) -> None:
         """See `Blobs.sweep`."""
@@ -100,6 +118,14 @@ class Folder:
             raise errors.BlobMissing from None
         except OSError as error:
             raise errors.BlobsUnavailable(f"A picture cannot be read: {error.strerror}.") from error
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """See `Blobs.remove`."""
+        try:
+            for sha256 in digests:
+                self.path(sha256).unlink(missing_ok=True)
+        except OSError as error:
+            raise errors.BlobsUnavailable(f"A picture cannot be removed: {error.strerror}.") from error
 
     def path(self, sha256: str) -> Path:
         """See `Blobs.path`."""
@@ -142,6 +168,11 @@ class Bucket:
                     raise
                 raise errors.BlobMissing from None
 
+    def remove(self, digests: Iterable[str]) -> None:
+        """See `Blobs.remove`."""
+        with self._named(), contextlib.suppress(FileNotFoundError):
+            self._store.delete(list(digests))
+
     def path(self, sha256: str) -> None:  # noqa: ARG002 (a bucket has no files)
         """See `Blobs.path`."""
         return
@@ -163,12 +194,3 @@ class Bucket:
         except (exceptions.BaseError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise errors.BlobsUnavailable(f"The store {self.url} does not answer: {reason}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
-"""The database's clock, as SQL: leases and timestamps never trust a process's own."""
+"""The database's clock, as SQL: leases and timestamps never trust a process's own; and how a moment is written."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,11 @@ class Now(functions.FunctionElement[datetime]):
 def now(seconds: float = 0.0) -> Now:
     """The database's own time, `seconds` on (negative: ago)."""
     return Now(sa.literal(float(seconds), sa.Float()))
+
+
+def written(moment: datetime) -> str:
+    """RFC 3339, in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @compiler.compiles(Now, "sqlite")

@@ -17,6 +17,9 @@ ATTEMPTS = 4
 SQLITE_PATIENCE_SECONDS = 5.0  # how long SQLite waits for another writer
 CONNECT_SECONDS = 2  # how long a connection to PostgreSQL may take to come about
 LOCK_SECONDS = 5  # how long a statement of PostgreSQL may wait for a lock
+ABANDONED_SECONDS = 10  # then PostgreSQL ends a transaction whose process is frozen: its locks hold up all others
+# A peer that vanished without a word (a failover, a cut cable) is noticed by the kernel.
+KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 # Undefined table and column: the code is newer than the tables.
 NOT_MIGRATED = {"42P01", "42703"}
 # Serialization failure and deadlock: PostgreSQL has rolled back and asks for another try.
@@ -81,15 +84,24 @@ def _engine(url: str) -> sa.Engine:
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = f"-c timezone=utc -c lock_timeout={LOCK_SECONDS}s -c statement_timeout=30s"
-    return sa.create_engine(
+    limits = {
+        "lock_timeout": f"{LOCK_SECONDS}s",
+        "statement_timeout": "30s",
+        "idle_in_transaction_session_timeout": f"{ABANDONED_SECONDS}s",
+    }
+    options = " ".join(["-c timezone=utc", *(f"-c {name}={value}" for name, value in limits.items())])
+    engine = sa.create_engine(
         url,
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=10,
         pool_timeout=CONNECT_SECONDS,
-        connect_args={"connect_timeout": CONNECT_SECONDS, "options": options},
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": options, **KEEPALIVE},
     )
+    from jobs import patience  # noqa: PLC0415 (only those who use PostgreSQL pay for its driver)
+
+    patience.Patience(engine)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

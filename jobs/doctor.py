@@ -2,41 +2,27 @@
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import redis
 import sqlalchemy as sa
 
-from jobs import blobs, clock, database, errors, settings
-from jobs.store import invariants, schema, workers
+from jobs import blobs, clock, database, errors, settings, surroundings
+from jobs.store import deliveries, invariants, schema, workers
+from jobs.surroundings import Finding
 
-MOST_SKEW_SECONDS = 5
-LEAST_FREE_BYTES = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look gave: all well, or what is wrong and how to mend it."""
-
-    check: str
-    ok: bool
-    detail: str
-    mend: str = ""
+LOOKED_AT = 200  # queued pictures whose bytes are looked for
 
 
 def examine(wanted: settings.Settings) -> Iterator[Finding]:
     """All findings, one after the other; a database that does not answer ends the examination of it."""
-    yield from _redis(wanted.redis_url)
-    yield from _blobs(wanted.blobs)
+    yield from surroundings.examine(wanted)
     db = database.Database(wanted.database_url)
     try:
-        for check in (_tables, _clock, _workers, _invariants):
+        for check in (_tables, _durability, _clock, _workers, _models, _webhooks, _pictures, _invariants):
             yield from db.read(check, wanted)
     except errors.DatabaseUnavailable as error:
         yield Finding("database", ok=False, detail=error.detail, mend="See to it, or correct SORTBELT_DATABASE_URL.")
@@ -44,56 +30,58 @@ def examine(wanted: settings.Settings) -> Iterator[Finding]:
         db.close()
 
 
-def _redis(url: str) -> list[Finding]:
-    url = url.replace("redis+socket://", "unix://")
-    try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
-            info: Any = client.info()
-    except redis.RedisError as error:
-        mend = "Work goes on without it, a second later at most. Start it, or correct SORTBELT_REDIS_URL."
-        return [Finding("redis", ok=False, detail=f"It does not answer: {error}.", mend=mend)]
-    policy = info.get("maxmemory_policy")
-    return [
-        Finding("redis", ok=True, detail=f"version {info['redis_version']}"),
-        Finding(
-            "redis policy",
-            ok=policy == "noeviction",
-            detail=f"maxmemory-policy is {policy}",
-            mend="Set `maxmemory-policy noeviction`: an evicted bell is a bell not heard.",
-        ),
-    ]
-
-
-def _blobs(where: str) -> Iterator[Finding]:
-    try:
-        blobs.open_blobs(where).check()
-    except (errors.BlobsUnavailable, ValueError) as error:
-        yield Finding("blobs", ok=False, detail=str(error), mend="Mend the store, or correct SORTBELT_BLOBS.")
-        return
-    yield Finding("blobs", ok=True, detail=f"{where} can be written")
-    if not where.startswith("s3://"):
-        free = shutil.disk_usage(Path(where)).free
-        detail = f"{free / 1e9:.1f} GB are free"
-        yield Finding("disk", free >= LEAST_FREE_BYTES, detail, "Make room: below 1 GB pictures may be refused soon.")
-
-
 def _tables(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     return [Finding("tables", ok=True, detail=f"revision {schema.check(c)}, on {c.dialect.name}")]
 
 
+def _durability(c: sa.Connection, _: settings.Settings) -> list[Finding]:
+    """Whether what is committed is on the disk: a 202 is a promise."""
+    if c.dialect.name == "sqlite":
+        mode = c.exec_driver_sql("PRAGMA journal_mode").scalar()
+        mend = "Its folder must be on a local disk: SQLite writes ahead only there."
+        return [Finding("durability", mode == "wal", f"journal_mode is {mode}", mend)]
+    names = ("fsync", "synchronous_commit", "full_page_writes")
+    off = [name for name in names if c.exec_driver_sql(f"SHOW {name}").scalar() == "off"]
+    detail = f"{', '.join(off)} off" if off else f"{', '.join(names)} on"
+    return [Finding("durability", not off, detail, f"Set {' and '.join(off)} on: jobs that were accepted may be lost.")]
+
+
 def _clock(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     theirs = c.execute(sa.select(clock.now())).scalar_one()
-    skew = abs((datetime.now(UTC) - theirs).total_seconds())
-    detail = f"the database's is {skew:.1f} s from this machine's"
-    return [
-        Finding("clock", skew <= MOST_SKEW_SECONDS, detail, "Leases do not mind; logs will confuse. Run NTP on both.")
-    ]
+    return [surroundings.clock_of("clock", "the database", (datetime.now(UTC) - theirs).total_seconds())]
 
 
 def _workers(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     living, waiting = workers.living(c), invariants.open_images(c)
-    detail = f"{len(living)} live; {waiting} images wait"
-    return [Finding("workers", bool(living), detail, "Start one: python -m worker.")]
+    at_work = sum(worker.gets_on for worker in living)
+    detail = f"{len(living)} live, {at_work} of them get on; {waiting} images wait"
+    mend = "See in their logs why they get nothing done." if living else "Start one: python -m worker."
+    return [Finding("workers", at_work > 0, detail, mend)]
+
+
+def _pictures(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:
+    """Whether the bytes of what waits are there; a bucket is not asked."""
+    if wanted.blobs.startswith("s3://"):
+        return []
+    store, waiting = blobs.Folder(Path(wanted.blobs)), invariants.waiting_pictures(c, limit=LOOKED_AT)
+    gone = sum(not store.path(sha256).exists() for sha256 in waiting)
+    detail = f"{gone} of {len(waiting)} that wait have lost their bytes"
+    mend = "They will fail as blob_missing. Is SORTBELT_BLOBS the folder that the API writes to?"
+    return [Finding("pictures", gone == 0, detail, mend)]
+
+
+def _models(c: sa.Connection, _: settings.Settings) -> list[Finding]:
+    refused = sorted({title for worker in workers.living(c) for title in worker.refuses})
+    detail = f"refused by workers: {', '.join(refused)}" if refused else "no worker refuses any"
+    mend = "`sortbelt models list` says why; promote another version, or roll back."
+    return [Finding("models", not refused, detail, mend)]
+
+
+def _webhooks(c: sa.Connection, _: settings.Settings) -> list[Finding]:
+    late = deliveries.overdue(c)
+    detail = f"{late} are overdue by more than {deliveries.LATE_SECONDS:g} s"
+    mend = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
+    return [Finding("webhooks", late == 0, detail, mend)]
 
 
 def _invariants(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:
@@ -103,6 +91,7 @@ def _invariants(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:
         ("results of open images", lambda: invariants.results_of_open_images(c), "This is a defect; report it."),
         ("miscounted jobs", lambda: invariants.miscounted_jobs(c), "This is a defect; report it."),
         ("complete but open jobs", lambda: invariants.unfinished_complete_jobs(c), "This is a defect; report it."),
+        ("ended jobs of which nobody is told", lambda: invariants.untold_jobs(c), "This is a defect; report it."),
         (
             "images attempted too often",
             lambda: invariants.attempted_too_often(c, max_attempts=wanted.max_attempts),

@@ -3,6 +3,7 @@
     settings ──BadSetting──▶ processes
     request  ──Refused─────▶ order         the caller's to mend (4xx)
     bytes    ──BadPicture──▶ picture       that one picture's fate; its neighbours go on
+    order    ──Later───────▶ queue         fine as it is, but not now (429, 503)
     order    ──Unavailable─▶ rows, blobs   ours to mend, soon (503)
 
 A `code` is stable and meant for machines; the text is meant for the person who reads it.
@@ -62,6 +63,36 @@ class UnknownModel(Refused):
     code = "unknown_model"
 
 
+class BadBundle(Refused):
+    """What was uploaded is no bundle that may be used."""
+
+    code = "bad_bundle"
+
+
+class ModelNotFound(Refused):
+    """There is no such version of a model; add it first."""
+
+    code = "model_not_found"
+
+
+class VersionTaken(Refused):
+    """This version is there already, with other content; give the new one a version of its own."""
+
+    code = "version_taken"
+
+
+class NothingBefore(Refused):
+    """There is no version to go back to: none was live before this one."""
+
+    code = "nothing_before"
+
+
+class IsLive(Refused):
+    """This version is the live one; it cannot be its own shadow."""
+
+    code = "is_live"
+
+
 class IdempotencyMismatch(Refused):
     """This Idempotency-Key was used before, with other content; use a new key for a new job."""
 
@@ -80,10 +111,81 @@ class JobSealed(Refused):
     code = "job_sealed"
 
 
+class JobPurged(Refused):
+    """The job is over, and its results have been removed as the server's settings say."""
+
+    code = "job_purged"
+
+
+class JobNotOver(Refused):
+    """The job is not over yet; what fails can be tried again once it is."""
+
+    code = "job_not_over"
+
+
+class NothingToRetry(Refused):
+    """Every picture of the job that can get a label has one."""
+
+    code = "nothing_to_retry"
+
+
+class UnknownBlob(Refused):
+    """You have not sent these bytes yet; send the picture itself."""
+
+    code = "unknown_blob"
+
+
+class ResultNotFound(Refused):
+    """There is no such result among yours."""
+
+    code = "result_not_found"
+
+
+class DeliveryNotFound(Refused):
+    """There is no such delivery among yours."""
+
+    code = "delivery_not_found"
+
+
 class KeyNotFound(Refused):
     """There is no such key."""
 
     code = "key_not_found"
+
+
+class KeyExpired(Refused):
+    """This key was valid until a while ago; ask an admin for another."""
+
+    code = "key_expired"
+
+
+class Later(SortbeltError):
+    """Not now; try again a little later."""
+
+    code = "later"
+
+    def __init__(self, detail: str, seconds: float) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
+        """After how many it may be worthwhile."""
+
+
+class QueueFull(Later):
+    """So many pictures wait already that no more are taken in."""
+
+    code = "queue_full"
+
+
+class RateLimited(Later):
+    """The key has handed in what it may in a minute."""
+
+    code = "rate_limited"
+
+
+class QuotaExceeded(Later):
+    """As many of the key's pictures are open as may be."""
+
+    code = "quota_exceeded"
 
 
 class BadPicture(SortbeltError):

@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs import bell, blobs, database, errors, pictures, settings
-from jobs.store import jobs
+from jobs import bell, blobs, database, destinations, errors, gate, pictures, settings, tables
+from jobs.store import blobs as store_blobs
+from jobs.store import incoming, jobs, models, quotas, retry
 
 MAX_NAME = 1024
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One picture as it came: the caller's name for it, and its bytes."""
+    """One picture as it came: the caller's name for it, its bytes, and the caller's identifier of it."""
 
     name: str
     data: bytes
+    custom_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One picture whose bytes its owner has sent before: by their SHA-256."""
+
+    name: str
+    sha256: str
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,56 +40,153 @@ class Intake:
     db: database.Database
     blobs: blobs.Blobs
     bell: bell.Bell
+    keeper: gate.Gate | None = None
+    """Who is let in; without one, everybody."""
 
-    def create(self, job: jobs.NewJob, uploads: Sequence[Upload], *, refuse_bad: bool = False) -> str:
+    def create(
+        self,
+        job: jobs.NewJob,
+        uploads: Sequence[Upload],
+        *,
+        references: Sequence[Reference] = (),
+        refuse_bad: bool = False,
+    ) -> str:
         """Take in a new job, and return its id. Whatever is killed after this, each picture gets one result.
 
         Raises:
             errors.BadPicture: with `refuse_bad`, a picture that its header condemns; else it fails by itself.
             errors.Refused: the order cannot be taken as it is.
+            errors.Later: there is no room for it now; nothing was taken in.
             errors.Unavailable: the database or the blobs do not answer; nothing was taken in.
         """
-        if job.model != self.settings.model:
-            raise errors.UnknownModel(f"There is no model {job.model!r}; there is {self.settings.model!r}.")
+        self._look_up(job.model)
+        if job.webhook is not None:
+            destinations.Rules.read(self.settings.webhook_allow).check(job.webhook)
         images = self._examine(uploads)
-        if refuse_bad and (bad := [image.error for image in images if image.error is not None]):
-            raise bad[0]
-        job = replace(job, fingerprint=_fingerprint(job, images))
+        if refuse_bad and (bad := next((image.error for image in images if image.error is not None), None)):
+            raise errors.BadPicture(bad.code, bad.detail)
+        every = self._named(images + self._refer(job.owner, references))
+        self._admit(job, every)
         self._keep(images, uploads)
-        id_ = self.db.write(jobs.create, job, images)
+        job = replace(job, fingerprint=_fingerprint(job, every))
+        id_ = self.db.write(jobs.create, job, every)
         self.bell.ring()
         return id_
 
-    def add(self, job_id: str, owner: str, uploads: Sequence[Upload]) -> None:
-        """Take in more pictures of an open job; names that it has already are left alone.
+    def again(self, job: jobs.NewJob, image: incoming.NewImage) -> str:
+        """Take in a new job of one picture whose bytes are stored already, and return its id.
+
+        Raises:
+            errors.UnknownModel: the model is not served.
+            errors.Later: there is no room for it now; nothing was taken in.
+            errors.Unavailable: the database does not answer; nothing was taken in.
+        """
+        self._look_up(job.model)
+        self._admit(job, [image])
+        id_ = self.db.write(jobs.create, job, [image])
+        self.bell.ring()
+        return id_
+
+    def add(
+        self,
+        job_id: str,
+        owner: str,
+        uploads: Sequence[Upload],
+        *,
+        references: Sequence[Reference] = (),
+        own: quotas.Quotas = quotas.NONE,
+    ) -> None:
+        """Take in more pictures of an open job; names that it has already are left alone. `own` is what its owner may.
 
         Raises:
             errors.Refused: the order cannot be taken as it is.
+            errors.Later: there is no room for them now; nothing was taken in.
             errors.Unavailable: the database or the blobs do not answer; nothing was taken in.
         """
-        self.db.read(jobs.job, job_id, owner)  # nobody fills our disk through a job that is not theirs
+        job = self.db.read(jobs.job, job_id, owner)  # nobody fills our disk through a job that is not theirs
         images = self._examine(uploads)
+        every = self._named(images + self._refer(owner, references))
+        try:
+            self._check(owner, own, incoming.load(every), job.priority)
+        except (errors.Later, errors.TooManyImages):
+            if self.db.read(jobs.unknown, job_id, every):
+                raise  # else it is a repeat, which adds nothing
         self._keep(images, uploads)
-        self.db.write(jobs.add, job_id, owner, images)
+        self.db.write(jobs.add, job_id, owner, every, own)
         self.bell.ring()
 
-    def _judge(self, upload: Upload) -> jobs.NewImage:
+    def retry(self, job_id: str, owner: str, own: quotas.Quotas = quotas.NONE) -> str:
+        """Order anew what got no label in a job; asked again, the same. Returns the id of the new job.
+
+        Raises:
+            errors.Refused: there is no such job, or nothing in it to be tried again.
+            errors.Later: there is no room for it now.
+            errors.Unavailable: the database does not answer.
+        """
+        try:
+            self._check(owner, quotas.NONE, quotas.Load(1))  # how many they are is known when they are ordered
+        except errors.Later:
+            if self.db.read(retry.known, job_id) is None:
+                raise
+        new = self.db.write(retry.retry, job_id, owner, own)
+        self.bell.ring()
+        return new
+
+    def _admit(self, job: jobs.NewJob, images: Sequence[incoming.NewImage]) -> None:
+        """See that there is room for an order, unless it was taken in before."""
+        try:
+            if images:
+                self._check(job.owner, job.limits, incoming.load(images), job.priority)
+        except (errors.Later, errors.TooManyImages):
+            if not self.db.read(jobs.is_repeat, job):
+                raise
+
+    def _check(self, owner: str, own: quotas.Quotas, wanted: quotas.Load, priority: int = tables.Priority.BULK) -> None:
+        if self.keeper is not None:
+            self.keeper.check(owner, own, wanted, priority)
+
+    def _look_up(self, model: str) -> None:
+        """See that somebody serves a model: that of the settings, or one with a live version."""
+        if model != self.settings.model and model not in (live := self.db.read(models.live_names)):
+            there = ", ".join(sorted({self.settings.model, *live}))
+            raise errors.UnknownModel(f"There is no model {model!r}; there is: {there}.")
+
+    def _refer(self, owner: str, references: Sequence[Reference]) -> list[incoming.NewImage]:
+        """Pictures whose bytes this owner has sent before."""
+        if not references:
+            return []
+        self._limit(references)
+        sizes = self.db.read(store_blobs.known, owner, {reference.sha256 for reference in references})
+        for reference in references:
+            if reference.sha256 not in sizes:
+                raise errors.UnknownBlob(f"You have not sent the bytes of {reference.name!r} yet; send the picture.")
+        return [incoming.NewImage(_name(r.name), r.sha256, sizes[r.sha256], custom_id=r.custom_id) for r in references]
+
+    def _judge(self, upload: Upload) -> incoming.NewImage:
         """A picture's digest and size, and what its header says against it."""
-        image = jobs.NewImage(_name(upload.name), hashlib.sha256(upload.data).hexdigest(), len(upload.data))
+        sha256 = hashlib.sha256(upload.data).hexdigest()
+        image = incoming.NewImage(_name(upload.name), sha256, len(upload.data), custom_id=upload.custom_id)
         try:
             limits = self.settings
             pictures.inspect(upload.data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels)
         except errors.BadPicture as error:
-            return replace(image, error=error)
+            # A new one: the traceback of this would keep the picture until the garbage collector comes by.
+            return replace(image, error=errors.BadPicture(error.code, error.detail))
         return image
 
-    def _examine(self, uploads: Sequence[Upload]) -> list[jobs.NewImage]:
+    def _examine(self, uploads: Sequence[Upload]) -> list[incoming.NewImage]:
+        self._limit(uploads)
+        return self._named([self._judge(upload) for upload in uploads])
+
+    def _limit(self, uploads: Sequence[Upload | Reference]) -> None:
         if len(uploads) > self.settings.max_images_per_request:
             raise errors.TooManyImages(
                 f"The request holds {len(uploads):,} pictures; send at most "
                 f"{self.settings.max_images_per_request:,} at a time, and the rest to the job's images_url."
             )
-        images = [self._judge(upload) for upload in uploads]
+
+    @staticmethod
+    def _named(images: list[incoming.NewImage]) -> list[incoming.NewImage]:
         names = set()
         for image in images:
             if image.name in names:
@@ -86,7 +194,7 @@ class Intake:
             names.add(image.name)
         return images
 
-    def _keep(self, images: Sequence[jobs.NewImage], uploads: Sequence[Upload]) -> None:
+    def _keep(self, images: Sequence[incoming.NewImage], uploads: Sequence[Upload]) -> None:
         self.blobs.put((i.sha256, u.data) for i, u in zip(images, uploads, strict=True) if i.error is None)
 
 
@@ -98,7 +206,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _fingerprint(job: jobs.NewJob, images: Sequence[jobs.NewImage]) -> str:
-    order: list[Any] = [job.model, int(job.priority), job.metadata, job.sealed]
-    order += [[image.name, image.sha256] for image in images]
+def _fingerprint(job: jobs.NewJob, images: Sequence[incoming.NewImage]) -> str:
+    order: list[Any] = [job.model, int(job.priority), job.metadata, job.sealed, job.expires_in, job.fresh]
+    order += [[image.name, image.sha256, *filter(None, [image.custom_id])] for image in images]
+    order += [job.webhook] if job.webhook else []
     return hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()

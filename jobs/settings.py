@@ -3,13 +3,14 @@
 import difflib
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pydantic
 from pydantic_core import ErrorDetails
 
-from jobs import errors, validation
+from jobs import destinations, errors, validation
 
 PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
@@ -38,12 +39,40 @@ class Settings(pydantic.BaseModel):
     max_body_bytes: int = pydantic.Field(default=64_000_000, ge=1_000)
     max_image_bytes: int = pydantic.Field(default=20_000_000, ge=1)
     max_images_per_request: int = pydantic.Field(default=1_000, ge=1)
+    max_event_streams: int = pydantic.Field(default=200, ge=0)
+    """How many may follow jobs by server-sent events at once, for each process that serves."""
     max_pixels: int = pydantic.Field(default=40_000_000, ge=1)
+    webhook_allow: str = ""
+    """Where webhooks may go besides public addresses by https: networks (`10.0.0.0/8`) and hosts, between commas."""
+
+    max_queued_images: int = pydantic.Field(default=1_000_000, ge=0)
+    """How many pictures may be without a result before no more are taken in; 0 is no limit."""
+    max_queued_bytes: int = pydantic.Field(default=0, ge=0)
+    """The same by their bytes."""
+    key_images_per_minute: int = pydantic.Field(default=0, ge=0)
+    """What each key may hand in, unless it has a quota of its own; as with the three that follow, 0 is no limit."""
+    key_bytes_per_minute: int = pydantic.Field(default=0, ge=0)
+    key_open_images: int = pydantic.Field(default=0, ge=0)
+    """How many pictures of a key may be without a result at a time."""
+    key_open_bytes: int = pydantic.Field(default=0, ge=0)
+    max_bad_keys_per_minute: int = pydantic.Field(default=30, ge=0)
+    """How often one address may try wrong keys, for each process that serves; 0 is no limit."""
+    retention_days: float = pydantic.Field(default=0, ge=0)
+    """For how long the pictures and results of a job are kept once it is over; 0 is for ever."""
+
+    max_bundle_bytes: int = pydantic.Field(default=128_000_000, ge=1_000, le=400_000_000)
+    """The largest bundle that the registry takes; the API needs four times as much memory for it."""
 
     model: str = pydantic.Field(default="sushi-or-sandwich", pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     """The model that jobs get if they name none."""
     bundles: Path = BUNDLES
-    """The folder that holds a bundle of that name."""
+    """The folder that holds a bundle of that name: what is served until another version is promoted."""
+    model_cache: Path = pydantic.Field(default_factory=lambda: Path(tempfile.gettempdir(), f"sortbelt-{os.getuid()}"))
+    """Where a worker keeps the bundles that it has fetched from the registry."""
+    models_held: int = pydantic.Field(default=4, ge=1, le=100)
+    """How many versions a worker keeps loaded; more live models than that are loaded again and again."""
+    models_seconds: float = pydantic.Field(default=2.0, gt=0)
+    """How often a worker looks whether another version was promoted."""
     device: str = pydantic.Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     decoders: int = pydantic.Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256)
     decode_seconds: float = pydantic.Field(default=10.0, gt=0)
@@ -52,7 +81,7 @@ class Settings(pydantic.BaseModel):
     """How far one decoder's address space may grow beyond what it starts with."""
     batch_size: int = pydantic.Field(default=64, ge=1, le=4096)
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
-    """How long a batch that is not full waits for more."""
+    """How long a batch that is not full waits for more, while another is at work; the first goes at once."""
     drain_seconds: float = pydantic.Field(default=1.0, gt=0)
     """How long one `drain` task works before it rings again and returns."""
     idle_ring_seconds: float = pydantic.Field(default=1.0, gt=0)
@@ -76,6 +105,12 @@ class Settings(pydantic.BaseModel):
         if not url.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
         return url
+
+    @pydantic.field_validator("webhook_allow")
+    @classmethod
+    def _networks_and_hosts(cls, listed: str) -> str:
+        destinations.Rules.read(listed)
+        return listed
 
     @property
     def bundle(self) -> Path:

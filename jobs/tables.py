@@ -8,8 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0001"
-"""The newest migration: what these tables are like. A program works on this revision and on later ones."""
+REVISION = "0005"
+"""The newest migration: what these tables are like. A program works on this revision and on later ones of the same
+first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
+
+LIFE_SECONDS = 15.0
+"""A worker shows life every few seconds; after so long without, it is taken for gone."""
 
 
 class Status(enum.StrEnum):
@@ -30,12 +34,30 @@ class Priority(enum.IntEnum):
     BULK = 1
 
 
+class Stage(enum.StrEnum):
+    """What a version of a model is for."""
+
+    CANDIDATE = "candidate"  # taken in, and never served
+    LIVE = "live"  # answers every picture of its model's name; there is one at most
+    SHADOW = "shadow"  # judges a share of them beside the live one, without a say
+    RETIRED = "retired"  # was live once
+
+
 class Role(enum.StrEnum):
     """What a key may do; each role may do what the ones before it may."""
 
     READ = "read"
     SUBMIT = "submit"
     ADMIN = "admin"
+
+
+class DeliveryStatus(enum.StrEnum):
+    """What has become of a webhook's delivery."""
+
+    PENDING = "pending"  # waits for its next attempt, or is being sent
+    DELIVERED = "delivered"  # the receiver has answered with 2xx
+    FAILED = "failed"  # the last attempt was in vain too
+    DISABLED = "disabled"  # the receiver has answered 410: it wants no more of it
 
 
 class Timestamp(sa.types.TypeDecorator[datetime]):
@@ -91,7 +113,19 @@ class ApiKey(Base):
     prefix: orm.Mapped[str] = orm.mapped_column(sa.String(16), unique=True)
     digest: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     created_at: orm.Mapped[datetime]
+    expires_at: orm.Mapped[datetime | None]
     revoked_at: orm.Mapped[datetime | None]
+
+    images_per_minute: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    """What it may hand in; as with the three that follow, None is what the settings say, and 0 is no limit."""
+    bytes_per_minute: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    open_images: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    """How many of its pictures may be without a result at a time."""
+    open_bytes: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    images_left: orm.Mapped[float | None]
+    """What was left of its minute at `spent_at`; below zero if it took more in one order. None: all of it."""
+    bytes_left: orm.Mapped[float | None]
+    spent_at: orm.Mapped[datetime | None]
 
 
 class Job(Base):
@@ -107,6 +141,8 @@ class Job(Base):
     idempotency_key: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     fingerprint: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
 
+    bytes: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, server_default="0")
+    """Of all its pictures together."""
     total: orm.Mapped[int]
     done: orm.Mapped[int]
     failed: orm.Mapped[int]
@@ -118,10 +154,45 @@ class Job(Base):
     started_at: orm.Mapped[datetime | None]
     cancelled_at: orm.Mapped[datetime | None]
     finished_at: orm.Mapped[datetime | None]
+    expires_at: orm.Mapped[datetime | None]
+    purged_at: orm.Mapped[datetime | None]
+    retry_of: orm.Mapped[str | None] = orm.mapped_column(Uuid)
+
+    webhook: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    """The URL that is told when the job has ended."""
+    webhook_root: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    """The server's URL as who ordered the job knows it: the links that a webhook tells begin with it."""
 
     __table_args__ = (
         sa.UniqueConstraint("owner", "idempotency_key"),
         sa.Index(None, "owner", "id"),
+        sa.Index(None, "retry_of", unique=True),
+        # The jobs that are not over, in the order in which they are served; and those that have a deadline.
+        sa.Index(
+            "ix_jobs_open",
+            "priority",
+            "id",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_jobs_open_of",
+            "owner",
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_jobs_unpurged",
+            "finished_at",
+            sqlite_where=sa.text("purged_at IS NULL"),
+            postgresql_where=sa.text("purged_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_jobs_expiring",
+            "expires_at",
+            sqlite_where=sa.text("finished_at IS NULL AND expires_at IS NOT NULL"),
+            postgresql_where=sa.text("finished_at IS NULL AND expires_at IS NOT NULL"),
+        ),
         sa.CheckConstraint("done + failed + cancelled + expired <= total", name="counts"),
     )
 
@@ -134,6 +205,8 @@ class Image(Base):
     id: orm.Mapped[int] = orm.mapped_column(RowId, primary_key=True)
     job_id: orm.Mapped[str] = orm.mapped_column(Uuid, sa.ForeignKey("jobs.id", ondelete="CASCADE"))
     name: orm.Mapped[str] = orm.mapped_column(sa.String(1024))
+    custom_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    """The caller's own identifier of it, if they gave one; it need not be unique."""
     sha256: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     bytes: orm.Mapped[int]
     model: orm.Mapped[str] = orm.mapped_column(sa.String(100))
@@ -146,9 +219,18 @@ class Image(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("job_id", "name"),
-        # The open work, in the order in which it is served: small however large the table.
+        sa.Index(None, "sha256"),
+        sa.Index(
+            "ix_images_custom_id",
+            "custom_id",
+            "id",
+            sqlite_where=sa.text("custom_id IS NOT NULL"),
+            postgresql_where=sa.text("custom_id IS NOT NULL"),
+        ),
+        # The open work of each model, in the order in which it is served: small however large the table.
         sa.Index(
             "ix_images_queued",
+            "model",
             "priority",
             "id",
             sqlite_where=sa.text("status = 'queued'"),
@@ -188,21 +270,151 @@ class Result(Base):
     __table_args__ = (
         sa.Index(None, "job_id", "image_id"),
         sa.Index(None, "label", "image_id"),
+        sa.Index(None, "model", "image_id"),
+        sa.Index(None, "model_version", "image_id"),
         sa.Index(None, "finished_at"),
+        # The least confident first; and what failed, by its code.
+        sa.Index(
+            "ix_results_confidence",
+            "confidence",
+            "image_id",
+            sqlite_where=sa.text("confidence IS NOT NULL"),
+            postgresql_where=sa.text("confidence IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_results_error_code",
+            "error_code",
+            "image_id",
+            sqlite_where=sa.text("error_code IS NOT NULL"),
+            postgresql_where=sa.text("error_code IS NOT NULL"),
+        ),
     )
 
 
 class Worker(Base):
-    """A worker process: when it last showed life, and when it last got something done."""
+    """A worker process: when it last showed life, and when it last got something done or had nothing to do."""
 
     __tablename__ = "workers"
 
     id: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
-    model: orm.Mapped[str] = orm.mapped_column(sa.String(100))
-    model_version: orm.Mapped[str] = orm.mapped_column(sa.String(100))
-    model_digest: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    serves: orm.Mapped[dict[str, Any]]
+    """The version of each model that it answers with: {name: version}."""
+    refuses: orm.Mapped[dict[str, Any]]
+    """The versions that it should serve and cannot, and why: {name@version: sentence}."""
     device: orm.Mapped[str] = orm.mapped_column(sa.String(50))
     images: orm.Mapped[int]
     started_at: orm.Mapped[datetime]
     seen_at: orm.Mapped[datetime]
     progress_at: orm.Mapped[datetime | None]
+
+
+class Model(Base):
+    """A version of a model: what it is, and what it is for. Its files lie among the blobs, under their SHA-256."""
+
+    __tablename__ = "models"
+
+    id: orm.Mapped[int] = orm.mapped_column(RowId, primary_key=True)
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(100))
+    version: orm.Mapped[str] = orm.mapped_column(sa.String(100))
+    digest: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    """Of its weights."""
+    manifest: orm.Mapped[dict[str, Any]]
+    """What its `model.json` says: labels, preprocessing, metrics, recipe …"""
+    files: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(Json)
+    """{file name: SHA-256}; None for one that was never uploaded, but comes with the workers."""
+    stage: orm.Mapped[str] = orm.mapped_column(sa.String(10))
+    share: orm.Mapped[float | None]
+    """The share of live pictures that a shadow judges too."""
+    created_at: orm.Mapped[datetime]
+    created_by: orm.Mapped[str | None] = orm.mapped_column(Uuid, sa.ForeignKey("api_keys.id"))
+
+    __table_args__ = (
+        sa.UniqueConstraint("name", "version"),
+        sa.Index(
+            "ix_models_live",
+            "name",
+            unique=True,
+            sqlite_where=sa.text("stage = 'live'"),
+            postgresql_where=sa.text("stage = 'live'"),
+        ),
+    )
+
+
+class Promotion(Base):
+    """That a version was made the live one. The newest of a name that was not taken back is live."""
+
+    __tablename__ = "promotions"
+
+    id: orm.Mapped[int] = orm.mapped_column(RowId, primary_key=True)
+    model_id: orm.Mapped[int] = orm.mapped_column(sa.ForeignKey("models.id"), index=True)
+    promoted_at: orm.Mapped[datetime]
+    promoted_by: orm.Mapped[str | None] = orm.mapped_column(Uuid, sa.ForeignKey("api_keys.id"))
+    """None for a worker, which does it with the model that it comes with while nobody has promoted another."""
+    undone_at: orm.Mapped[datetime | None]
+    undone_by: orm.Mapped[str | None] = orm.mapped_column(Uuid, sa.ForeignKey("api_keys.id"))
+
+
+class Shadow(Base):
+    """What a shadow said of one image that the live model had answered."""
+
+    __tablename__ = "shadow_results"
+
+    model_id: orm.Mapped[int] = orm.mapped_column(sa.ForeignKey("models.id"), primary_key=True, autoincrement=False)
+    image_id: orm.Mapped[int] = orm.mapped_column(
+        RowId, sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True
+    )
+    label: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    confidence: orm.Mapped[float | None]
+    scores: orm.Mapped[dict[str, Any] | None]
+    error_code: orm.Mapped[str | None] = orm.mapped_column(sa.String(50))
+    timings: orm.Mapped[dict[str, Any]]
+    judged_at: orm.Mapped[datetime]
+
+
+class Delivery(Base):
+    """That somebody is to be told of a job's end. Its id is the webhook-id, however often it is sent."""
+
+    __tablename__ = "deliveries"
+
+    id: orm.Mapped[str] = orm.mapped_column(Uuid, primary_key=True)
+    job_id: orm.Mapped[str] = orm.mapped_column(Uuid, sa.ForeignKey("jobs.id", ondelete="CASCADE"))
+    owner: orm.Mapped[str] = orm.mapped_column(Uuid, sa.ForeignKey("api_keys.id"))
+    event: orm.Mapped[str] = orm.mapped_column(sa.String(50))
+    url: orm.Mapped[str] = orm.mapped_column(sa.Text)
+    status: orm.Mapped[str] = orm.mapped_column(sa.String(10))
+    attempts: orm.Mapped[int]
+    next_at: orm.Mapped[datetime | None]
+    """When the next attempt is due; None once there is none."""
+    lease_until: orm.Mapped[datetime | None]
+    """Until when a courier has it in hand; it is also the fence: what another lease came to say is not heard."""
+    attempted_at: orm.Mapped[datetime | None]
+    response_status: orm.Mapped[int | None]
+    """What the receiver last answered; None where it gave no answer."""
+    error: orm.Mapped[str | None] = orm.mapped_column(sa.String(500))
+    """Why the last attempt was in vain; None if it was not."""
+    created_at: orm.Mapped[datetime]
+    ended_at: orm.Mapped[datetime | None]
+
+    __table_args__ = (
+        sa.UniqueConstraint("job_id", "event"),
+        sa.Index(None, "owner", "id"),
+        # What is not over, in the order in which it is due: small however long the log.
+        sa.Index(
+            "ix_deliveries_pending",
+            "next_at",
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+    )
+
+
+class SigningSecret(Base):
+    """What the webhooks of one key's jobs are signed with; the one before, too, for a while after a change."""
+
+    __tablename__ = "signing_secrets"
+
+    owner: orm.Mapped[str] = orm.mapped_column(Uuid, sa.ForeignKey("api_keys.id"), primary_key=True)
+    secret: orm.Mapped[str] = orm.mapped_column(sa.String(100))
+    created_at: orm.Mapped[datetime]
+    previous: orm.Mapped[str | None] = orm.mapped_column(sa.String(100))
+    previous_until: orm.Mapped[datetime | None]

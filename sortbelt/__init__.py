@@ -12,14 +12,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sortbelt.client import Client
+    from sortbelt.asynchronous import AsyncClient, AsyncJob
+    from sortbelt.client import Client, Job
     from sortbelt.errors import SortbeltError
-    from sortbelt.records import Job, Key, Result
+    from sortbelt.records import Key, Result
 
 __version__ = "0.1.0"
-__all__ = ["Client", "Job", "Key", "Result", "SortbeltError", "__version__"]
+__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Key", "Result", "SortbeltError", "__version__"]
 
-_HOMES = {"Client": "client", "Job": "records", "Key": "records", "Result": "records", "SortbeltError": "errors"}
+_HOMES = {
+    "AsyncClient": "asynchronous",
+    "AsyncJob": "asynchronous",
+    "Client": "client",
+    "Job": "client",
+    "Key": "records",
+    "Result": "records",
+    "SortbeltError": "errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,17 +14,27 @@ import click
 
 from sortbelt import __version__, errors, terminal
 
-# The words beside each name are here too, because `sortbelt --help` must not import eleven modules; a test compares.
+# The words beside each name are here too, because `sortbelt --help` must not import twelve modules; a test compares.
 COMMANDS = {
     "up": ("up", "Start everything on this machine, and stop it with ctrl-C."),
     "submit": ("submit", "Submit some pictures as one job."),
     "enqueue": ("enqueue", "Put a whole folder through as one job, and show what came of it."),
+    "sort": ("sort", "Put the pictures of a folder into a folder per label."),
+    "jobs": ("jobs", "List jobs, newest first."),
     "status": ("jobs", "Show how a job is."),
     "wait": ("jobs", "Stay with a job until it has ended."),
     "cancel": ("jobs", "Stop a job; the results that it has stay."),
+    "retry": ("jobs", "Try again what failed in a job."),
     "results": ("results", "Show the results of a job, or find results among all jobs."),
-    "keys": ("keys", "Make, list and revoke API keys (for admins)."),
+    "stats": ("results", "Count results, by label or by whatever else tells them apart."),
+    "diff": ("compare", "Show which labels are not the same in two jobs."),
+    "verify": ("compare", "Classify the picture of a result again, alone, and compare."),
+    "webhooks": ("webhooks", "See what has become of webhooks, send them again, and change their secret."),
+    "keys": ("keys", "Make, list, change and revoke API keys (for admins)."),
+    "models": ("models", "Add, promote and compare versions of models (for admins)."),
     "db": ("db", "Look after the database."),
+    "sql": ("sql", "Ask the server's database in SQL; nothing can be changed."),
+    "completion": ("completion", "Print what makes the tab key complete `sortbelt` commands."),
     "doctor": ("doctor", "Check this machine's set-up, and say what to mend."),
 }
 
@@ -100,7 +110,7 @@ def exit_code(problem: errors.SortbeltError) -> int:
     """The exit code that stands for an error."""
     if isinstance(problem, errors.Unreachable | errors.ServerFault):
         return 3
-    return 1 if isinstance(problem, errors.StillRunning) else 2
+    return 1 if isinstance(problem, errors.StillRunning | errors.TooManyFailures) else 2
 
 
 def sentence(problem: errors.SortbeltError) -> str:

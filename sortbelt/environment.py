@@ -38,7 +38,8 @@ def of_children(folder: Path, environ: Mapping[str, str] | None = None, **settin
 
 
 def _defaults(folder: Path) -> dict[str, str]:
-    defaults = {"database_url": f"sqlite:///{folder / 'sortbelt.db'}", "blobs": str(folder / "blobs")}
+    defaults = {"database_url": f"sqlite:///{folder / 'sortbelt.db'}"}
+    defaults |= {"blobs": str(folder / "blobs"), "model_cache": str(folder / "models")}
     key = folder / "admin.key"
     return defaults | ({"admin_key_file": str(key)} if key.exists() else {})
 

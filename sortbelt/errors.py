@@ -6,6 +6,8 @@
                 ├─ KeyRefused 401, 403   ├─ NotFound 404, 410   ├─ Conflict 409   ├─ Invalid 400, 413, 415, 422
                 └─ ServerFault 5xx ─ Busy 429, 503 (says when to come again)
     answer ───StillRunning───▶ you            `wait` ran out of time
+    results ──TooManyFailures▶ you            more failed than a folder run was told to bear
+    webhook ──BadSignature───▶ you            it is not from whom it should be
 
 Every error has `code` (stable, for machines), `status` and `request_id` (None where no server answered).
 """
@@ -42,6 +44,18 @@ class StillRunning(SortbeltError):
     """The job had not ended when the time to wait was over."""
 
     code = "still_running"
+
+
+class TooManyFailures(SortbeltError):
+    """More pictures of a folder failed than were allowed."""
+
+    code = "too_many_failures"
+
+
+class BadSignature(SortbeltError):
+    """A webhook was not sent by the server that shares the secret, or not now."""
+
+    code = "bad_signature"
 
 
 class Refused(SortbeltError):

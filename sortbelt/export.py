@@ -1,29 +1,17 @@
-"""Results written out: as a table, as JSON in the API's shape, as CSV; one by one, however many there are."""
+"""Results written out, however many there are: as a table, as JSON, as CSV, or in the forms that the server makes."""
 
+import contextlib
 import csv
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
-from sortbelt import records, terminal
+from sortbelt import frames, records, terminal
 
-COLUMNS = (
-    "image",
-    "job_id",
-    "status",
-    "label",
-    "confidence",
-    "error_code",
-    "error_detail",
-    "model_name",
-    "model_version",
-    "model_digest",
-    "cached",
-    "finished_at",
-)
+SERVERS = {"parquet": "application/vnd.apache.parquet", "labelstudio": "application/vnd.label-studio+json"}
+"""The forms that the server makes, by the names that people give them."""
 
 
 def as_table(results: Iterable[records.Result], out: TextIO) -> None:
@@ -42,40 +30,46 @@ def as_json(results: Iterable[records.Result], out: TextIO) -> None:
     out.write("\n]}\n")
 
 
+def as_ndjson(results: Iterable[records.Result], out: TextIO) -> None:
+    """One object to a line."""
+    out.writelines(terminal.as_json(result.raw) + "\n" for result in results)
+
+
 def as_csv(results: Iterable[records.Result], out: TextIO) -> None:
     """One line per image (RFC 4180), under a line of names."""
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for r in results:
-        error, model = r.error, r.model
-        writer.writerow(
-            (
-                *(r.image, r.job_id, r.status, r.label, r.confidence),
-                *((error.code, error.detail) if error else ("", "")),
-                *((model.name, model.version, model.digest) if model else ("", "", "")),
-                *(str(r.cached).lower(), r.finished_at.isoformat() if r.finished_at else ""),
-            )
-        )
+    writer.writerow(frames.COLUMNS)
+    for result in results:
+        row = dict(zip(frames.COLUMNS, frames.row(result), strict=True))
+        row["cached"] = str(result.cached).lower()
+        row["finished_at"] = result.finished_at.isoformat() if result.finished_at else ""
+        writer.writerow(row.values())
 
 
 WRITERS: dict[str, Callable[[Iterable[records.Result], TextIO], None]] = {
     "table": as_table,
     "json": as_json,
     "csv": as_csv,
+    "ndjson": as_ndjson,
 }
+FORMS = (*WRITERS, *SERVERS)
 
 
-@contextmanager
-def target(path: str | None) -> Iterator[TextIO]:
+@contextlib.contextmanager
+def target(path: str | None, *, binary: bool = False) -> Iterator[Any]:
     """Stdout, or a file that appears under its name only when all of it is written."""
     if path is None or path == "-":
-        yield sys.stdout
+        yield sys.stdout.buffer if binary else sys.stdout
         return
     final = Path(path)
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
+        with _opened(draft, binary=binary) as file:
             yield file
         draft.replace(final)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _opened(path: Path, *, binary: bool) -> IO[Any]:
+    return path.open("wb") if binary else path.open("w", encoding="utf-8", newline="")

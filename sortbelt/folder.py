@@ -1,24 +1,28 @@
-"""A folder as a stream of pictures: recursive, sorted, never following a link or opening anything special."""
+"""A folder as a stream of pictures: recursive, never following a link, opening anything special or filling memory."""
 
 import fnmatch
+import itertools
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sortbelt import errors, pictures
 
+SORTED = 1000  # so many names at a time: whole folders of people, parts of folders of machines
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a folder holds: pictures and their bytes, and how many files were skipped, by reason."""
+    """What a folder holds: pictures and their bytes, those of them that are new, and skipped files by reason."""
 
     pictures: int
     size: int
+    new: int
+    new_size: int
     skipped: Counter[str]
 
 
@@ -37,19 +41,22 @@ class Folder:
     exclude: Sequence[str] = ()
     _skipped: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
-    def survey(self) -> Survey:
-        """A count of everything, by a walk that opens no file.
+    def survey(
+        self, is_new: Callable[[pictures.Picture], bool] = lambda _: True, *, may_be_empty: bool = False
+    ) -> Survey:
+        """A count of everything, by a walk that opens no file; `is_new` tells what counts as new.
 
         Raises:
-            errors.BadInput: there is no such folder, or no picture in it.
+            errors.BadInput: there is no such folder, or no picture in it and it may not be empty.
         """
-        count = size = 0
+        count = size = new = new_size = 0
         for picture in self.pictures():
-            count += 1
-            size += picture.size
-        if not count:
+            count, size = count + 1, size + picture.size
+            if is_new(picture):
+                new, new_size = new + 1, new_size + picture.size
+        if not count and not may_be_empty:
             raise errors.BadInput(self._nothing_here(), "no_pictures")
-        return Survey(count, size, Counter(self._skipped))
+        return Survey(count, size, new, new_size, Counter(self._skipped))
 
     def _nothing_here(self) -> str:
         if not self._skipped:
@@ -58,14 +65,14 @@ class Folder:
         return f"{self.root} holds no pictures ({reasons}): pictures are files named {' '.join(SUFFIXES)}."
 
     def pictures(self) -> Iterator[pictures.Picture]:
-        """The pictures, sorted folder by folder; in memory are the names of the folders on the way only.
+        """The pictures; sorted in folders of up to a thousand names, by thousands in bigger ones.
 
         Raises:
             errors.BadInput: there is no such folder.
         """
         self._skipped.clear()
         include, exclude = _matcher(self.include), _matcher(self.exclude)
-        levels = [(self.root, "", iter(_names(self.root)))]
+        levels = [(self.root, "", _first(self.root))]
         while levels:
             path, prefix, names = levels[-1]
             name = next(names, None)
@@ -78,9 +85,9 @@ class Folder:
             if reason or info is None:
                 self._skipped[reason] += 1
             elif stat.S_ISDIR(info.st_mode):
-                levels.append((full, relative + "/", iter(self._names_inside(full))))
+                levels.append((full, relative + "/", self._inside(full)))
             else:
-                yield pictures.Picture(pictures.wire_name(relative), info.st_size, full)
+                yield pictures.Picture(pictures.wire_name(relative), info.st_size, full, info.st_mtime_ns)
 
     def _stat(self, path: str) -> os.stat_result | None:
         try:
@@ -88,17 +95,32 @@ class Folder:
         except OSError:
             return None
 
-    def _names_inside(self, path: str) -> list[str]:
+    def _inside(self, path: str) -> Iterator[str]:
         try:
-            return sorted(os.listdir(path))  # noqa: PTH208 - strings are all that is needed
+            yield from _names(path)
         except OSError:
             self._skipped["unreadable folder"] += 1
-            return []
 
 
-def _names(root: str) -> list[str]:
+def _names(path: str) -> Iterator[str]:
+    """The names in a folder; a small one is not kept open: folders may be nested deeper than files may be opened."""
+    with os.scandir(path) as entries:
+        some = _some(entries)
+        small = len(some) < SORTED
+        while some and not small:
+            yield from some
+            some = _some(entries)
+    yield from some
+
+
+def _some(entries: Iterator[os.DirEntry[str]]) -> list[str]:
+    return sorted(entry.name for entry in itertools.islice(entries, SORTED))
+
+
+def _first(root: str) -> Iterator[str]:
+    """The names in the folder that somebody named, which must be one."""
     try:
-        return sorted(os.listdir(root))  # noqa: PTH208 - strings are all that is needed
+        os.scandir(root).close()
     except FileNotFoundError:
         raise errors.BadInput(f"There is no folder {root}.", "no_such_folder") from None
     except NotADirectoryError:
@@ -107,6 +129,7 @@ def _names(root: str) -> list[str]:
         ) from None
     except OSError as error:
         raise errors.BadInput(f"{root} cannot be read: {error.strerror}.", "unreadable") from None
+    return _names(root)
 
 
 class _Globs:

@@ -1,4 +1,4 @@
-"""The multipart/form-data body (RFC 7578) that carries pictures: made here, because it must cost almost nothing."""
+"""The multipart/form-data body (RFC 7578) that carries files: made here, because it must cost almost nothing."""
 
 import secrets
 import urllib.parse
@@ -6,21 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 
 class Multipart:
-    """Fields and pictures as one body, sent picture by picture without being put together in memory.
+    """Fields and files as one body, sent file by file without being put together in memory.
 
     Args:
-        pictures: (name, bytes) of each; a name may hold any character.
+        files: (name, bytes) of each; a name may hold any character.
         fields: further form fields.
+        part: the name that the server knows the files by.
     """
 
-    def __init__(self, pictures: Sequence[tuple[str, bytes]], fields: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, files: Sequence[tuple[str, bytes]], fields: Mapping[str, str] | None = None, part: str = "images"
+    ) -> None:
         self._boundary = secrets.token_hex(16)
         self._pieces: list[bytes] = []
         self._end = b""  # of the part before; it travels with the next head, because small pieces cost as much as big
         for name, value in (fields or {}).items():
             self._add(f'name="{name}"', value.encode())
-        for name, data in pictures:
-            self._add(f'name="images"; {_filename(name)}\r\nContent-Type: application/octet-stream', data)
+        for name, data in files:
+            self._add(f'name="{part}"; {_filename(name)}\r\nContent-Type: application/octet-stream', data)
         self._pieces.append(self._end + f"--{self._boundary}--\r\n".encode())
 
     def _add(self, disposition: str, data: bytes) -> None:

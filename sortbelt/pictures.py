@@ -1,9 +1,13 @@
 """A picture on its way out: its name in the job, where its bytes are, and how many travel together."""
 
+import contextlib
+import hashlib
+import io
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sortbelt import errors
@@ -17,11 +21,21 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A name, unique in its job, with bytes or the path of a regular file that holds them."""
+    """A name, unique in its job, with bytes or the path of a regular file that holds them.
+
+    Attributes:
+        name: what the job calls it.
+        size: in bytes.
+        source: the bytes, or the file's path.
+        mtime_ns: when the file was written last, in nanoseconds since 1970; 0 where there is no file.
+        sha256: of the bytes, in hexadecimal; empty while nobody has read them.
+    """
 
     name: str
     size: int
     source: str | bytes
+    mtime_ns: int = 0
+    sha256: str = ""
 
     def read(self) -> bytes:
         """The bytes; links are not followed, and nothing but a regular file is read.
@@ -31,11 +45,44 @@ class Picture:
         """
         if isinstance(self.source, bytes):
             return self.source
+        with self._opened(self.source) as file:
+            return file.read()
+
+    def hashed(self) -> "Picture":
+        """The picture with its digest, read in pieces, and with size and time as they were when it was opened.
+
+        Raises:
+            errors.BadInput: with a code that says why it cannot be read.
+        """
+        if isinstance(self.source, bytes):
+            return replace(self, sha256=hashlib.sha256(self.source).hexdigest())
+        with self._opened(self.source) as file:
+            info = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return replace(self, size=info.st_size, mtime_ns=info.st_mtime_ns, sha256=digest)
+
+    def loaded(self) -> "Picture":
+        """The picture with its bytes in memory, and with the digest, size and time that belong to just these.
+
+        Raises:
+            errors.BadInput: with a code that says why there are none.
+        """
+        if isinstance(self.source, bytes):
+            return self
+        with self._opened(self.source) as file:
+            info = os.fstat(file.fileno())
+            data = file.read()
+        same = (info.st_size, info.st_mtime_ns) == (self.size, self.mtime_ns)
+        digest = self.sha256 if same and self.sha256 else hashlib.sha256(data).hexdigest()
+        return Picture(self.name, len(data), data, info.st_mtime_ns, digest)
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[io.FileIO]:
         try:
             # Without O_NONBLOCK, opening a pipe that took the file's place would hang.
-            with open(os.open(self.source, _FLAGS), "rb", buffering=0) as file:  # noqa: PTH123 - it has no O_NOFOLLOW
+            with open(os.open(path, _FLAGS), "rb", buffering=0) as file:  # noqa: PTH123 - it has no O_NOFOLLOW
                 _check(self.name, os.fstat(file.fileno()))
-                return file.read()
+                yield file
         except OSError as error:
             raise errors.BadInput(f"{self.name} cannot be read: {error.strerror}.", "unreadable") from None
 
@@ -79,8 +126,11 @@ def _picture(name: str, file: str | tuple[str, bytes]) -> Picture:
 
 
 def wire_name(name: str) -> str:
-    """A name as text that can be sent: what is no UTF-8 becomes backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A name as text that can be sent and shown: what is no UTF-8, or steers terminals, becomes backslash escapes."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in text)
 
 
 def batches(pictures: Iterable[Picture]) -> Iterator[Sequence[Picture]]:

@@ -23,6 +23,12 @@ class Progress(Protocol):
     def show(self, job: records.Job, *, sent: int | None = None, total: int | None = None) -> None:
         """Take note of the job as it is; `sent` and `total` count uploads where there are any."""
 
+    def wait(self, why: str) -> None:
+        """Say why nothing moves for now; what is shown next takes its place."""
+
+    def end(self) -> None:
+        """Show the last of it now, and then nothing more."""
+
 
 def progress(out: TextIO | None = None) -> Progress:
     """The kind that fits where it goes, which is stderr by default."""
@@ -37,18 +43,31 @@ class Lines:
         self._out = out
         self._pace = Pace()
         self._due = time.monotonic() + LINE_SECONDS
-        self._line = ""
+        self._line = self._far = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Show the last of it now."""
         if self._line:
             self._say()
+            self._line = ""
 
     def show(self, job: records.Job, *, sent: int | None = None, total: int | None = None) -> None:
         """Take note of the job as it is."""
-        self._line = line(job, self._pace, sent, total)
+        self._far = self._line = line(job, self._pace, sent, total)
+        self._say_if_due()
+
+    def wait(self, why: str) -> None:
+        """Say why nothing moves for now."""
+        self._line = f"{self._far}; {why}" if self._far else why
+        self._say_if_due()
+
+    def _say_if_due(self) -> None:
         if time.monotonic() >= self._due:
             self._say()
             self._line, self._due = "", time.monotonic() + LINE_SECONDS
@@ -79,6 +98,10 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Leave the bars as they are."""
         self._bars.stop()
 
     def show(self, job: records.Job, *, sent: int | None = None, total: int | None = None) -> None:
@@ -87,6 +110,12 @@ class Bar:
             self._set("sent", sent, total, "")
         expected = max(total or 0, job.counts.total)
         self._set("classified", job.counts.ended, expected, self._pace.note(job.counts, expected))
+
+    def wait(self, why: str) -> None:
+        """Say why nothing moves for now."""
+        if "sent" not in self._tasks:
+            self._set("sent", 0, None, "")
+        self._bars.update(self._tasks["sent"], note=why)
 
     def _set(self, name: str, completed: int, total: int | None, note: str) -> None:
         if name not in self._tasks:

@@ -1,10 +1,11 @@
-"""What the server tells about jobs, results and keys, as frozen records; fields it adds later are kept in `raw`."""
+"""What the server tells about jobs, results, keys and models, as frozen records; fields that it adds are in `raw`."""
 
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+QUOTAS = ("images_per_minute", "bytes_per_minute", "open_images", "open_bytes")
 ENDED = frozenset({"done", "failed", "cancelled", "expired"})
 
 
@@ -101,6 +102,7 @@ class Model:
 class Result:
     """The fate of one image: its label with a confidence from 0 to 1, or why it has none."""
 
+    id: str
     image: str
     job_id: str
     status: str
@@ -111,6 +113,8 @@ class Result:
     model: Model | None
     cached: bool
     finished_at: dt.datetime | None
+    image_id: str
+    custom_id: str | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -118,6 +122,7 @@ class Result:
         """The result in a JSON object."""
         error, model = raw.get("error"), raw.get("model")
         return cls(
+            id=str(raw.get("id") or ""),
             image=raw["image"],
             job_id=raw["job_id"],
             status=raw["status"],
@@ -128,13 +133,59 @@ class Result:
             model=Model(*(str(model.get(name) or "") for name in Model.__slots__)) if model else None,
             cached=bool(raw.get("cached")),
             finished_at=moment(raw.get("finished_at")),
+            image_id=str(raw.get("image_id") or ""),
+            custom_id=raw.get("custom_id"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What has become of a webhook; `status` is pending, delivered, failed or disabled (the receiver answered 410).
+
+    Attributes:
+        response_status: what the receiver last answered; None if it did not.
+        error: why the last attempt was in vain.
+    """
+
+    id: str
+    job_id: str
+    event: str
+    url: str
+    status: str
+    attempts: int
+    response_status: int | None
+    error: str | None
+    created_at: dt.datetime | None
+    attempted_at: dt.datetime | None
+    next_attempt_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Delivery":
+        """The delivery in a JSON object."""
+        moments = ("created_at", "attempted_at", "next_attempt_at", "ended_at")
+        return cls(
+            id=raw["id"],
+            job_id=raw["job_id"],
+            event=raw.get("event") or "",
+            url=raw.get("url") or "",
+            status=raw["status"],
+            attempts=int(raw.get("attempts") or 0),
+            response_status=raw.get("response_status"),
+            error=raw.get("error"),
+            **{name: moment(raw.get(name)) for name in moments},
             raw=raw,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key; `secret` is known only where the key was just made."""
+    """An API key; `secret` is known only where the key was just made.
+
+    Of each quota, None is what the server's settings say, and 0 is no limit.
+    """
 
     id: str
     name: str
@@ -142,6 +193,11 @@ class Key:
     prefix: str
     created_at: dt.datetime | None
     revoked_at: dt.datetime | None
+    expires_at: dt.datetime | None = None
+    images_per_minute: int | None = None
+    bytes_per_minute: int | None = None
+    open_images: int | None = None
+    open_bytes: int | None = None
     secret: str | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -155,6 +211,103 @@ class Key:
             prefix=raw.get("prefix") or "",
             created_at=moment(raw.get("created_at")),
             revoked_at=moment(raw.get("revoked_at")),
+            expires_at=moment(raw.get("expires_at")),
+            **{name: raw.get(name) for name in QUOTAS},
             secret=raw.get("key"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a model; `stage` is candidate, live, shadow or retired."""
+
+    name: str
+    version: str
+    digest: str
+    stage: str
+    share: float | None
+    labels: tuple[str, ...]
+    metrics: Mapping[str, Any]
+    served_by: tuple[str, ...]
+    refused_by: Mapping[str, str]
+    created_at: dt.datetime | None
+    created_by: str
+    promoted_at: dt.datetime | None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Version":
+        """The version in a JSON object."""
+        return cls(
+            name=raw["name"],
+            version=raw["version"],
+            digest=raw.get("digest") or "",
+            stage=raw.get("stage") or "",
+            share=raw.get("share"),
+            labels=tuple(raw.get("labels") or ()),
+            metrics=raw.get("metrics") or {},
+            served_by=tuple(raw.get("served_by") or ()),
+            refused_by={each["worker"]: each["reason"] for each in raw.get("refused_by") or ()},
+            created_at=moment(raw.get("created_at")),
+            created_by=raw.get("created_by") or "",
+            promoted_at=moment(raw.get("promoted_at")),
+            raw=raw,
+        )
+
+    @property
+    def title(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An image to which two versions gave different labels, each with its confidence."""
+
+    image: str
+    job_id: str
+    label_a: str
+    confidence_a: float
+    label_b: str
+    confidence_b: float
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Disagreement":
+        """The disagreement in a JSON object."""
+        a, b = raw["a"], raw["b"]
+        return cls(raw["image"], raw["job_id"], a["label"], a["confidence"], b["label"], b["confidence"])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where two versions of a model agree, over the images that both judged.
+
+    Attributes:
+        compared: how many images that are.
+        agreement: the share of them to which both gave the same label; None if there are no such images.
+        matrix: how many images have the labels (of a, of b).
+        mean_confidence: of each version, by "a" and "b".
+        disagreements: as many as were asked for, those first of which both versions are surest.
+    """
+
+    compared: int
+    agreeing: int
+    agreement: float | None
+    matrix: Mapping[tuple[str, str], int]
+    mean_confidence: Mapping[str, float | None]
+    disagreements: tuple[Disagreement, ...]
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Comparison":
+        """The comparison in a JSON object."""
+        return cls(
+            compared=raw["compared"],
+            agreeing=raw["agreeing"],
+            agreement=raw["agreement"],
+            matrix={(cell["a"], cell["b"]): cell["count"] for cell in raw["matrix"]},
+            mean_confidence=raw["mean_confidence"],
+            disagreements=tuple(map(Disagreement.read, raw["disagreements"])),
             raw=raw,
         )

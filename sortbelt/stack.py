@@ -1,4 +1,4 @@
-"""The embedded stack: Redis, migrations, API and workers on one machine, started, kept alive and stopped together."""
+"""The embedded stack: Redis, migrations, API, workers and a courier on one machine, kept alive, stopped together."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ class Stack:
             raise Broken(last[0].removeprefix("sortbelt: "), child.returncode if child.returncode > 0 else 1)
 
     def _start_servers(self) -> None:
-        """Start the API and the workers: they load what they need while the database is migrated, and wait for it."""
+        """Start the servers: they load what they need while the database is migrated, and wait for it."""
         self._serve("api", [sys.executable, "-m", "api"])
         for number in range(1, self._plan.workers + 1):
             name = f"worker{number}"
@@ -142,6 +142,8 @@ class Stack:
             yield
             time.sleep(TICK_SECONDS)
         self._ready = True
+        # Last: nobody waits for it, and it would only take time from those who are waited for.
+        self._serve("courier", [sys.executable, "-m", "jobs.courier"])
         private = self._redis_url if self._redis and self._redis_url else ""
         up = datafolder.Running(self.url, str(self._key_file), os.getpid(), private)
         datafolder.announce(self._plan.folder, up)

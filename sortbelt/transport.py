@@ -13,6 +13,7 @@ from sortbelt import __version__, errors
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 GATEWAY_LOST_IT = {502, 504}
+NOTICED_SECONDS = 1.0  # a wait that somebody may wonder about
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Body(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
 
-class Transport:
-    """Requests to one server with one key; may be shared between threads.
+class Manners:
+    """What both kinds of transport do alike: what an answer means, and when a request is tried again.
 
     Raises:
         errors.BadInput: the address or the key cannot be right.
@@ -46,13 +47,62 @@ class Transport:
     ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
-        self._notice = notice
+        self.notice = notice
         self._reached = False
-        self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {_plausible_key(key)}", "User-Agent": f"sortbelt/{__version__}"},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+        self.options: dict[str, Any] = {
+            "headers": {"Authorization": f"Bearer {_plausible_key(key)}", "User-Agent": f"sortbelt/{__version__}"},
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             **_options(self.url),
-        )
+        }
+
+    def accepted(self, answer: httpx.Response) -> httpx.Response:
+        """The answer, if it is none of the problems; else the error that stands for it is raised."""
+        self._reached = True
+        if answer.is_success:
+            return answer
+        raise self._refusal(answer)
+
+    def silence(self, error: httpx.TransportError) -> errors.Unreachable:
+        """The error that stands for no answer."""
+        never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return _Silence(self.url, str(error) or type(error).__name__, never_sent=never_sent)
+
+    def _refusal(self, answer: httpx.Response) -> errors.SortbeltError:
+        if "application/problem+json" in answer.headers.get("Content-Type", ""):
+            return errors.refusal(answer.status_code, answer.json(), retry_after(answer))
+        if answer.status_code in {413, 429} or answer.status_code >= 500:  # proxies answer these by themselves
+            return errors.refusal(answer.status_code, {"title": answer.reason_phrase}, retry_after(answer))
+        return errors.Unreachable(f"What answers at {self.url} is no Sortbelt server (HTTP {answer.status_code}).")
+
+    def before_next(self, problem: errors.SortbeltError, attempt: int, started: float, *, repeatable: bool) -> float:
+        """How many seconds to wait before the next try; raises the problem if there shall be none."""
+        pause = self._pause(problem, attempt, time.monotonic() - started, repeatable=repeatable)
+        if pause is None:
+            raise problem
+        if self.notice and isinstance(problem, errors.Busy) and pause >= NOTICED_SECONDS:
+            self.notice(f"Waiting {pause:.0f} s: {problem}")
+        elif self.notice and attempt:
+            self.notice(f"{problem} Trying again.")
+        return pause
+
+    def _pause(self, problem: errors.SortbeltError, attempt: int, waited: float, *, repeatable: bool) -> float | None:
+        if isinstance(problem, errors.Busy):
+            pause, limit = problem.retry_after or _backoff(attempt), self._patience.busy
+        elif isinstance(problem, _Silence) or problem.status in GATEWAY_LOST_IT:
+            if not repeatable and not getattr(problem, "never_sent", False):
+                return None
+            pause, limit = _backoff(attempt), self._patience.down if self._reached else self._patience.first
+        else:
+            return None
+        return pause if waited + pause <= limit else None
+
+
+class Transport(Manners):
+    """Requests to one server with one key; may be shared between threads."""
+
+    def __init__(self, url: str, key: str, **manners: Any) -> None:
+        super().__init__(url, key, **manners)
+        self._http = httpx.Client(**self.options)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -83,48 +133,38 @@ class Transport:
             errors.Refused: the answer is a problem.
         """
         started = time.monotonic()
-        request["headers"] = {**(headers or {}), **(body.headers if body else {})}
+        request |= {"headers": all_headers(headers, body)} | ({"content": body} if body else {})
         for attempt in itertools.count():
             try:
-                return self._once(method, path, {**request, "content": body} if body else request)
+                return self._once(method, path, request)
             except (errors.Unreachable, errors.ServerFault) as problem:
-                pause = self._pause(problem, attempt, time.monotonic() - started, repeatable=repeatable)
-                if pause is None:
-                    raise
-                if self._notice and attempt:
-                    self._notice(f"{problem} Trying again.")
+                pause = self.before_next(problem, attempt, started, repeatable=repeatable)
             time.sleep(pause)
         raise AssertionError  # the loop above has no end
 
     def _once(self, method: str, path: str, request: Mapping[str, Any]) -> httpx.Response:
         try:
-            answer = self._http.request(method, self.url + path, **request)
+            return self.accepted(self._http.request(method, self.url + path, **request))
         except httpx.TransportError as error:
-            never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            raise _Silence(self.url, str(error) or type(error).__name__, never_sent=never_sent) from None
-        self._reached = True
-        if answer.is_success:
-            return answer
-        raise self._refusal(answer)
+            raise self.silence(error) from None
 
-    def _refusal(self, answer: httpx.Response) -> errors.SortbeltError:
-        if "application/problem+json" in answer.headers.get("Content-Type", ""):
-            return errors.refusal(answer.status_code, answer.json(), retry_after(answer))
-        if answer.status_code in {413, 429} or answer.status_code >= 500:  # proxies answer these by themselves
-            return errors.refusal(answer.status_code, {"title": answer.reason_phrase}, retry_after(answer))
-        return errors.Unreachable(f"What answers at {self.url} is no Sortbelt server (HTTP {answer.status_code}).")
+    def stream(self, path: str, accept: str, params: Mapping[str, Any]) -> Iterator[bytes]:
+        """The body of an answer in this form, piece by piece; it is not repeated, since half of it may be written.
 
-    def _pause(self, problem: errors.SortbeltError, attempt: int, waited: float, *, repeatable: bool) -> float | None:
-        """How many seconds to wait before the next try, or None if there shall be none."""
-        if isinstance(problem, errors.Busy):
-            pause, limit = problem.retry_after or _backoff(attempt), self._patience.busy
-        elif isinstance(problem, _Silence) or problem.status in GATEWAY_LOST_IT:
-            if not repeatable and not getattr(problem, "never_sent", False):
-                return None
-            pause, limit = _backoff(attempt), self._patience.down if self._reached else self._patience.first
-        else:
-            return None
-        return pause if waited + pause <= limit else None
+        Raises:
+            errors.BadInput: the server does not know this form.
+            errors.Unreachable: nobody answers, or the answer broke off.
+            errors.Refused: the answer is a problem.
+        """
+        try:
+            with self._http.stream("GET", self.url + path, params=params, headers={"Accept": accept}) as answer:
+                if not answer.is_success:
+                    answer.read()
+                if accept not in self.accepted(answer).headers.get("Content-Type", ""):
+                    raise errors.BadInput(f"This server does not answer in the form {accept}.", "not_acceptable")
+                yield from answer.iter_bytes()
+        except httpx.TransportError as error:
+            raise self.silence(error) from None
 
 
 class _Silence(errors.Unreachable):
@@ -141,6 +181,11 @@ def retry_after(answer: httpx.Response) -> float | None:
     """The seconds in an answer's Retry-After header, if it has one."""
     text = answer.headers.get("Retry-After", "")
     return float(text) if text.replace(".", "", 1).isdigit() else None
+
+
+def all_headers(headers: Mapping[str, str] | None, body: Body | None) -> dict[str, str]:
+    """The headers of a request with those of its body."""
+    return {**(headers or {}), **(body.headers if body else {})}
 
 
 def _backoff(attempt: int) -> float:

@@ -44,7 +44,7 @@ def redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subproc
             process.wait()
 
 
-def wait_for_port(port: int, seconds: float = 20) -> None:
+def wait_for_port(port: int, seconds: float = 90) -> None:
     """Wait until something listens on a port."""
     deadline = time.monotonic() + seconds
     while True:

@@ -5,6 +5,8 @@ nobody but the thread that listens to Redis speaks to it (docs/decisions/0002-ce
 """
 
 import logging
+import os
+import signal
 import sys
 from typing import Any
 
@@ -29,6 +31,9 @@ def _open(**_: Any) -> None:
     # Here, not above: importing torch takes seconds, and whoever only rings must not pay them.
     from worker import station  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, _end_early)
+    # Celery's chatter on stdout (a banner, a line in its signal handlers) ends the worker where nobody can take it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     try:
@@ -38,8 +43,18 @@ def _open(**_: Any) -> None:
         sys.exit(1)
 
 
+def _end_early(*_: Any) -> None:
+    # Celery listens for SIGTERM only when it is up; the station may have claimed by then.
+    if hasattr(app, "station"):
+        app.station.close()
+    os._exit(0)
+
+
 @signals.worker_shutting_down.connect
-def _stop(**_: Any) -> None:
+def _stop(how: str, **_: Any) -> None:
+    # The second order, or SIGQUIT, is from somebody who does not want to wait: the leases free what is in hand.
+    if how == "Cold" or app.station.stopping:
+        os._exit(1)
     app.station.stop()
 
 

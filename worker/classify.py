@@ -1,9 +1,13 @@
 """From decoded pictures to fates: one forward pass, and each picture judged by itself."""
 
+import functools
 import logging
+import math
+import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent import futures
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +19,19 @@ from worker import decoders
 
 log = logging.getLogger(__name__)
 MOST_ON_CPU = 16  # more is no faster, and takes more memory (bench/README.md)
+CORES = len(os.sched_getaffinity(0))
+LEAST_ON_CPU = 4  # so few are not worth another core
 DIGITS = 6  # beyond them a score depends on the size of the batch
+
+
+@functools.cache
+def _cores() -> futures.ThreadPoolExecutor:
+    """Threads that classify on a CPU, one a core, each with whole pieces of a batch.
+
+    torch's own threads share each layer and wait for each other at its end, spinning: beside busy decoders a picture
+    took 20 ms of CPU instead of 4 (bench/README.md).
+    """
+    return futures.ThreadPoolExecutor(CORES, "forward", lambda: torch.set_num_threads(1))
 
 
 class Judge:
@@ -24,7 +40,8 @@ class Judge:
     def __init__(self, network: classifier.Classifier) -> None:
         self.network = network
         self.labels = network.bundle.labels
-        self.most = MOST_ON_CPU if network.device.type == "cpu" else sys.maxsize
+        self._on_cpu = network.device.type == "cpu"
+        self.most = MOST_ON_CPU if self._on_cpu else sys.maxsize
         """How many pictures go through the network at once; less when the device's memory has turned out too small."""
 
     def fates(
@@ -54,10 +71,13 @@ class Judge:
 
     def _classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities [N, classes]; what the device could not do even alone is NaN."""
-        most = self.most  # it may change on the way
-        if len(pixels) > most:
-            starts = range(0, len(pixels), most)
-            return np.concatenate([self._classify(pixels[start : start + most]) for start in starts])
+        count = math.ceil(len(pixels) / self.most)
+        if not self._on_cpu:
+            return np.concatenate([self._piece(piece) for piece in np.array_split(pixels, count)])
+        count = max(count, min(CORES, len(pixels) // LEAST_ON_CPU))
+        return np.concatenate(list(_cores().map(self._piece, np.array_split(pixels, count))))
+
+    def _piece(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         try:
             return self.network.classify(pixels)
         except (torch.OutOfMemoryError, MemoryError):
@@ -65,7 +85,7 @@ class Judge:
             log.warning("out of memory at a batch of %d; from now on at most %d", len(pixels), self.most)
         if len(pixels) == 1:
             return np.full((1, len(self.labels)), np.nan, np.float32)
-        return self._classify(pixels)
+        return np.concatenate([self._piece(half) for half in np.array_split(pixels, 2)])
 
     def _fate(self, claim: work.Claim, scores: npt.NDArray[np.float32], timings: dict[str, float]) -> work.Fate:
         if scores.shape != (len(self.labels),) or not np.isfinite(scores).all():

@@ -4,7 +4,7 @@ It is told by its parent what to decode, and writes pixels into memory that both
 neither write one nor grow without end; a picture that costs it its life costs nobody else's.
 
     parent ◀── "ready" ── child
-    parent ── JSON [{"sha256", "path" | null}, …], then the bytes of each without a path ──▶ child
+    parent ── JSON {"preprocess", "pictures": [{"sha256", "path" | null}, …]}, then bytes for each null ──▶ child
     parent ◀── JSON {"code" | null, "detail", "ms"}, one for each in order ── child
 """
 
@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import resource
-import signal
 import sys
 import time
 from multiprocessing import connection
@@ -24,36 +23,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jobs import parents
 from model import preprocess
 
 READY = b"ready"
 UNAVAILABLE = "unavailable"  # not the picture's fault
 CPU_SECONDS = 3  # a 94 KB JPEG of a thousand scans would take ten
-PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(pipe: int, arena: int, config: str) -> None:
     """Decode what the parent sends until it hangs up."""
     limits = json.loads(config)
-    die_with_parent(limits["parent"])
-    how = preprocess.Preprocess.from_json(limits["preprocess"])
-    shape = (limits["slots"], how.height, how.width, 3)
-    slots: npt.NDArray[np.uint8] = np.memmap(os.fdopen(arena, "r+b"), np.uint8, "r+", shape=shape)
+    parents.die_with(limits["parent"])  # also if a dead disk holds us where we would not see it hang up
+    memory: npt.NDArray[np.uint8] = np.memmap(os.fdopen(arena, "r+b"), np.uint8, "r+")
     confine(limits["memory_bytes"])
     with connection.Connection(pipe) as parent, contextlib.suppress(EOFError, BrokenPipeError):
         parent.send_bytes(READY)
         while True:
-            for slot, order in enumerate(json.loads(parent.recv_bytes())):
+            orders = json.loads(parent.recv_bytes())
+            how = preprocess.Preprocess.from_json(orders["preprocess"])
+            for slot, order in zip(slots(memory, how), orders["pictures"], strict=False):
                 data = None if order["path"] else parent.recv_bytes()
-                parent.send_bytes(json.dumps(_decode(order, data, how, slots[slot])).encode())
+                parent.send_bytes(json.dumps(_decode(order, data, how, slot)).encode())
 
 
-def die_with_parent(parent: int) -> None:
-    """End with the parent, also if a dead disk holds us where we would not see it hang up."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+def slot_bytes(how: preprocess.Preprocess) -> int:
+    """How much memory the pixels of one picture take."""
+    return how.height * how.width * 3
+
+
+def slots(memory: npt.NDArray[np.uint8], how: preprocess.Preprocess) -> npt.NDArray[np.uint8]:
+    """The memory as rows of pictures, uint8 [as many as it holds, height, width, 3]."""
+    count = len(memory) // slot_bytes(how)
+    return memory[: count * slot_bytes(how)].reshape(count, how.height, how.width, 3)
 
 
 def confine(memory_bytes: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
@@ -48,12 +49,13 @@ class Outcome:
 class _Batch:
     """What the threads of one `decode` share; each writes rows of its own."""
 
-    def __init__(self, sha256s: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, sha256s: Sequence[str], pixels: npt.NDArray[np.uint8], moved_at: float) -> None:
         self.sha256s = sha256s
         self.pixels = pixels
         self.outcomes: list[Outcome | None] = [None] * len(sha256s)
         self.suspects: set[int] = set()
         """Rows at which a child has died once."""
+        self.moved_at = moved_at
 
 
 class Decoders:
@@ -63,23 +65,43 @@ class Decoders:
         self._how = how
         self._children = [_Decoder(how, store, limits) for _ in range(count)]
         self._threads = futures.ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._batch: _Batch | None = None
 
-    def decode(self, sha256s: Sequence[str]) -> tuple[npt.NDArray[np.uint8], list[Outcome]]:
+    @property
+    def moved_at(self) -> float:
+        """When a picture was last decoded or refused, by the monotonic clock."""
+        return self._batch.moved_at if self._batch is not None else 0.0
+
+    def follow(self, how: preprocess.Preprocess) -> None:
+        """Decode for another network from now on."""
+        self._how = how
+        for child in self._children:
+            child.follow(how)
+
+    def decode(
+        self, sha256s: Sequence[str], stop: threading.Event | None = None
+    ) -> tuple[npt.NDArray[np.uint8], list[Outcome | None]]:
         """Pixels, uint8 [N, height, width, 3], and how it went, for each picture; the rows of failed ones are zero.
+
+        Args:
+            sha256s: which pictures.
+            stop: once it is set no further picture is begun; the outcome of those left is None.
 
         Raises:
             errors.Unavailable: the store of pictures does not answer.
         """
-        batch = _Batch(sha256s, np.zeros((len(sha256s), self._how.height, self._how.width, 3), np.uint8))
+        pixels = np.zeros((len(sha256s), self._how.height, self._how.width, 3), np.uint8)
+        self._batch = batch = _Batch(sha256s, pixels, self.moved_at)
         todo: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         # Smaller chunks where there are few pictures, so that every core has some.
         size = max(1, min(CHUNK, len(sha256s) // len(self._children)))
         for start in range(0, len(sha256s), size):
             todo.put(list(range(start, min(start + size, len(sha256s)))))
-        work = [self._threads.submit(child.work, todo, batch) for child in self._children]
+        stop = stop or threading.Event()
+        work = [self._threads.submit(child.work, todo, batch, stop) for child in self._children]
         for done in futures.wait(work).done:
             done.result()
-        return batch.pixels, [outcome for outcome in batch.outcomes if outcome is not None]
+        return batch.pixels, batch.outcomes
 
     def pids(self) -> list[int]:
         """The process ids of the children that run."""
@@ -101,18 +123,24 @@ class _Decoder:
         self._limits = limits
         self.process: subprocess.Popen[bytes] | None = None
         self._pipe: Any = None
-        self._slots: npt.NDArray[np.uint8] | None = None
+        self._memory: npt.NDArray[np.uint8] | None = None
         self._ready = False
         self._start()
 
-    def work(self, todo: "queue.SimpleQueue[list[int]]", batch: "_Batch") -> None:
+    def follow(self, how: preprocess.Preprocess) -> None:
+        """Decode for another network; one whose pictures are larger than the shared memory needs a new child."""
+        self._how = how
+        if self._memory is not None and len(self._memory) < CHUNK * decoder.slot_bytes(how):
+            self._replace()
+
+    def work(self, todo: "queue.SimpleQueue[list[int]]", batch: "_Batch", stop: threading.Event) -> None:
         """Take chunks of rows until none is left."""
-        while True:
+        while not stop.is_set():
             try:
                 rows = todo.get_nowait()
             except queue.Empty:
                 return
-            while rows:
+            while rows and not stop.is_set():
                 rows = self._chunk(rows, batch)
 
     def _chunk(self, rows: list[int], batch: "_Batch") -> list[int]:
@@ -138,7 +166,7 @@ class _Decoder:
             self._greet()
         data = self._store.get(sha256s[0]) if paths[0] is None else None
         orders = [{"sha256": s, "path": str(p) if p else None} for s, p in zip(sha256s, paths, strict=False)]
-        self._pipe.send_bytes(json.dumps(orders).encode())
+        self._pipe.send_bytes(json.dumps({"preprocess": self._how.to_json(), "pictures": orders}).encode())
         if data is not None:
             self._pipe.send_bytes(data)
 
@@ -152,7 +180,7 @@ class _Decoder:
             raise errors.Unavailable("A decoder process does not start; its own words are above.")
 
     def _take(self, slot: int, row: int, batch: "_Batch") -> None:
-        assert self._slots is not None  # noqa: S101 (for the type checker)
+        assert self._memory is not None  # noqa: S101 (for the type checker)
         if not self._pipe.poll(self._limits.seconds):
             raise TimeoutError
         reply = json.loads(self._pipe.recv_bytes(65_536))
@@ -160,8 +188,9 @@ class _Decoder:
             raise errors.BlobsUnavailable(reply["detail"])
         error = errors.BadPicture(reply["code"], reply["detail"]) if reply["code"] else None
         if error is None:
-            batch.pixels[row] = self._slots[slot]
+            batch.pixels[row] = decoder.slots(self._memory, self._how)[slot]
         batch.outcomes[row] = Outcome(error, float(reply["ms"]))
+        batch.moved_at = time.monotonic()
 
     def _bury(self, row: int, batch: "_Batch", *, hung: bool) -> Outcome | None:
         """Replace a dead or hung child; what its last picture did to it, or None: that one gets another try, alone."""
@@ -183,14 +212,8 @@ class _Decoder:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         arena = os.memfd_create("pixels")
-        shape = (CHUNK, self._how.height, self._how.width, 3)
-        os.truncate(arena, int(np.prod(shape)))
-        config = {
-            "preprocess": self._how.to_json(),
-            "slots": CHUNK,
-            "parent": os.getpid(),
-            "memory_bytes": self._limits.memory_bytes,
-        }
+        os.truncate(arena, CHUNK * decoder.slot_bytes(self._how))
+        config = {"parent": os.getpid(), "memory_bytes": self._limits.memory_bytes}
         command = [
             sys.executable,
             "-m",
@@ -207,7 +230,7 @@ class _Decoder:
                 start_new_session=True,  # ctrl-C in a terminal is for its parent
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATH)},
             )
-            self._slots = np.memmap(memory, np.uint8, "r", shape=shape)
+            self._memory = np.memmap(memory, np.uint8, "r")
         self._pipe = connection.Connection(ours.detach())
         self._ready = False
 

@@ -1,31 +1,24 @@
 """The drain: claim a batch, decode it, run the CNN, commit; the next batch is decoded while this one is classified."""
 
+import collections
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from jobs import bell, database, errors, settings
-from jobs.store import work
-from worker import classify, decoders
+from jobs import bell, database, errors, notices, settings
+from jobs.store import schema, work
+from model import manifest
+from worker import decoders, shadows, shelf
 
 log = logging.getLogger(__name__)
 BULK_EVERY = 8  # of so many batches one is the bulk's, however many people wait for single pictures
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Claimed images, decoded: pixels uint8 [N, height, width, 3], an outcome for each."""
-
-    claims: list[work.Claim]
-    pixels: npt.NDArray[np.uint8]
-    outcomes: list[decoders.Outcome]
 
 
 class Drain:
@@ -38,22 +31,26 @@ class Drain:
         db: database.Database,
         ringer: bell.Bell,
         pool: decoders.Decoders,
-        judge: classify.Judge,
-        maker: work.Maker,
+        models: shelf.Shelf,
+        candidates: shadows.Shadows,
+        told: notices.Notices,
     ) -> None:
         self._settings = wanted
         self._worker = worker
         self._db = db
         self._bell = ringer
         self._decoders = pool
-        self._judge = judge
-        self._maker = maker
+        self._shelf = models
+        self._shadows = candidates
+        self._notices = told
         self._running = threading.Lock()
         self._stop = threading.Event()
         self._loader = futures.ThreadPoolExecutor(1, "loader")
         self._committer = futures.ThreadPoolExecutor(1, "committer")
         self._in_hand: dict[int, work.Claim] = {}
-        self._claims = 0
+        self._claims: collections.Counter[str] = collections.Counter()
+        """How often something was claimed of each model."""
+        self._last_model = ""
         self._finished = 0
         self._at_work_since: float | None = None
         self.ended_at = 0.0
@@ -64,8 +61,11 @@ class Drain:
         if not self._running.acquire(blocking=False):
             return
         try:
+            self._db.read(schema.check)
             if self._work():
                 self._bell.ring()
+        except errors.DatabaseUnavailable as error:
+            log.warning("%s", error.detail)
         finally:
             self._at_work_since = None
             self.ended_at = time.monotonic()
@@ -83,9 +83,9 @@ class Drain:
             self._committer.shutdown()
 
     def stands_still(self, seconds: float) -> bool:
-        """Whether a run is under way that has got nothing done for so long."""
+        """Whether a run is under way that has got nothing done for so long, not even one picture decoded."""
         since = self._at_work_since
-        return since is not None and time.monotonic() - since > seconds
+        return since is not None and time.monotonic() - max(since, self._decoders.moved_at) > seconds
 
     def in_hand(self) -> list[work.Claim]:
         """What is claimed and has no fate yet: its leases are to be kept."""
@@ -97,83 +97,145 @@ class Drain:
         return count
 
     def _work(self) -> bool:
-        """The assembly line: load, classify, commit, each a batch ahead of the next. Returns whether there is more."""
+        """Take what was lost before by itself, and all else by the assembly line. Returns whether there is more."""
         deadline = time.monotonic() + self._settings.drain_seconds
-        loading = self._loader.submit(self._load)
-        committing: futures.Future[None] | None = None
-        while True:
+        while time.monotonic() < deadline:
             self._at_work_since = time.monotonic()
-            batch = loading.result()
-            go_on = batch is not None and time.monotonic() < deadline
-            if go_on:
-                loading = self._loader.submit(self._load)
-            fates = self._classify(batch) if batch is not None else []
+            batch = self._load()
+            if batch is None:
+                return False
+            if batch.claims[0].again:
+                self._alone(batch)
+            else:
+                self._line(batch, deadline)
+        return True
+
+    def _line(self, batch: shadows.Answered | None, deadline: float) -> None:
+        """The assembly line: load, classify, commit, each a batch ahead of the next."""
+        committing: futures.Future[None] | None = None
+        while batch is not None:
+            self._at_work_since = time.monotonic()
+            go_on = time.monotonic() < deadline
+            loading = self._loader.submit(self._load, only_new=True) if go_on else None
+            fates = self._classify(batch)
             if committing is not None:
                 committing.result()
-            committing = self._committer.submit(self._commit, fates)
-            if not go_on:
-                committing.result()
-                return batch is not None
+            committing = self._committer.submit(self._commit, batch, fates)
+            batch = loading.result() if loading is not None else None
+        if committing is not None:
+            committing.result()
 
-    def _load(self) -> Batch | None:
+    def _alone(self, batch: shadows.Answered) -> None:
+        """Nothing else is in hand: if one of these takes the process down, nobody but its company is suspected."""
+        try:
+            started = {claim.image_id: claim for claim in self._db.write(work.start, batch.claims)}
+        except errors.Unavailable as error:
+            log.warning("%s", error.detail)
+            self._let_go(batch.claims, work.release)
+            return
+        except Exception:
+            log.exception("a batch of %d could not be started; it will be tried again", len(batch.claims))
+            self._let_go(batch.claims, work.drop)
+            return
+        self._in_hand |= started
+        claims = [started.get(claim.image_id, claim) for claim in batch.claims]
+        batch = replace(batch, claims=claims)
+        self._commit(batch, self._classify(batch))
+
+    def _load(self, *, only_new: bool = False) -> shadows.Answered | None:
         """Claim and decode a batch; None if there is nothing to do, or if it cannot be got at now."""
         claims: list[work.Claim] = []
         try:
-            self._claim(claims)
+            model = self._claim(claims, only_new=only_new)
             if not claims:
                 return None
-            pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims])
-        except errors.Unavailable as error:
-            log.warning("%s", error.detail)
+            served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
+            self._decoders.follow(served.how)
+            pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop)
+        except (errors.Unavailable, manifest.BadBundle) as error:
+            log.warning("%s", error)
             self._let_go(claims, work.release)
             return None
         except Exception:
             log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
             self._let_go(claims, work.drop)
             return None
-        return Batch(claims, pixels, outcomes)
+        return self._begun(served, claims, pixels, outcomes)
 
-    def _classify(self, batch: Batch) -> list[work.Fate]:
+    def _begun(
+        self,
+        served: shelf.Served,
+        claims: list[work.Claim],
+        pixels: npt.NDArray[np.uint8],
+        outcomes: Sequence[decoders.Outcome | None],
+    ) -> shadows.Answered | None:
+        """The batch, less what was not begun because the worker is to stop: that is handed back at once."""
+        left = [claim for claim, outcome in zip(claims, outcomes, strict=True) if outcome is None]
+        self._let_go(left, work.release)
+        rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
+        begun = [outcome for outcome in outcomes if outcome is not None]
+        return shadows.Answered(served, [claims[row] for row in rows], pixels[rows], begun) if rows else None
+
+    def _classify(self, batch: shadows.Answered) -> list[work.Fate]:
         try:
-            return self._judge.fates(batch.claims, batch.pixels, batch.outcomes)
+            return batch.served.judge.fates(batch.claims, batch.pixels, batch.outcomes)
         except Exception:
             log.exception("a batch of %d could not be classified; it will be tried again in parts", len(batch.claims))
             self._let_go(batch.claims, work.drop)
             return []
 
-    def _claim(self, claims: list[work.Claim]) -> None:
-        """Fill `claims` up to a batch; one that is not full waits a little for more."""
-        size = self._settings.batch_size
-        claims += self._claim_some(size)
-        young = all(claim.attempt == 1 for claim in claims)
-        if young and 0 < len(claims) < size and self._settings.linger_ms:
-            time.sleep(self._settings.linger_ms / 1000)
-            claims += self._claim_some(size - len(claims))
+    def _claim(self, claims: list[work.Claim], *, only_new: bool) -> str:
+        """Fill `claims` up to a batch of one model, whose name is returned.
 
-    def _claim_some(self, limit: int) -> list[work.Claim]:
+        One that is not full waits for more, but only while another is being classified: the first of a run goes at
+        once, for somebody may wait for it, and who waits together is together in the next.
+        """
+        size = self._settings.batch_size
+        model = self._claim_some(claims, self._turns(), size, only_new=only_new)
+        if only_new and 0 < len(claims) < size and self._settings.linger_ms:
+            time.sleep(self._settings.linger_ms / 1000)
+            self._claim_some(claims, {model: False}, size - len(claims), only_new=True)
+        return model
+
+    def _turns(self) -> dict[str, bool]:
+        """The models in turn, beginning after the last one, and for each whether its bulk goes first."""
+        names = self._shelf.names()
+        names = [name for name in names if name > self._last_model] + [n for n in names if n <= self._last_model]
+        return {name: (self._claims[name] + 1) % BULK_EVERY == 0 for name in names}
+
+    def _claim_some(self, claims: list[work.Claim], turns: dict[str, bool], limit: int, *, only_new: bool) -> str:
         if self._stop.is_set():
-            return []
-        self._claims += 1
-        claims = self._db.write(
-            work.claim,
+            return ""
+        model, more = self._db.write(
+            work.claim_one_of,
             self._worker,
-            self._maker.name,
+            turns,
             limit=limit,
             lease_seconds=self._settings.lease_seconds,
-            bulk_first=self._claims % BULK_EVERY == 0,
+            only_new=only_new,
         )
-        self._in_hand |= {claim.image_id: claim for claim in claims}
-        return claims
+        self._in_hand |= {claim.image_id: claim for claim in more}
+        claims += more
+        if model:
+            self._claims[model] += 1
+            self._last_model = model
+        return model
 
-    def _commit(self, fates: list[work.Fate]) -> None:
+    def _commit(self, batch: shadows.Answered, fates: list[work.Fate]) -> None:
         if not fates:
             return
-        written = self._let_go([fate.claim for fate in fates], lambda c, _: work.finish(c, fates, self._maker))
+        maker = batch.served.maker
+        written = self._let_go([fate.claim for fate in fates], lambda c, _: work.finish(c, fates, maker))
         self._finished += written or 0
+        self._notices.tell({fate.claim.job_id for fate in fates})
         if written is not None and written < len(fates):
             log.warning("%d results came too late: the images were given to another worker", len(fates) - written)
+        if written:
+            self._shadows.offer(batch)
 
-    def _let_go(self, claims: list[work.Claim], write: Callable[[sa.Connection, list[work.Claim]], int]) -> int | None:
+    def _let_go(
+        self, claims: Sequence[work.Claim], write: Callable[[sa.Connection, Sequence[work.Claim]], int]
+    ) -> int | None:
         """Write what becomes of claims, trying for as long as their leases may last; then they are another's anyway."""
         deadline = time.monotonic() + self._settings.lease_seconds
         try:

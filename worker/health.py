@@ -18,7 +18,7 @@ def main() -> int:
     except errors.SortbeltError as error:
         print(error.detail, file=sys.stderr)  # noqa: T201 (its only voice)
         return 1
-    return 0 if any(worker.id.startswith(f"{socket.gethostname()}:") for worker in living) else 1
+    return 0 if any(worker.id.startswith(f"{socket.gethostname()}:") and worker.gets_on for worker in living) else 1
 
 
 if __name__ == "__main__":

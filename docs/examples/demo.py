@@ -26,15 +26,15 @@ def main(folder: Path) -> int:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         ready = server.stdout.readline()
-        code = classify(folder, json.loads(ready)) if ready else 0
+        code = classify(folder, json.loads(ready), data) if ready else 0
         server.terminate()
         return server.wait() or code
 
 
-def classify(folder: Path, ready: dict[str, str]) -> int:
+def classify(folder: Path, ready: dict[str, str], manifests: str) -> int:
     """Enqueue the folder, wait for it, show the results."""
     where = {**os.environ, "SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
-    command = ["sortbelt", "enqueue", str(folder), "--json"]
+    command = ["sortbelt", "enqueue", str(folder), "--manifest", f"{manifests}/demo.sqlite", "--json"]
     enqueue = subprocess.run(command, env=where, stdout=subprocess.PIPE, text=True, check=False)
     if enqueue.returncode > 1:  # 1: some pictures could not be classified; the results say which, and why
         return enqueue.returncode

@@ -1,15 +1,13 @@
 """What must always be true of the tables; the doctor asks, and so do the tests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobs import clock, tables
-from jobs.store.sql import QUEUED, RUNNING
+from jobs.store.sql import DELIVERIES, IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
-IMAGES: Any = tables.Image.__table__
-JOBS: Any = tables.Job.__table__
-RESULTS: Any = tables.Result.__table__
 FINAL = [tables.Status.DONE, tables.Status.FAILED, tables.Status.CANCELLED, tables.Status.EXPIRED]
 
 
@@ -36,7 +34,7 @@ def miscounted_jobs(c: sa.Connection) -> int:
     names = ["total", *FINAL]
     differs = sa.or_(*[JOBS.c[name] != sa.func.coalesce(seen.c[name], 0) for name in names])
     query = sa.select(sa.func.count()).select_from(JOBS.outerjoin(seen, seen.c.job_id == JOBS.c.id))
-    return int(c.execute(query.where(differs)).scalar_one())
+    return int(c.execute(query.where(differs, JOBS.c.purged_at.is_(None))).scalar_one())
 
 
 def unfinished_complete_jobs(c: sa.Connection) -> int:
@@ -44,6 +42,14 @@ def unfinished_complete_jobs(c: sa.Connection) -> int:
     ended = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
     complete = sa.and_(JOBS.c.sealed_at.is_not(None), ended == JOBS.c.total)
     return _count(c, JOBS, complete != JOBS.c.finished_at.is_not(None))
+
+
+def untold_jobs(c: sa.Connection) -> int:
+    """Jobs with a webhook that have ended, and nobody is to be told; or somebody is, and they have not ended."""
+    told = sa.exists().where(DELIVERIES.c.job_id == JOBS.c.id)
+    return _count(
+        c, JOBS, JOBS.c.webhook.is_not(None), JOBS.c.purged_at.is_(None), told != JOBS.c.finished_at.is_not(None)
+    )
 
 
 def forgotten_leases(c: sa.Connection, *, seconds: float) -> int:
@@ -55,6 +61,12 @@ def forgotten_leases(c: sa.Connection, *, seconds: float) -> int:
 def attempted_too_often(c: sa.Connection, *, max_attempts: int) -> int:
     """Images that were claimed more often than is allowed."""
     return _count(c, IMAGES, IMAGES.c.attempt > max_attempts)
+
+
+def waiting_pictures(c: sa.Connection, *, limit: int) -> Sequence[str]:
+    """The digests of the pictures that are served next."""
+    next_ = sa.select(IMAGES.c.sha256).where(QUEUED).order_by(IMAGES.c.priority, IMAGES.c.id).limit(limit)
+    return c.execute(next_).scalars().all()
 
 
 def open_images(c: sa.Connection) -> int:

@@ -1,5 +1,6 @@
 """Jobs: how one comes to be, grows, is sealed, called off and looked at."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,8 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
-from jobs.store.sql import RUNNING, insert
-
-JOBS: Any = tables.Job.__table__
-IMAGES: Any = tables.Image.__table__
-RESULTS: Any = tables.Result.__table__
-ENDED = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
+from jobs.store import deliveries, incoming, quotas
+from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, insert
 
 
 @dataclass(frozen=True)
@@ -28,25 +25,29 @@ class NewJob:
     fingerprint: str | None = None
     """A digest of everything ordered, to tell a repeat from another order under the same key."""
     sealed: bool = True
+    fresh: bool = False
+    """Whether also what has a result already is classified."""
+    expires_in: float | None = None
+    """In how many seconds pictures that no worker has taken expire."""
+    webhook: str | None = None
+    """The URL that is told when the job has ended."""
+    webhook_root: str | None = None
+    """What the links that it is told begin with: the server's URL."""
+    limits: quotas.Quotas = quotas.NONE
+    """What its owner may do."""
 
 
-@dataclass(frozen=True)
-class NewImage:
-    """One picture of an order; with an error if its header already condemns it."""
-
-    name: str
-    sha256: str
-    bytes: int
-    error: errors.BadPicture | None = None
-
-
-def create(c: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
+def create(c: sa.Connection, job: NewJob, images: Sequence[incoming.NewImage]) -> str:
     """Make a job with its images, and return its id; a repeat under one idempotency key returns the first.
 
     Raises:
         errors.IdempotencyMismatch: the key was used for another order.
+        errors.Later, errors.TooManyImages: its owner's quotas do not allow it.
     """
-    ended = sum(image.error is not None for image in images)
+    if job.limits.limited:
+        quotas.lock(c, job.owner)
+    answers = {} if job.fresh else incoming.recall(c, job.owner, job.model, images)
+    counts = incoming.counts(images, answers)
     values = {
         "id": str(uuids.uuid7()),
         "owner": job.owner,
@@ -55,22 +56,39 @@ def create(c: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
         "metadata": dict(job.metadata or {}),
         "idempotency_key": job.idempotency_key,
         "fingerprint": job.fingerprint,
-        "total": len(images),
-        "done": 0,
-        "failed": ended,
+        **counts,
         "cancelled": 0,
         "expired": 0,
-        "created_at": clock.now(),
-        "sealed_at": clock.now() if job.sealed else None,
-        "finished_at": clock.now() if job.sealed and ended == len(images) else None,
+        "webhook": job.webhook,
+        "webhook_root": job.webhook_root,
     }
-    new = insert(c, JOBS).values(values)
-    new = new.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-    row = c.execute(new.returning(JOBS.c.id, JOBS.c.model, JOBS.c.priority)).one_or_none()
+    ended = job.sealed and counts["done"] + counts["failed"] == len(images)
+    new = _new(c.dialect.name, sealed=job.sealed, ended=ended, expires_in=job.expires_in)
+    row = c.execute(new, values).one_or_none()
     if row is None:
         return _repeated(c, job)
-    _insert_images(c, row, images)
+    quotas.spend(c, job.owner, job.limits, incoming.load(images), besides=row.id)
+    incoming.insert(c, row, images, answers)
+    if row.finished_at is not None:
+        deliveries.announce(c, [row])
     return str(row.id)
+
+
+@functools.lru_cache
+def _new(dialect: str, *, sealed: bool, ended: bool, expires_in: float | None) -> Any:
+    """The INSERT of a job, which is kept: to make it anew takes longer than to run it."""
+    moments = {"created_at": 0.0, "sealed_at": 0.0 if sealed else None, "finished_at": 0.0 if ended else None}
+    moments["expires_at"] = expires_in
+    values = {name: None if seconds is None else clock.now(seconds) for name, seconds in moments.items()}
+    new = insert(dialect, JOBS).values(values).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    names = ("id", "owner", "model", "priority", "webhook", "finished_at")
+    return new.returning(*[JOBS.c[name] for name in names])
+
+
+def is_repeat(c: sa.Connection, job: NewJob) -> bool:
+    """Whether there is a job of this owner under this idempotency key."""
+    where = (JOBS.c.owner == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
+    return job.idempotency_key is not None and c.execute(sa.select(JOBS.c.id).where(*where)).scalar() is not None
 
 
 def _repeated(c: sa.Connection, job: NewJob) -> str:
@@ -81,39 +99,41 @@ def _repeated(c: sa.Connection, job: NewJob) -> str:
     return str(first.id)
 
 
-def add(c: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage]) -> int:
+def add(
+    c: sa.Connection,
+    job_id: str,
+    owner: str,
+    images: Sequence[incoming.NewImage],
+    own: quotas.Quotas = quotas.NONE,
+) -> int:
     """Add images to an open job; a name that it has already is left alone. Returns how many are new.
 
     Raises:
         errors.JobNotFound: there is no such job of this owner.
         errors.JobSealed: the job takes no more, and at least one name is new to it.
+        errors.Later, errors.TooManyImages: the owner's quotas do not allow it.
     """
-    job = _locked(c, job_id, owner)
-    known = set(
-        c.execute(
-            sa.select(IMAGES.c.name).where(IMAGES.c.job_id == job_id, IMAGES.c.name.in_([i.name for i in images]))
-        ).scalars()
-    )
-    new = [image for image in images if image.name not in known]
+    if own.limited:
+        quotas.lock(c, owner)
+    job = locked(c, job_id, owner)
+    new = unknown(c, job_id, images)
     if new and job.sealed_at is not None:
         raise errors.JobSealed
-    _insert_images(c, job, new)
-    refused = sum(image.error is not None for image in new)
-    totals = {"total": JOBS.c.total + len(new), "failed": JOBS.c.failed + refused}
-    c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(totals))
+    if new:
+        quotas.spend(c, owner, own, incoming.load(new))
+    answers = incoming.recall(c, job.owner, job.model, new)
+    incoming.insert(c, job, new, answers)
+    more = {name: JOBS.c[name] + count for name, count in incoming.counts(new, answers).items()}
+    c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(more))
     return len(new)
 
 
-def _insert_images(c: sa.Connection, job: sa.Row[Any], images: Sequence[NewImage]) -> None:
-    good = [image for image in images if image.error is None]
-    bad = [image for image in images if image.error is not None]
-    if good:
-        c.execute(sa.insert(IMAGES), [_row(job, image, tables.Status.QUEUED) for image in good])
-    if bad:
-        rows = [_row(job, image, tables.Status.FAILED) for image in bad]
-        ids = c.execute(sa.insert(IMAGES).returning(IMAGES.c.id, sort_by_parameter_order=True), rows).scalars()
-        results = [_refusal(job, id_, image) for id_, image in zip(ids, bad, strict=True)]
-        c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), results)
+def unknown(c: sa.Connection, job_id: str, images: Sequence[incoming.NewImage]) -> list[incoming.NewImage]:
+    """Those of these images whose name the job has not yet."""
+    names = [image.name for image in images]
+    query = sa.select(IMAGES.c.name).where(IMAGES.c.job_id == job_id, IMAGES.c.name.in_(names))
+    known = set(c.execute(query).scalars())
+    return [image for image in images if image.name not in known]
 
 
 def seal(c: sa.Connection, job_id: str, owner: str) -> None:
@@ -122,7 +142,7 @@ def seal(c: sa.Connection, job_id: str, owner: str) -> None:
     Raises:
         errors.JobNotFound: there is no such job of this owner.
     """
-    _locked(c, job_id, owner)
+    locked(c, job_id, owner)
     c.execute(sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.sealed_at.is_(None)).values(sealed_at=clock.now()))
     end_if_complete(c, [job_id])
 
@@ -133,7 +153,7 @@ def cancel(c: sa.Connection, job_id: str, owner: str) -> None:
     Raises:
         errors.JobNotFound: there is no such job of this owner.
     """
-    job = _locked(c, job_id, owner)
+    job = locked(c, job_id, owner)
     if job.finished_at is None:
         moments = {name: sa.func.coalesce(JOBS.c[name], clock.now()) for name in ("cancelled_at", "sealed_at")}
         c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(moments))
@@ -144,36 +164,54 @@ def cancel_queued(c: sa.Connection, job_ids: Iterable[str]) -> None:
     """Cancel the queued images of those among these jobs that were called off."""
     called_off = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(job_ids)), JOBS.c.cancelled_at.is_not(None))
     for job_id in c.execute(called_off.order_by(JOBS.c.id).with_for_update()).scalars().all():
-        queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == tables.Status.QUEUED)
-        count = c.execute(sa.update(IMAGES).where(*queued).values(status=tables.Status.CANCELLED)).rowcount
-        _write_cancelled(c, job_id)
-        c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(cancelled=JOBS.c.cancelled + count))
-        end_if_complete(c, [job_id])
+        detail = "The job was cancelled before a worker took this picture."
+        _end_queued(c, job_id, tables.Status.CANCELLED, detail)
 
 
-def _write_cancelled(c: sa.Connection, job_id: str) -> None:
-    """Give every cancelled image of a job its result, without bringing them here."""
+def expire(c: sa.Connection, *, limit: int = 100) -> list[str]:
+    """End what no worker has taken before its job's deadline, and seal those jobs. Returns their ids."""
+    late = sa.select(JOBS.c.id).where(JOBS.c.finished_at.is_(None), JOBS.c.expires_at < clock.now())
+    query = late.order_by(JOBS.c.id).limit(limit).with_for_update(skip_locked=True)
+    job_ids = list(map(str, c.execute(query).scalars()))
+    seal_now = {"sealed_at": sa.func.coalesce(JOBS.c.sealed_at, clock.now())}
+    c.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(seal_now))
+    for job_id in job_ids:
+        _end_queued(c, job_id, tables.Status.EXPIRED, "The job's deadline passed before a worker took this picture.")
+    return job_ids
+
+
+def _end_queued(c: sa.Connection, job_id: str, status: tables.Status, detail: str) -> None:
+    """End the queued images of a job, whose row is locked, with a status that is its own error code."""
+    queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == tables.Status.QUEUED)
+    count = c.execute(sa.update(IMAGES).where(*queued).values(status=status)).rowcount
+    if count:
+        _write_ended(c, job_id, status, detail)
+        column = JOBS.c[status.value]
+        c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + count}))
+    end_if_complete(c, [job_id])
+
+
+def _write_ended(c: sa.Connection, job_id: str, status: tables.Status, detail: str) -> None:
+    """Give every image of a job that has ended so its result, without bringing them here."""
     known = sa.exists().where(RESULTS.c.image_id == IMAGES.c.id)
     values = {
         "image_id": IMAGES.c.id,
         "job_id": IMAGES.c.job_id,
-        "status": sa.literal(tables.Status.CANCELLED.value),
-        "error_code": sa.literal("cancelled"),
-        "error_detail": sa.literal("The job was cancelled before a worker took this picture."),
+        "status": sa.literal(status.value),
+        "error_code": sa.literal(status.value),
+        "error_detail": sa.literal(detail),
         "model": IMAGES.c.model,
         "cached": sa.false(),
         "timings": sa.literal({}, RESULTS.c.timings.type),
         "finished_at": clock.now(),
     }
-    rows = sa.select(*values.values()).where(
-        IMAGES.c.job_id == job_id, IMAGES.c.status == tables.Status.CANCELLED, ~known
-    )
+    rows = sa.select(*values.values()).where(IMAGES.c.job_id == job_id, IMAGES.c.status == status, ~known)
     c.execute(sa.insert(RESULTS).from_select(list(values), rows))
 
 
 def end_if_complete(c: sa.Connection, job_ids: Iterable[str]) -> None:
-    """Mark those of the jobs as finished that are sealed and whose images have all ended."""
-    c.execute(
+    """Mark those of the jobs as finished that are sealed and whose images have all ended; who waits is to be told."""
+    ended = c.execute(
         sa.update(JOBS)
         .where(
             JOBS.c.id.in_(list(job_ids)),
@@ -182,7 +220,9 @@ def end_if_complete(c: sa.Connection, job_ids: Iterable[str]) -> None:
             JOBS.c.total == ENDED,
         )
         .values(finished_at=clock.now())
+        .returning(JOBS.c.id, JOBS.c.owner, JOBS.c.webhook)
     )
+    deliveries.announce(c, ended.all())
 
 
 def lock(c: sa.Connection, job_ids: Iterable[str]) -> None:
@@ -195,18 +235,28 @@ def job(c: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:
 
     Raises:
         errors.JobNotFound: there is no such job of this owner.
+        errors.JobPurged: there was one, and its results are gone.
     """
-    row = c.execute(_view().where(JOBS.c.id == job_id, *_of(owner))).one_or_none()
-    if row is None:
-        raise errors.JobNotFound
-    return row
+    known = {"job": job_id} if owner is None else {"job": job_id, "owner": owner}
+    return _there(c.execute(_one(owned=owner is not None), known).one_or_none())
+
+
+@functools.cache
+def _one(*, owned: bool) -> sa.Select[Any]:
+    mine = [JOBS.c.owner == sa.bindparam("owner")] if owned else []
+    return _view().where(JOBS.c.id == sa.bindparam("job"), *mine)
+
+
+def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+    """Those of these jobs that there are, by id, with their live counts."""
+    return {str(row.id): row for row in c.execute(_view().where(JOBS.c.id.in_(list(job_ids))))}
 
 
 def page(
     c: sa.Connection, owner: str | None, *, limit: int, before: str | None = None, status: str | None = None
 ) -> Sequence[sa.Row[Any]]:
     """Jobs, newest first, from below the id `before`."""
-    query = _view().where(*_of(owner)).order_by(JOBS.c.id.desc()).limit(limit)
+    query = _view().where(*_of(owner), JOBS.c.purged_at.is_(None)).order_by(JOBS.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(JOBS.c.id < before)
     if status is not None:
@@ -237,35 +287,20 @@ def _of(owner: str | None) -> list[sa.ColumnElement[bool]]:
     return [] if owner is None else [JOBS.c.owner == owner]
 
 
-def _locked(c: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
-    row = c.execute(sa.select(JOBS).where(JOBS.c.id == job_id, JOBS.c.owner == owner).with_for_update()).one_or_none()
+def locked(c: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
+    """One job of this owner, its row locked to the end of the transaction.
+
+    Raises:
+        errors.JobNotFound: there is no such job of this owner.
+        errors.JobPurged: there was one, and its results are gone.
+    """
+    query = sa.select(JOBS).where(JOBS.c.id == job_id, JOBS.c.owner == owner).with_for_update()
+    return _there(c.execute(query).one_or_none())
+
+
+def _there(row: sa.Row[Any] | None) -> sa.Row[Any]:
     if row is None:
         raise errors.JobNotFound
+    if row.purged_at is not None:
+        raise errors.JobPurged
     return row
-
-
-def _row(job: sa.Row[Any], image: NewImage, status: tables.Status) -> dict[str, Any]:
-    return {
-        "job_id": job.id,
-        "name": image.name,
-        "sha256": image.sha256,
-        "bytes": image.bytes,
-        "model": job.model,
-        "priority": job.priority,
-        "status": status.value,
-        "attempt": 0,
-    }
-
-
-def _refusal(job: sa.Row[Any], image_id: int, image: NewImage) -> dict[str, Any]:
-    assert image.error is not None  # noqa: S101 (for the type checker)
-    return {
-        "image_id": image_id,
-        "job_id": job.id,
-        "status": tables.Status.FAILED.value,
-        "error_code": image.error.code,
-        "error_detail": image.error.detail,
-        "model": job.model,
-        "cached": False,
-        "timings": {},
-    }

@@ -1,10 +1,11 @@
 """API keys: only a digest of each is kept. The secret part has 256 random bits, so one SHA-256 is enough."""
 
+import functools
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
-from jobs.store.sql import insert
+from jobs.store import quotas
+from jobs.store.sql import KEYS, insert
 
-KEYS: Any = tables.ApiKey.__table__
 FORM = re.compile(r"sb_([0-9a-f]{8})_[A-Za-z0-9_-]{32,64}")
 
 
@@ -25,6 +26,7 @@ class Caller:
     id: str
     name: str
     role: tables.Role
+    limits: quotas.Quotas = quotas.NONE
 
     @property
     def is_admin(self) -> bool:
@@ -42,13 +44,39 @@ def make() -> str:
     return f"sb_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
-def create(c: sa.Connection, name: str, role: tables.Role, key: str) -> sa.Row[Any]:
-    """Make a key valid.
+def create(
+    c: sa.Connection,
+    name: str,
+    role: tables.Role,
+    key: str,
+    *,
+    expires_in: float | None = None,
+    own: quotas.Quotas = quotas.NONE,
+) -> sa.Row[Any]:
+    """Make a key valid, for ever or for so many seconds.
 
     Raises:
         errors.BadParameter: the key is not of the form that `make` gives.
     """
-    return c.execute(sa.insert(KEYS).values(_row(name, role, key)).returning(KEYS)).one()
+    values = _row(name, role, key) | vars(own) | {"expires_at": _in(expires_in)}
+    return c.execute(sa.insert(KEYS).values(values).returning(KEYS)).one()
+
+
+def change(c: sa.Connection, id_: str, values: Mapping[str, Any]) -> sa.Row[Any]:
+    """Give a key another name, end (`expires_in`, in seconds) or quotas; what is not among the values stays.
+
+    Raises:
+        errors.KeyNotFound: there is no such key.
+    """
+    values = dict(values)
+    if "expires_in" in values:
+        values["expires_at"] = _in(values.pop("expires_in"))
+    for unit in quotas.UNITS:
+        if f"{unit}_per_minute" in values:
+            values[f"{unit}_left"] = None  # a new measure begins with a whole minute
+    # Something has to be set: to what it is.
+    changed = sa.update(KEYS).where(KEYS.c.id == id_).values({"name": KEYS.c.name, **values})
+    return _there(c.execute(changed.returning(KEYS)).one_or_none())
 
 
 def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
@@ -57,20 +85,39 @@ def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
     Raises:
         errors.BadParameter: the key is malformed, or was revoked, or its prefix is that of another.
     """
-    c.execute(insert(c, KEYS).values(_row(name, role, key)).on_conflict_do_nothing(index_elements=["prefix"]))
+    c.execute(
+        insert(c.dialect.name, KEYS).values(_row(name, role, key)).on_conflict_do_nothing(index_elements=["prefix"])
+    )
     if caller(c, key) is None:
         raise errors.BadParameter("The admin key was revoked, or another key begins like it; make a new one.")
 
 
+@functools.cache
+def _caller() -> sa.Select[Any]:
+    return sa.select(KEYS, _expired().label("expired")).where(KEYS.c.prefix == sa.bindparam("prefix"))
+
+
 def caller(c: sa.Connection, key: str) -> Caller | None:
-    """Who holds this key; None if nobody does, or no more."""
+    """Who holds this key; None if nobody does, or no more.
+
+    Raises:
+        errors.KeyExpired: its time is over; only its holder is told so.
+    """
     form = FORM.fullmatch(key)
     digest = _digest(key)
-    row = c.execute(sa.select(KEYS).where(KEYS.c.prefix == (form[1] if form else ""))).one_or_none()
+    row = c.execute(_caller(), {"prefix": form[1] if form else ""}).one_or_none()
     valid = hmac.compare_digest(digest, row.digest if row else "0" * 64)
     if row is None or not valid or row.revoked_at is not None:
         return None
-    return Caller(row.id, row.name, tables.Role(row.role))
+    if row.expired:
+        raise errors.KeyExpired
+    return Caller(row.id, row.name, tables.Role(row.role), quotas.Quotas.of(row))
+
+
+def good(c: sa.Connection, ids: Iterable[str]) -> set[str]:
+    """Those of these keys, by id, that are valid."""
+    query = sa.select(KEYS.c.id).where(KEYS.c.id.in_(list(ids)), KEYS.c.revoked_at.is_(None), ~_expired())
+    return set(c.execute(query).scalars())
 
 
 def page(c: sa.Connection) -> Sequence[sa.Row[Any]]:
@@ -85,10 +132,22 @@ def revoke(c: sa.Connection, id_: str) -> sa.Row[Any]:
         errors.KeyNotFound: there is no such key.
     """
     moment = sa.func.coalesce(KEYS.c.revoked_at, clock.now())
-    row = c.execute(sa.update(KEYS).where(KEYS.c.id == id_).values(revoked_at=moment).returning(KEYS)).one_or_none()
+    ended = sa.update(KEYS).where(KEYS.c.id == id_).values(revoked_at=moment).returning(KEYS)
+    return _there(c.execute(ended).one_or_none())
+
+
+def _there(row: sa.Row[Any] | None) -> sa.Row[Any]:
     if row is None:
         raise errors.KeyNotFound
     return row
+
+
+def _expired() -> sa.ColumnElement[bool]:
+    return sa.and_(KEYS.c.expires_at.is_not(None), KEYS.c.expires_at <= clock.now())
+
+
+def _in(seconds: float | None) -> Any:
+    return None if seconds is None else clock.now(seconds)
 
 
 def _row(name: str, role: tables.Role, key: str) -> dict[str, Any]:

@@ -1,17 +1,30 @@
 """Results: what became of images, by job, or by anything else that an admin may ask."""
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobs import tables
+from jobs.store.sql import IMAGES, JOBS, RESULTS
 
-IMAGES: Any = tables.Image.__table__
-JOBS: Any = tables.Job.__table__
-RESULTS: Any = tables.Result.__table__
+
+class Order(enum.StrEnum):
+    """In which order results come."""
+
+    IMAGE = "image"  # that in which their pictures came
+    NEWEST = "newest"  # the reverse
+    CONFIDENCE = "confidence"  # the least confident first; only those that have a label
+
+
+class Place(NamedTuple):
+    """Where a page ended."""
+
+    image_id: int
+    confidence: float = 0.0
+    """Of the last result, where they come by confidence."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +39,104 @@ class Filter:
     status: str | None = None
     error: str | None = None
     model: str | None = None
+    version: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     name: str | None = None
     """A text that the picture's name contains, in any case."""
+    custom_id: str | None = None
 
 
 def page(
-    c: sa.Connection, wanted: Filter, *, limit: int, after: int | None = None, newest_first: bool = False
+    c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None, order: Order = Order.IMAGE
 ) -> Sequence[sa.Row[Any]]:
-    """Results in the order in which their images came (or the reverse), from beyond the image id `after`."""
-    query = sa.select(RESULTS, IMAGES.c.name).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    """Results in an order, from beyond a place."""
+    query = sa.select(RESULTS, IMAGES.c.name, IMAGES.c.custom_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
     query = query.where(*_conditions(wanted)).limit(limit)
-    key = RESULTS.c.image_id
-    query = query.order_by(key.desc() if newest_first else key)
-    if after is not None:
-        query = query.where(key < after if newest_first else key > after)
+    image, confidence = RESULTS.c.image_id, RESULTS.c.confidence
+    if order is Order.CONFIDENCE:
+        query = query.where(confidence.is_not(None)).order_by(confidence, image)
+        if after is not None:
+            beyond = sa.tuple_(confidence, image) > sa.tuple_(sa.literal(after.confidence), sa.literal(after.image_id))
+            query = query.where(beyond)
+    elif order is Order.NEWEST:
+        query = query.order_by(image.desc())
+        query = query if after is None else query.where(image < after.image_id)
+    else:
+        query = query.order_by(image)
+        query = query if after is None else query.where(image > after.image_id)
     return c.execute(query).all()
+
+
+GROUPS = ("label", "status", "error", "model", "day", "hour")
+
+
+def stats(c: sa.Connection, wanted: Filter, group: str) -> Sequence[sa.Row[Any]]:
+    """How many results there are of each kind, with their mean confidence; the most of a kind first, or by time."""
+    key = _group(c, group).label("key")
+    mean = sa.func.avg(RESULTS.c.confidence).label("confidence")
+    query = sa.select(key, sa.func.count().label("count"), mean).where(*_conditions(wanted)).group_by(key)
+    if wanted.name is not None or wanted.custom_id is not None:
+        query = query.join_from(RESULTS, IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    by_time = group in ("day", "hour")
+    return c.execute(query.order_by(key if by_time else sa.desc("count"), key).limit(10_000)).all()
+
+
+def _group(c: sa.Connection, group: str) -> sa.ColumnElement[Any]:
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "label": RESULTS.c.label,
+        "status": RESULTS.c.status,
+        "error": RESULTS.c.error_code,
+    }
+    if group in columns:
+        return columns[group]
+    if group == "model":
+        version = sa.func.coalesce(RESULTS.c.model_version, sa.literal_column("''"))
+        return sa.func.trim(RESULTS.c.model + sa.literal_column("' '") + version, type_=sa.String())
+    # Written out, not bound: PostgreSQL sees that what is grouped by is what is selected.
+    sqlite, postgresql = {
+        "day": ("'%Y-%m-%d'", "'YYYY-MM-DD'"),
+        "hour": ("'%Y-%m-%dT%H:00:00Z'", '\'YYYY-MM-DD"T"HH24:00:00"Z"\''),
+    }[group]
+    if c.dialect.name == "sqlite":
+        return sa.func.strftime(sa.literal_column(sqlite), RESULTS.c.finished_at, type_=sa.String())
+    return sa.func.to_char(RESULTS.c.finished_at, sa.literal_column(postgresql))
+
+
+def diff(c: sa.Connection, one: str, other: str, *, limit: int, after: str | None = None) -> Sequence[sa.Row[Any]]:
+    """The pictures of two jobs, by name, whose labels are not the same; one that only one job has is not among them."""
+    (mine, my_image), (theirs, their_image) = ((RESULTS.alias(), IMAGES.alias()) for _ in range(2))
+    query: sa.Select[Any] = (
+        sa.select(
+            my_image.c.name,
+            mine.c.label.label("label_a"),
+            mine.c.confidence.label("confidence_a"),
+            theirs.c.label.label("label_b"),
+            theirs.c.confidence.label("confidence_b"),
+        )
+        .select_from(my_image)
+        .join(mine, mine.c.image_id == my_image.c.id)
+        .join(their_image, sa.and_(their_image.c.job_id == other, their_image.c.name == my_image.c.name))
+        .join(theirs, theirs.c.image_id == their_image.c.id)
+        .where(my_image.c.job_id == one, mine.c.label.is_distinct_from(theirs.c.label))
+    )
+    if after is not None:
+        query = query.where(my_image.c.name > after)
+    return c.execute(query.order_by(my_image.c.name).limit(limit)).all()
+
+
+def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
+    """The result of an image with what is needed to have it made again; `owner` None sees everybody's."""
+    query: sa.Select[Any] = (
+        sa.select(
+            RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.sha256, IMAGES.c.bytes, IMAGES.c.attempt, JOBS.c.owner
+        )
+        .join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+        .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
+        .where(RESULTS.c.image_id == image_id)
+    )
+    query = query if owner is None else query.where(JOBS.c.owner == owner)
+    return c.execute(query).one_or_none()
 
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
@@ -59,7 +153,9 @@ TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
     "status": lambda status: RESULTS.c.status == status,
     "error": lambda code: RESULTS.c.error_code == code,
     "model": lambda model: RESULTS.c.model == model,
+    "version": lambda version: RESULTS.c.model_version == version,
     "since": lambda moment: RESULTS.c.finished_at >= moment,
     "until": lambda moment: RESULTS.c.finished_at < moment,
+    "custom_id": lambda text: IMAGES.c.custom_id == text,
     "name": lambda text: IMAGES.c.name.icontains(text, autoescape=True),
 }

@@ -7,12 +7,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs import tables
 
+DELIVERIES: Any = tables.Delivery.__table__
 IMAGES: Any = tables.Image.__table__
+JOBS: Any = tables.Job.__table__
+KEYS: Any = tables.ApiKey.__table__
+MODELS: Any = tables.Model.__table__
+RESULTS: Any = tables.Result.__table__
+WORKERS: Any = tables.Worker.__table__
+ENDED = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
 # Written out, not bound: a partial index serves only a query whose text shows its condition.
 QUEUED: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'queued'")
 RUNNING: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'running'")
 
 
-def insert(c: sa.Connection, table: Any) -> Any:
+def insert(dialect: str, table: Any) -> Any:
     """An INSERT that may say ON CONFLICT, which each dialect spells in its own class."""
-    return sqlite.insert(table) if c.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

@@ -1,8 +1,8 @@
 """Work: how a worker claims images, keeps them, finishes them, hands them back, and how lost ones are found."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +10,8 @@ import sqlalchemy as sa
 
 from jobs import clock, tables
 from jobs.store import jobs
-from jobs.store.sql import QUEUED, RUNNING
+from jobs.store.sql import IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
-IMAGES: Any = tables.Image.__table__
-JOBS: Any = tables.Job.__table__
-RESULTS: Any = tables.Result.__table__
 CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
 
 
@@ -29,6 +26,8 @@ class Claim:
     attempt: int
     worker: str
     claimed_at: datetime
+    again: bool = False
+    """It was claimed before and lost. Only `start` counts this attempt: who dies before has not died of the picture."""
 
 
 @dataclass(frozen=True)
@@ -59,47 +58,106 @@ class Maker:
 
 
 def claim(
-    c: sa.Connection, worker: str, model: str, *, limit: int, lease_seconds: float, bulk_first: bool = False
+    c: sa.Connection,
+    worker: str,
+    model: str,
+    *,
+    limit: int,
+    lease_seconds: float,
+    bulk_first: bool = False,
+    only_new: bool = False,
 ) -> list[Claim]:
     """Take up to `limit` queued images of a model; the taker must finish or release each before its lease ends.
 
     Images are served by priority, then age; with `bulk_first` what is bulk goes before, so that neither starves the
     other. Images that were claimed before and did not end are taken in ever smaller company, the third time alone: if
-    one of them kills its worker, its neighbours live on.
+    one of them kills its worker, its neighbours live on. Who has others in hand takes `only_new` ones; who takes such
+    an image again must `start` it when its turn has come.
     """
-    waiting = [QUEUED, IMAGES.c.model == model]
+    waiting = [QUEUED, IMAGES.c.model == model, *([IMAGES.c.attempt == 0] if only_new else [])]
     bulk = [*waiting, IMAGES.c.priority == tables.Priority.BULK.value]
     for some in [bulk, waiting] if bulk_first else [waiting]:
         first = sa.select(IMAGES.c.attempt).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(1)
         attempts = c.execute(first.with_for_update(skip_locked=True)).scalar()
         if attempts is not None:
-            return _take(c, worker, [*some, IMAGES.c.attempt == attempts], company(limit, attempts), lease_seconds)
+            return _take(c, worker, some, attempts, limit, lease_seconds)
     return []
 
 
+def claim_one_of(
+    c: sa.Connection,
+    worker: str,
+    turns: Mapping[str, bool],
+    *,
+    limit: int,
+    lease_seconds: float,
+    only_new: bool = False,
+) -> tuple[str, list[Claim]]:
+    """Claim images of the first of these models that has some; its name and the images, or no images.
+
+    `turns` tells for each model, in the order in which they are asked, whether it is its bulk's turn to go first.
+    """
+    for model, bulk_first in turns.items():
+        claims = claim(
+            c,
+            worker,
+            model,
+            limit=limit,
+            lease_seconds=lease_seconds,
+            bulk_first=bulk_first,
+            only_new=only_new,
+        )
+        if claims:
+            return model, claims
+    return "", []
+
+
+def waits(c: sa.Connection, models: Iterable[str]) -> bool:
+    """Whether any image waits for a worker of these models."""
+    some = (QUEUED, IMAGES.c.model.in_(list(models)))
+    return c.execute(sa.select(IMAGES.c.id).where(*some).limit(1)).scalar() is not None
+
+
 def _take(
-    c: sa.Connection, worker: str, some: Sequence[sa.ColumnElement[bool]], limit: int, lease_seconds: float
+    c: sa.Connection,
+    worker: str,
+    some: Sequence[sa.ColumnElement[bool]],
+    attempts: int,
+    limit: int,
+    lease_seconds: float,
 ) -> list[Claim]:
-    picked = sa.select(IMAGES.c.id).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(limit)
+    some = [*some, IMAGES.c.attempt == attempts]
+    in_order = sa.select(IMAGES.c.id).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id)
+    picked = in_order.limit(company(limit, attempts))
     locked = picked.with_for_update(skip_locked=True).cte("picked")
     taken = (
         sa.update(IMAGES)
         .where(IMAGES.c.id.in_(sa.select(locked.c.id)))
         .values(
             status=tables.Status.RUNNING,
-            attempt=IMAGES.c.attempt + 1,
+            attempt=max(1, attempts),
             worker=worker,
             claimed_at=clock.now(),
             lease_until=clock.now(lease_seconds),
         )
         .returning(*CLAIMED)
     )
-    return sorted((Claim(*row) for row in c.execute(taken)), key=lambda claim: claim.image_id)
+    claims = [replace(Claim(*row), again=attempts > 0) for row in c.execute(taken)]
+    return sorted(claims, key=lambda claim: claim.image_id)
 
 
 def company(limit: int, attempts: int) -> int:
     """How many images may share a batch that have been claimed `attempts` times before: all, an eighth, one."""
     return {0: limit, 1: max(1, limit // 8)}.get(attempts, 1)
+
+
+def start(c: sa.Connection, claims: Sequence[Claim]) -> list[Claim]:
+    """Count the attempt of images that were taken again: now is the time that they may take their worker down.
+
+    Returns them with their new fence, without those whose lease was lost meanwhile.
+    """
+    started = sa.update(IMAGES).where(_held(claims)).values(attempt=IMAGES.c.attempt + 1).returning(*CLAIMED)
+    return [Claim(*row) for row in c.execute(started)]
 
 
 def renew(c: sa.Connection, claims: Sequence[Claim], *, lease_seconds: float) -> int:
@@ -125,15 +183,23 @@ def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
 
 
 def release(c: sa.Connection, claims: Sequence[Claim]) -> int:
-    """Hand claimed images back at once, as if they had never been taken: the attempt is given back too."""
-    values = {"status": tables.Status.QUEUED, "attempt": IMAGES.c.attempt - 1, "worker": None, "lease_until": None}
+    """Hand claimed images back at once, as if they had never been taken: an attempt that counts is given back too."""
+    values = {"status": tables.Status.QUEUED, "worker": None, "lease_until": None}
     jobs.lock(c, {claim.job_id for claim in claims})
-    return _requeue(c, sa.update(IMAGES).where(_held(claims)).values(values))
+    back = sa.update(IMAGES).where(_held(claims)).values(**values, attempt=IMAGES.c.attempt - _counted_once(claims))
+    return _requeue(c, back)
 
 
 def drop(c: sa.Connection, claims: Sequence[Claim]) -> int:
     """End the leases of images that a worker could not cope with: the next sweep deals with them as with lost ones."""
-    return c.execute(sa.update(IMAGES).where(_held(claims)).values(lease_until=clock.now())).rowcount
+    attempt = IMAGES.c.attempt + 1 - _counted_once(claims)
+    return c.execute(sa.update(IMAGES).where(_held(claims)).values(lease_until=clock.now(), attempt=attempt)).rowcount
+
+
+def _counted_once(claims: Sequence[Claim]) -> sa.ColumnElement[int]:
+    """1 for the images whose attempt counts already, 0 for those that were taken again and not started."""
+    again = [claim.image_id for claim in claims if claim.again]
+    return sa.case((IMAGES.c.id.in_(again), 0), else_=1)
 
 
 def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:

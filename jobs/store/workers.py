@@ -1,15 +1,15 @@
 """Workers: which ones live, and when each last got something done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobs import clock, tables
 from jobs.store import schema, work
+from jobs.store.sql import WORKERS
 
-WORKERS: Any = tables.Worker.__table__
-LIFE_SECONDS = 15.0  # a worker shows life every few seconds; after so long without, it is taken for gone
+STILL_SECONDS = 30.0  # one that gets nothing done for so long, while pictures wait, does not get on
 FORGET_SECONDS = 86_400.0
 
 
@@ -24,9 +24,8 @@ def enter(c: sa.Connection, id_: str, maker: work.Maker, device: str) -> None:
     c.execute(
         sa.insert(WORKERS).values(
             id=id_,
-            model=maker.name,
-            model_version=maker.version,
-            model_digest=maker.digest,
+            serves={maker.name: maker.version},
+            refuses={},
             device=device,
             images=0,
             started_at=clock.now(),
@@ -35,12 +34,17 @@ def enter(c: sa.Connection, id_: str, maker: work.Maker, device: str) -> None:
     )
 
 
-def show_life(c: sa.Connection, id_: str, images: int) -> None:
-    """Note that a worker lives, and how many images it has finished since it last did so."""
-    values: dict[str, Any] = {"seen_at": clock.now()}
-    if images:
-        values |= {"images": WORKERS.c.images + images, "progress_at": clock.now()}
+def show_life(c: sa.Connection, id_: str, images: int, *, moves: bool = False) -> None:
+    """Note that a worker lives, how many images it has finished since it last did so, and whether it gets on at all."""
+    values: dict[str, Any] = {"seen_at": clock.now(), "images": WORKERS.c.images + images}
+    if images or moves:
+        values |= {"progress_at": clock.now()}
     c.execute(sa.update(WORKERS).where(WORKERS.c.id == id_).values(values))
+
+
+def note_models(c: sa.Connection, id_: str, serves: Mapping[str, str], refuses: Mapping[str, str]) -> None:
+    """Note the version of each model that a worker answers with, and what it cannot serve, with the reason."""
+    c.execute(sa.update(WORKERS).where(WORKERS.c.id == id_).values(serves=dict(serves), refuses=dict(refuses)))
 
 
 def leave(c: sa.Connection, id_: str) -> None:
@@ -49,6 +53,8 @@ def leave(c: sa.Connection, id_: str) -> None:
 
 
 def living(c: sa.Connection) -> Sequence[sa.Row[Any]]:
-    """The workers that have shown life lately."""
-    query = sa.select(WORKERS).where(WORKERS.c.seen_at > clock.now(-LIFE_SECONDS))
+    """The workers that have shown life lately; `gets_on` says of each whether its work moves, or there is none."""
+    moved = sa.func.coalesce(WORKERS.c.progress_at, WORKERS.c.started_at)
+    query = sa.select(WORKERS, (moved > clock.now(-STILL_SECONDS)).label("gets_on"))
+    query = query.where(WORKERS.c.seen_at > clock.now(-tables.LIFE_SECONDS))
     return c.execute(query.order_by(WORKERS.c.started_at)).all()

@@ -1,14 +1,20 @@
-"""`sortbelt enqueue`: a folder as one job, with progress and a summary."""
+"""`sortbelt enqueue`: a folder as one job, with progress and a summary; a repeat does nothing twice."""
 
-import shlex
+import csv
+import itertools
+import json
 import sys
+from collections.abc import Iterable
+from typing import TextIO
 
 import click
 
 from sortbelt import enqueue as runs
-from sortbelt import folder, progress, terminal
+from sortbelt import export, folder, manifest, progress, terminal
 from sortbelt.client import Client
-from sortbelt.commands import options, serving
+from sortbelt.commands import folders, options, serving
+
+MOST_LISTED = 20  # failures told one by one; --failures gets them all
 
 
 @click.command()
@@ -20,7 +26,23 @@ from sortbelt.commands import options, serving
 @click.option("--no-wait", is_flag=True, help="Do not stay until the pictures are classified.")
 @click.option("--model", help="Model to use [default: the server's].")
 @click.option("--priority", type=click.Choice(["interactive", "bulk"]), default="bulk", show_default=True)
-@click.option("--job", "job_id", metavar="JOB", help="Go on with a job that was left open, instead of a new one.")
+@options.webhook
+@click.option("--dry-run", is_flag=True, help="Only tell what would be sent.")
+@click.option("--fresh", is_flag=True, help="Forget earlier runs: a new job with all pictures.")
+@click.option("--retry-failed", is_flag=True, help="Send again, in a new job, what failed before.")
+@click.option(
+    "--max-failure-rate",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Stop when more fails than this share, such as 0.05.",
+)
+@click.option("--watch", is_flag=True, help="Stay, and send what is added to the folder, until ctrl-C.")
+@click.option(
+    "--idle", type=click.FloatRange(min=0), metavar="SECONDS", help="With --watch: end when nothing new came so long."
+)
+@click.option("--failures", metavar="FILE", type=click.Path(), help="Write what failed, and why, as CSV or NDJSON.")
+@click.option("--manifest", "book", metavar="FILE", type=click.Path(), help="Where to remember what was sent.")
+@click.option("--job", "job_id", metavar="JOB", help="Go on with a job that another machine left open.")
 @options.as_json
 @serving.server(serving.PATIENT)
 def enqueue(
@@ -32,78 +54,124 @@ def enqueue(
     no_wait: bool,
     model: str | None,
     priority: str,
+    webhook: str | None,
+    dry_run: bool,
+    fresh: bool,
+    retry_failed: bool,
+    max_failure_rate: float | None,
+    watch: bool,
+    idle: float | None,
+    failures: str | None,
+    book: str | None,
     job_id: str | None,
     as_json: bool,
 ) -> None:
     """Put a whole folder through as one job, and show what came of it.
 
     Takes jpg, jpeg, png, gif, bmp, webp, tif and tiff, in subfolders too; hidden files, symbolic links
-    and special files are left alone. Exits with 0 if every picture was classified, else with 1.
+    and special files are left alone. What was sent is remembered: the same command again goes on where
+    one was stopped or killed, and later sends only what is new or changed, in a new job. Where the server
+    has no room, or the key's quota is used up, it waits and goes on.
+    Exits with 0 if every picture was classified, else with 1.
 
     \b
     Examples:
       sortbelt enqueue ~/Pictures
       sortbelt enqueue ~/Pictures --exclude thumbs --exclude '*_small.jpg'
       sortbelt enqueue ~/Pictures --no-wait --json
+      sortbelt enqueue ~/Pictures --max-failure-rate 0.05 --failures failed.csv
+      sortbelt enqueue ~/Pictures --retry-failed
+      sortbelt enqueue /srv/camera --watch
     """  # noqa: D301 - click wants the \b as it is
     pictures = folder.Folder(source, include, exclude)
-    run = runs.start(client, pictures, job_id=job_id, model=model, priority=priority)
-    _go(client, pictures, run, follow=not no_wait)
-    _report(run, runs.summarize(client, run.job.id) if run.job.ended else None, as_json=as_json)
-    sys.exit(0 if not run.not_sent and (run.job.all_well or no_wait) else 1)
+    wishes = runs.Wishes(model, priority, retry_failed, max_failure_rate, webhook)
+    with (
+        folders.book(client, source, model, book, job_id, fresh=fresh) as opened,
+        progress.progress() as bar,
+    ):
+        client.notify(bar.wait)
+        run = runs.FolderRun(client, pictures, opened, wishes, lambda run: folders.show(bar, run))
+        run.begin(may_be_empty=watch)
+        if dry_run:
+            _tell_plan(run, as_json=as_json)
+            return
+        folders.put_through(run, idle, watch=watch, follow=not no_wait)
+        bar.end()
+        _report(run, run.settle() if run.ended else None, failures, as_json=as_json)
+    sys.exit(0 if run.all_well else 1)
 
 
-def _go(client: Client, pictures: folder.Folder, run: runs.Run, *, follow: bool) -> None:
-    with serving.interruptible(lambda: _how_to_go_on(pictures, run)), progress.progress() as bar:
-
-        def watch(run: runs.Run) -> None:
-            bar.show(run.job, sent=run.sent, total=run.survey.pictures)
-
-        runs.send(client, pictures, run, watch)
-        if follow:
-            runs.follow(client, run, watch)
-
-
-def _how_to_go_on(pictures: folder.Folder, run: runs.Run) -> str:
-    if run.job.sealed:
-        return f"The job goes on: `sortbelt wait {run.job.id}` comes back to it."
-    return (
-        f"Job {run.job.id} is open and has {run.sent} of {run.survey.pictures} pictures: "
-        f"`sortbelt enqueue {shlex.quote(pictures.root)} --job {run.job.id}` goes on, "
-        f"`sortbelt cancel {run.job.id}` gives it up."
-    )
-
-
-def _report(run: runs.Run, summary: runs.Summary | None, *, as_json: bool) -> None:
-    skipped = dict(run.survey.skipped)
+def _tell_plan(run: runs.FolderRun, *, as_json: bool) -> None:
+    survey = run.survey
+    plan = {
+        "pictures": survey.pictures,
+        "to_send": survey.new,
+        "bytes_to_send": survey.new_size,
+        "unchanged": run.tally.unchanged,
+        "skipped": dict(survey.skipped),
+        "job_id": run.job.id if run.job else None,
+    }
     if as_json:
-        print(
-            terminal.as_json(
-                {
-                    "job_id": run.job.id,
-                    "status": run.job.status,
-                    "counts": run.job.raw["counts"],
-                    "labels": dict(summary.labels.most_common()) if summary else {},
-                    "skipped": skipped,
-                    "not_sent": [{"image": n.name, "code": n.code, "detail": n.detail} for n in run.not_sent],
-                }
-            )
-        )
+        print(terminal.as_json(plan))
+        return
+    print(f"{survey.new} of {survey.pictures} pictures would be sent ({survey.new_size:,} bytes).")
+    _tell_skipped(run)
+
+
+def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | None, *, as_json: bool) -> None:
+    if failures:
+        with export.target(failures) as file:
+            _write_failures(run.failures(), file, as_csv=failures.lower().endswith(".csv"))
+    if as_json:
+        print(terminal.as_json(_as_json(run, summary)))
         return
     if summary:
         terminal.table(("label", "images"), summary.labels.most_common())
-    _tell_failures(run, summary or runs.Summary())
+    _tell_failures(run, summary)
+    _tell_skipped(run)
+    if run.tally.changed:
+        options.tell(f"{run.tally.changed} changed after they were sent: the same command again classifies them anew.")
+    if run.job and run.tally.unchanged and not run.tally.sent:
+        options.tell(f"Nothing is new since job {run.job.id}; --fresh classifies everything anew.")
+    if run.job:
+        options.tell(f"Job {run.job.id} {run.job.status}: `sortbelt results {run.job.id}` shows every image.")
+
+
+def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, object]:
+    listed = itertools.islice(run.failures(), MOST_LISTED)
+    return {
+        "job_id": run.job.id if run.job else None,
+        "status": run.job.status if run.job else None,
+        "counts": run.job.raw["counts"] if run.job else {},
+        "labels": dict(summary.labels.most_common()) if summary else {},
+        "sent": run.tally.sent,
+        "by_reference": run.tally.by_reference,
+        "unchanged": run.tally.unchanged,
+        "changed": run.tally.changed,
+        "not_sent": run.tally.not_sent,
+        "skipped": dict(run.survey.skipped),
+        "failures": [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed],
+    }
+
+
+def _write_failures(failures: Iterable[manifest.Failure], file: TextIO, *, as_csv: bool) -> None:
+    if as_csv:
+        writer = csv.writer(file)
+        writer.writerow(("image", "code", "detail"))
+        writer.writerows((f.name, f.code, f.detail) for f in failures)
+        return
+    file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in failures)
+
+
+def _tell_failures(run: runs.FolderRun, summary: runs.Summary | None) -> None:
+    for failure in itertools.islice(run.failures(), MOST_LISTED):
+        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
+    more = run.tally.not_sent + (summary.failed if summary else 0) - MOST_LISTED
+    if more > 0:
+        options.tell(f"… and {more} more: --failures FILE writes them all.")
+
+
+def _tell_skipped(run: runs.FolderRun) -> None:
+    skipped = run.survey.skipped
     if skipped:
         options.tell("Skipped: " + ", ".join(f"{count} {reason}" for reason, count in skipped.items()) + ".")
-    options.tell(f"Job {run.job.id} {run.job.status}: `sortbelt results {run.job.id}` shows every image.")
-
-
-def _tell_failures(run: runs.Run, summary: runs.Summary) -> None:
-    for result in summary.failures:
-        error = result.error
-        options.tell(f"{result.status}: {result.image}: " + (f"{error.detail} ({error.code})" if error else "no label"))
-    more = run.job.counts.ended - run.job.counts.done - len(summary.failures)
-    if summary.failures and more > 0:
-        options.tell(f"… and {more} more: `sortbelt results {run.job.id} --status failed` lists them.")
-    for picture in run.not_sent:
-        options.tell(f"not sent: {picture.detail} ({picture.code})")

@@ -1,6 +1,9 @@
-"""`sortbelt status`, `wait` and `cancel`: one job, seen and steered."""
+"""`sortbelt jobs`, `status`, `wait`, `cancel` and `retry`: jobs seen, and one steered."""
 
+import datetime as dt
+import itertools
 import sys
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -9,6 +12,60 @@ from sortbelt.client import Client
 from sortbelt.commands import options, serving
 
 HEADS = ("job", "status", "total", "queued", "running", "done", "failed", "cancelled", "expired")
+
+
+MOST_UNASKED = 100
+
+
+@click.command()
+@click.option(
+    "--status",
+    type=click.Choice(["queued", "running", "done", "failed", "cancelled", "expired"]),
+    help="Only jobs that are so.",
+)
+@click.option("--model", help="Only jobs for this model.")
+@click.option("--since", type=options.TIME, help="Only jobs made from this time on, such as 2026-01-31T12:00:00Z.")
+@click.option("--until", type=options.TIME, help="Only jobs made before this time.")
+@click.option("--limit", type=click.IntRange(min=1), default=MOST_UNASKED, show_default=True, help="At most so many.")
+@options.as_json
+@serving.server()
+def jobs(
+    client: Client,
+    *,
+    status: str | None,
+    model: str | None,
+    since: dt.datetime | None,
+    until: dt.datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List jobs, newest first.
+
+    \b
+    Examples:
+      sortbelt jobs
+      sortbelt jobs --status running
+      sortbelt jobs --since 2026-01-31T00:00:00Z --json
+    """  # noqa: D301 - click wants the \b as it is
+    found = _wanted(client.jobs(status=status), model, since, until)
+    some = itertools.islice(found, limit)
+    if as_json:
+        print(terminal.as_json({"jobs": [job.raw for job in some]}))
+    else:
+        _show(some)
+    if next(found, None):
+        options.tell(f"There are more than these {limit}: --limit gets them.")
+
+
+def _wanted(
+    found: Iterable[records.Job], model: str | None, since: dt.datetime | None, until: dt.datetime | None
+) -> Iterator[records.Job]:
+    """Those of the jobs, which come newest first."""
+    for job in found:
+        if since and job.created_at and job.created_at < since:
+            return
+        if model in {None, job.model} and not (until and job.created_at and job.created_at >= until):
+            yield job
 
 
 @click.command()
@@ -60,6 +117,28 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
     show(client.cancel(job_id), as_json=as_json)
 
 
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--wait", "to_its_end", is_flag=True, help="Stay until it has ended.")
+@options.as_json
+@serving.server(serving.PATIENT)
+def retry(client: Client, job_id: str, *, to_its_end: bool, as_json: bool) -> None:
+    """Try again what failed in a job.
+
+    Shows the job that holds it; with --wait, exits with 0 if every image was classified, else with 1.
+
+    \b
+    Examples:
+      sortbelt retry 0198c9a2
+      sortbelt retry 0198c9a2 --wait
+    """  # noqa: D301 - click wants the \b as it is
+    job: records.Job = client.retry(job_id)
+    if to_its_end:
+        job = stay(client, job.id)
+    show(job, as_json=as_json)
+    sys.exit(1 if to_its_end and not job.all_well else 0)
+
+
 def stay(client: Client, job_id: str, timeout: float | None = None) -> records.Job:
     """The job when it has ended, with progress until then."""
     go_on = f"The job goes on: `sortbelt wait {job_id}` comes back to it."
@@ -72,6 +151,13 @@ def show(job: records.Job, *, as_json: bool) -> None:
     if as_json:
         print(terminal.as_json(job.raw))
         return
-    counts = job.counts
-    numbers = [getattr(counts, head) for head in HEADS[2:]]
-    terminal.table(HEADS, [(job.id, job.status if job.sealed else f"{job.status} (open)", *numbers)])
+    _show([job])
+
+
+def _show(some: Iterable[records.Job]) -> None:
+    terminal.table(HEADS, map(_row, some))
+
+
+def _row(job: records.Job) -> tuple[object, ...]:
+    numbers = [getattr(job.counts, head) for head in HEADS[2:]]
+    return job.id, job.status if job.sealed else f"{job.status} (open)", *numbers

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from api import front
+from jobs import errors
 
 SCOPE = {
     "type": "http",
@@ -20,8 +21,9 @@ def told(environ, start_response):
     """A WSGI application that tells what it was given."""
     body = environ["wsgi.input"].read()
     seen = {name: value for name, value in environ.items() if isinstance(value, str)} | {"body": body.decode()}
-    start_response("201 CREATED", [("Content-Type", "application/json"), ("X-Seen", "yes")])
-    return [json.dumps(seen).encode()[:10], json.dumps(seen).encode()[10:]]
+    data = json.dumps(seen).encode()
+    start_response("201 CREATED", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))])
+    return [data[:10], data[10:]]
 
 
 @pytest.fixture
@@ -97,6 +99,21 @@ def test_too_much_at_once_is_refused_for_now(made, monkeypatch):
     assert serve(made, piece(b"x" * 40))[0] == 201
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "cut_off"), (408, "request_timeout"), (503, "too_busy")], ids=["cut", "slow", "full"]
+)
+def test_what_the_front_itself_refuses_has_the_shape_of_all_errors(made, monkeypatch, status, code):
+    """A problem with a code and the request's id, in the body and as a header."""
+    monkeypatch.setattr(front, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(front, "MOST_HELD_BYTES", 50 if status == 503 else 1000)
+    pieces = [piece(b"x" * 60, more=True)]
+    named = (KEY, (b"x-request-id", b"mine-17"))
+    answered, body = serve(made, *pieces, silent=status == 408, headers=named)
+    told = json.loads(body)
+    assert (answered, told["status"], told["code"], told["request_id"]) == (status, status, code, "mine-17")
+    assert set(told) == {"type", "title", "status", "code", "detail", "request_id"}
+
+
 def test_a_view_that_fails_frees_what_it_held(made):
     """An error beyond Flask's own handling must not leak memory from request to request."""
 
@@ -128,3 +145,97 @@ def test_who_shows_no_key_gets_an_answer_and_no_room(made):
     status, body = serve(made, piece(b"abcdefg"), headers=())
     assert (status, json.loads(body)["body"], json.loads(body)["CONTENT_LENGTH"]) == (201, "", "7")
     assert made._held == 0
+
+
+def endless(told):
+    """A WSGI application whose answer has no end and no length; it notes what became of it."""
+
+    def pieces():
+        try:
+            while True:
+                told["pieces"] += 1
+                yield b"x" * 1000
+        finally:
+            told["closed"] = True
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return pieces()
+
+    return app
+
+
+def test_an_answer_is_made_no_faster_than_it_is_read_and_not_for_who_has_gone():
+    """A reader who takes three pieces and hangs up costs four, and what made them is closed."""
+    told = {"pieces": 0, "closed": False}
+    one = front.Front(endless(told), threads=2, most_bytes=100)
+    sent, gone = [], asyncio.Event()
+
+    async def receive():
+        if not sent and not receive.asked:
+            receive.asked = True
+            return piece(b"")
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+        if len(sent) == 4:
+            gone.set()
+        await asyncio.sleep(0)
+
+    receive.asked = False
+    asyncio.run(one(SCOPE | {"headers": [KEY]}, receive, send))
+    one._threads.shutdown()
+    assert told["pieces"] <= 6
+    assert told["closed"]
+    assert all(message["more_body"] for message in sent[1:4])
+
+
+def test_an_answer_that_breaks_off_has_no_end(made, caplog):
+    """The head was sent; a database that goes away then must not look like the end of the list."""
+
+    def pieces():
+        yield b"first"
+        raise errors.DatabaseUnavailable("It is away.")
+
+    def broken(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/csv")])
+        return pieces()
+
+    made._app = broken
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        if not sent:
+            return piece(b"")
+        return await asyncio.Event().wait()
+
+    asyncio.run(made(SCOPE | {"headers": [KEY]}, receive, send))
+    assert [message.get("body") for message in sent] == [None, b"first"]
+    assert sent[-1]["more_body"]
+    assert "It is away." in caplog.text
+
+
+def test_a_wrong_key_gets_an_answer_and_no_room():
+    """A large body is kept only for who is trusted; a small one, or none, asks nobody."""
+    asked = []
+
+    def trusts(address, key):
+        asked.append((address, key))
+        return key == "of-somebody"
+
+    one = front.Front(told, threads=2, most_bytes=100_000_000, trusts=trusts)
+    large = b"x" * (front.SMALL_BYTES + 1)
+    size = (b"content-length", str(len(large)).encode())
+    for headers, kept in (((KEY, size), len(large)), (((b"authorization", b"bearer wrong"), size), 0)):
+        status, body = serve(one, piece(large), headers=headers)
+        assert (status, len(json.loads(body)["body"])) == (201, kept)
+    assert asked == [("", "of-somebody"), ("", "wrong")]
+    serve(one, piece(b"x"), headers=(KEY, (b"content-length", b"1")))
+    assert len(asked) == 2
+    one._threads.shutdown()
+    one._doorkeepers.shutdown()

@@ -43,6 +43,17 @@ def test_a_worker_that_is_silent_is_none(db, me):
     assert me.get("/readyz").status_code == 503
 
 
+def test_workers_that_live_and_get_nothing_done_are_none(db, me):
+    """Progress, not a ping: they show life, pictures wait, nothing is done."""
+    db.write(workers.enter, "w1", making.MAKER, "cpu")
+    long_ago = workers.clock.now(-60)
+    still = sa.update(workers.WORKERS).values(started_at=long_ago, progress_at=long_ago)
+    db.write(lambda c: c.execute(still))
+    response = me.get("/readyz")
+    assert response.status_code == 503
+    assert "no worker has got anything done" in response.json["checks"]["workers"]["detail"]
+
+
 def test_without_blobs_we_are_not_ready(db, me, tmp_path):
     """The check that failed says so."""
     db.write(workers.enter, "w1", making.MAKER, "cpu")

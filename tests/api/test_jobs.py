@@ -5,17 +5,20 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from jobs.store import jobs, work
+from jobs import purge, rescue
+from jobs.store import invariants, jobs, work
 from tests.api.asking import next_page, problem, walk
 from tests.jobs import making
 
 JOB = {
-    "id", "status", "counts", "sealed", "model", "priority", "metadata", "status_url", "results_url", "images_url",
-    "seal_url", "cancel_url", "created_at", "sealed_at", "started_at", "finished_at",
+    "id", "status", "counts", "sealed", "model", "priority", "metadata", "status_url", "results_url", "events_url",
+    "images_url", "retry_url", "retry_of", "webhook", "seal_url", "cancel_url", "created_at", "sealed_at", "started_at",
+    "finished_at",
+    "expires_at", "queue_position", "estimated_finish",
 }  # fmt: skip
 RESULT = {
-    "image", "job_id", "status", "label", "confidence", "scores", "error", "model", "cached", "timings", "finished_at",
-}  # fmt: skip
+    "id", "image", "job_id", "status", "label", "confidence", "scores", "error", "model", "cached", "timings",
+    "finished_at", "image_id", "custom_id"}  # fmt: skip
 NOWHERE = "00000000-0000-7000-8000-000000000000"
 
 
@@ -563,3 +566,114 @@ def test_a_bell_that_nobody_hears_costs_a_request_nothing(me, app, db):
         db.read(lambda c: c.execute(sa.select(making.IMAGES.c.sha256)).scalar())
         == hashlib.sha256(making.picture()).hexdigest()
     )
+
+
+def test_a_job_knows_its_place_and_when_it_will_be_over(app, db, me):
+    """From what was done lately; Retry-After is about then, and nothing of it is left when it is over."""
+    first = me.post("/v1/jobs", images=[(f"{n}", making.picture(n)) for n in range(20)]).json
+    app.extensions["sortbelt"].outlook._looked_at = -1e9
+    job = me.post("/v1/jobs", images=[("a", making.picture())]).json
+    assert (job["queue_position"], job["estimated_finish"]) == (20, None)
+    making.finish(db, making.claim(db, limit=10))
+    app.extensions["sortbelt"].outlook._looked_at = -1e9
+    response = me.get(job["status_url"])
+    assert response.json["queue_position"] == 10
+    assert response.json["estimated_finish"] > job["created_at"]
+    assert 1 <= int(response.headers["Retry-After"]) <= 30
+    making.finish(db, making.claim(db))
+    over = me.get(first["status_url"]).json
+    assert (over["queue_position"], over["estimated_finish"]) == (None, None)
+
+
+def test_a_page_of_results_that_is_known_is_not_sent_again(me, done):
+    """304 to its ETag."""
+    first = me.get(done["results_url"])
+    again = me.get(done["results_url"], headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_what_failed_can_be_ordered_anew_and_only_that(db, me):
+    """A job of its own, with the same names; asked again it is the same; what has a label is left alone."""
+    files = [(f"{n}.png", making.picture(n)) for n in range(4)] + [("text.txt", b"no picture")]
+    job = me.post("/v1/jobs", images=files, data={"metadata": '{"a": 1}'}).json
+    problem(me.post(job["retry_url"]), 409, "job_not_over")
+    making.finish(db, making.claim(db, limit=2))
+    making.finish(db, making.claim(db), label=None, error_code="timed_out", error_detail="Too slow.")
+    response = me.post(job["retry_url"])
+    assert response.status_code == 202, response.text
+    again = response.json
+    assert (again["retry_of"], again["counts"]["total"], again["metadata"]) == (job["id"], 2, {"a": 1})
+    assert me.post(job["retry_url"]).json["id"] == again["id"]
+    assert sorted(claim.name for claim in making.claim(db)) == ["2.png", "3.png"]
+    assert me.get(job["status_url"]).json["counts"]["failed"] == 3
+
+
+def test_where_nothing_failed_there_is_nothing_to_order_anew(db, me):
+    """409, and no empty job."""
+    job = me.post("/v1/jobs", images=[("a", making.picture()), ("b", b"no picture")]).json
+    making.finish(db, making.claim(db))
+    problem(me.post(job["retry_url"]), 409, "nothing_to_retry")
+
+
+def test_the_failures_of_another_s_job_are_not_mine_to_order(db, me, other, reader):
+    """404 as everywhere; and a reader orders nothing."""
+    job = me.post("/v1/jobs", images=[("a", making.picture())]).json
+    problem(other.post(job["retry_url"]), 404, "job_not_found")
+    problem(reader.post(job["retry_url"]), 403, "not_allowed")
+
+
+def test_what_is_not_begun_in_time_expires(db, me):
+    """What a worker has taken goes on; the job ends with it, sealed, and can be ordered anew."""
+    files = [(f"{n}", making.picture(n)) for n in range(3)]
+    job = me.post("/v1/jobs", images=files, data={"expires_in": "3600"}).json
+    assert job["expires_at"] > job["created_at"]
+    taken = making.claim(db, limit=1)
+    rescue.sweep(db, max_attempts=3)
+    assert me.get(job["status_url"]).json["counts"]["expired"] == 0
+    past = sa.update(making.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda c: c.execute(past))
+    rescue.sweep(db, max_attempts=3)
+    assert me.get(job["status_url"]).json["counts"]["expired"] == 2
+    making.finish(db, taken)
+    over = me.get(job["status_url"]).json
+    assert (over["status"], over["counts"]["done"]) == ("done", 1)
+    codes = [result["error"] and result["error"]["code"] for result in me.get(job["results_url"]).json["results"]]
+    assert sorted(map(str, codes)) == ["None", "expired", "expired"]
+    assert me.post(job["retry_url"]).json["counts"]["total"] == 2
+
+
+def test_an_open_job_is_sealed_by_its_deadline(db, me):
+    """Nobody waits for ever for somebody who has forgotten."""
+    job = me.post("/v1/jobs", json={"open": True, "expires_in": 1}).json
+    past = sa.update(making.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda c: c.execute(past))
+    rescue.sweep(db, max_attempts=3)
+    over = me.get(job["status_url"]).json
+    assert over["sealed"]
+    assert over["finished_at"] is not None
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "x", "nan", "inf", "1e9"])
+def test_a_deadline_is_a_number_of_seconds(me, seconds):
+    """Refused by its name."""
+    response = me.post("/v1/jobs", images=[("a", making.picture())], data={"expires_in": seconds})
+    assert "expires_in" in problem(response, 422, "bad_parameter")
+
+
+def test_a_purged_job_is_gone(app, db, me):
+    """410 everywhere, and its bytes with it, but not those that another job has too."""
+    parts = app.extensions["sortbelt"]
+    old = me.post("/v1/jobs", images=[("a", making.picture(1)), ("b", making.picture(2))]).json
+    making.finish(db, making.claim(db))
+    past = sa.update(making.JOBS).values(finished_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda c: c.execute(past))
+    new = me.post("/v1/jobs", images=[("a", making.picture(2))]).json
+    assert purge.run(db, parts.blobs, days=30) == 1
+    for path in ("", "/results", "/events"):
+        problem(me.get(f"/v1/jobs/{old['id']}{path}"), 410, "job_purged")
+    problem(me.post(old["retry_url"]), 410, "job_purged")
+    assert [job["id"] for job in me.get("/v1/jobs").json["jobs"]] == [new["id"]]
+    assert not stored(app, making.picture(1))
+    assert stored(app, making.picture(2))
+    assert db.read(invariants.miscounted_jobs) == 0
+    assert purge.run(db, parts.blobs, days=30) == 0

@@ -108,3 +108,59 @@ def test_odd_texts_as_the_status_of_jobs_are_refused(admin, subtests):
     for status in ("%00", "a%00b", "x" * 5000, "%ff"):
         with subtests.test(status[:9]):
             problem(admin.get(f"/v1/jobs?status={status}"), 422, "bad_parameter")
+
+
+def test_the_least_confident_come_first_page_by_page(full, admin):
+    """What has no label is not among them; and the links lead through."""
+    for limit in (1, 2, 100):
+        assert names(admin, f"order=confidence&limit={limit}") == ["c.jpg", "a.jpg"]
+
+
+def test_an_admin_asks_by_owner_and_version_and_others_see_only_their_own(full, me, other, admin):
+    """A filter by owner opens nothing."""
+    assert names(admin, f"owner={me.id}") == ["b.jpg", "a.jpg"]
+    assert names(me, f"owner={other.id}") == ["b.jpg", "a.jpg"]
+    assert names(admin, "version=1") == ["c.jpg", "b.jpg", "a.jpg"]
+    assert names(admin, "version=2") == []
+
+
+def test_results_are_counted(full, me, admin):
+    """Everybody's for an admin; with the same filters as the list."""
+    told = admin.get("/v1/stats?group=label").json
+    assert told["group"] == "label"
+    assert {row["key"]: row["count"] for row in told["stats"]} == {"sushi": 1, "sandwich": 1, None: 2}
+    mine = me.get("/v1/stats?group=status").json["stats"]
+    assert {row["key"]: row["count"] for row in mine} == {"done": 1, "failed": 1}
+    assert me.get("/v1/stats?group=label&label=sushi").json["stats"] == [
+        {"key": "sushi", "count": 1, "confidence": mine[0]["confidence"] or mine[1]["confidence"]}
+    ]
+    problem(me.get("/v1/stats?group=owner"), 422, "bad_parameter")
+
+
+def test_two_jobs_are_compared(db, me, other):
+    """What another run sees otherwise; and another's job is not there to be compared with."""
+    runs = []
+    for label in ("sushi", "sandwich"):
+        runs.append(me.post("/v1/jobs", images=[("a", making.picture(1)), ("b", making.picture(2))]).json["id"])
+        first, second = making.claim(db)
+        making.finish(db, [first], label=label)
+        making.finish(db, [second])
+    (change,) = me.get(f"/v1/jobs/{runs[0]}/diff/{runs[1]}").json["changes"]
+    assert (change["image"], change["a"]["label"], change["b"]["label"]) == ("a", "sushi", "sandwich")
+    assert me.get(f"/v1/jobs/{runs[0]}/diff/{runs[0]}").json == {"changes": []}
+    theirs = other.post("/v1/jobs", images=[("a", making.picture())]).json["id"]
+    problem(me.get(f"/v1/jobs/{runs[0]}/diff/{theirs}"), 404, "job_not_found")
+
+
+def test_a_result_is_looked_at_again_alone(db, me, other, done):
+    """A job of one that knows what it is to be compared with; what was never stored cannot be, nor another's."""
+    rows = {row["image"]: row for row in me.get(done["results_url"]).json["results"]}
+    response = me.post(f"/v1/results/{rows['a.png']['id']}/verify")
+    assert response.status_code == 202, response.text
+    assert response.json["metadata"]["verifies"] == rows["a.png"]["id"]
+    assert response.json["metadata"]["label"] == "sushi"
+    assert [claim.name for claim in making.claim(db)] == ["a.png"]
+    problem(me.post(f"/v1/results/{rows['bad.txt']['id']}/verify"), 409, "nothing_to_retry")
+    problem(other.post(f"/v1/results/{rows['a.png']['id']}/verify"), 404, "result_not_found")
+    for id_ in ("x", "999999", "9" * 40, "-1"):
+        problem(me.post(f"/v1/results/{id_}/verify"), 404, "result_not_found")

@@ -12,6 +12,7 @@ import pytest
 
 from tests import servers
 from tests.api.asking import answer
+from tests.api.conftest import serve
 from tests.jobs import making
 
 CRLF = b"\r\n"
@@ -179,6 +180,56 @@ def malformed(server):  # noqa: PLR0915 (a list, one line for each)
     yield "json of another charset", posted("{}".encode("utf-16"), "application/json; charset=utf-16"), False
     yield "json in pieces", posted(b'{"open": tru', "application/json"), False
     yield "json of garbage", posted(os.urandom(300), "application/json"), False
+    yield "deep json", posted(b'{"metadata": ' + b"[" * 90_000 + b"}", "application/json"), False
+    yield "json that is no object", posted(b"[1, 2]", "application/json"), False
+    yield "json with no number", posted(b'{"open": true, "metadata": {"a": NaN}}', "application/json"), False
+    yield (
+        "json with a number without end",
+        posted(b'{"metadata": {"a": 1' + b"0" * 5000 + b"}}", "application/json"),
+        False,
+    )
+    yield "json with half a letter", posted(b'{"metadata": {"a": "\\ud800"}}', "application/json"), False
+    yield "json with a NUL", posted(b'{"open": true, "metadata": {"a": "\\u0000"}}', "application/json"), False
+    yield "HTTP/2 at once", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(30)], True
+    yield "TLS", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(200)], True
+    yield "plus length", [server.head(Content_Type="image/png", Content_Length="+5"), b"abcde"], True
+    yield "hexadecimal length", [server.head(Content_Type="image/png", Content_Length="0x5"), b"abcde"], True
+    yield "list of lengths", [server.head(Content_Type="image/png", Content_Length="5, 5"), b"abcde"], True
+    yield "chunked, oddly", [server.head(Transfer_Encoding="xchunked", Content_Type="image/png"), b"0\r\n\r\n"], True
+    yield (
+        "chunked twice",
+        [server.head(Transfer_Encoding="chunked, chunked", Content_Type="image/png"), b"0\r\n\r\n"],
+        True,
+    )
+    yield "endless chunk", [server.head(Transfer_Encoding="chunked"), b"ffffffffffffffffff\r\nx"], True
+    yield (
+        "long chunk extension",
+        [server.head(Transfer_Encoding="chunked"), b"1;" + b"a" * 100_000 + b"\r\nx\r\n0\r\n\r\n"],
+        True,
+    )
+    yield (
+        "expects the impossible",
+        [server.head(Expect="a miracle", Content_Type="image/png", Content_Length="3"), b"abc"],
+        True,
+    )
+    yield "key without a word", [server.head("GET", "/v1/jobs", Authorization="Bearer")], False
+    yield "key in another scheme", [server.head("GET", "/v1/jobs", Authorization="Basic eDp5")], False
+    yield "key of odd letters", [server.head("GET", "/v1/jobs", Authorization="Bearer \xff\xfe")], False
+    yield "long key", [server.head("GET", "/v1/jobs", Authorization="Bearer " + "k" * 50_000)], False
+    yield "long idempotency key", posted(good, Idempotency_Key="k" * 5000), False
+    yield "odd idempotency key", posted(good, Idempotency_Key="\xe4\x01"), False
+    yield "upgrade", [server.head("GET", "/v1/jobs", Connection="Upgrade", Upgrade="websocket")], False
+    yield (
+        "a thousand parameters",
+        [server.head("GET", "/v1/results?" + "&".join(f"a{n}=b" for n in range(1000)))],
+        False,
+    )
+    yield "no such cursor", [server.head("GET", "/v1/jobs?cursor=" + "A" * 5000)], False
+    yield "limit of letters", [server.head("GET", "/v1/jobs?limit=1e9")], False
+    yield "a job of dots", [server.head("GET", "/v1/jobs/../../etc/passwd")], False
+    yield "two thousand parts", posted(form(*[part(b"%d.png" % n, b"") for n in range(2000)])), False
+    yield "parts of one name", posted(form(*[part(b"a.png", b"x")] * 20)), False
+    yield "name of half letters", posted(form(part(b"\xff\xfe.png", making.picture()))), False
 
 
 def test_no_malformed_request_is_our_fault(server, subtests):
@@ -234,8 +285,6 @@ def test_the_server_is_small_and_knows_no_torch(server):
 
 def test_sigterm_ends_the_server_well_and_at_once(tmp_path, redis_url, template):
     """Exit code 0 within seconds, and nothing is left of it."""
-    from tests.api.conftest import serve
-
     with serve(tmp_path, template, redis_url) as server:
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert alive(server)
@@ -275,10 +324,44 @@ def test_a_port_in_use_ends_the_server_with_a_sentence(tmp_path):
 
 def test_a_database_that_is_away_is_a_503_in_time(tmp_path, redis_url, template):
     """The server starts without its database, and says within seconds that it is away."""
-    from tests.api.conftest import serve
-
     away = f"postgresql+psycopg://u@127.0.0.1:{servers.free_port()}/x"
     with serve(tmp_path, template, redis_url, DATABASE_URL=away) as server:
         status, problem = server.exchange(server.head("GET", "/v1/jobs"), seconds=6)
         assert (status, problem["code"]) == (503, "database_unavailable")
         assert server.exchange(server.head("GET", "/livez"))[0] == 200
+
+
+def test_a_long_stream_takes_no_memory_and_waits_for_its_reader(tmp_path, redis_url, template):
+    """Forty thousand results to a reader who stops in between: whole at the end, and the server no bigger."""
+    with serve(tmp_path, template, redis_url) as server:
+        rows = 40_000
+        making.fill(f"sqlite:///{tmp_path}/sortbelt.db", rows)
+        resident = [psutil.Process(p.pid) for p in psutil.Process(server.process.pid).children(recursive=True)]
+        sizes = []
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+                line.sendall(server.head("GET", "/v1/results", Accept="application/x-ndjson"))
+                received = line.recv(1000)
+                time.sleep(1)
+                sizes.append(max(process.memory_info().rss for process in resident))
+                while data := line.recv(1_000_000):
+                    received += data
+            assert received.count(b'"image"') == rows
+            assert received.endswith(b"0" + CRLF + CRLF)
+        assert max(sizes) < 150_000_000
+
+
+def test_a_server_that_is_killed_leaves_nobody_behind_on_its_port(tmp_path, redis_url, template):
+    """Its child would go on listening, and answer beside the server that is started next."""
+    with serve(tmp_path, template, redis_url) as server:
+        server.process.kill()
+        server.process.wait()
+        until = time.monotonic() + 20
+        while (listening := _listens(server.port)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not listening
+
+
+def _listens(port):
+    with socket.socket() as knock:
+        return knock.connect_ex(("127.0.0.1", port)) == 0

@@ -116,7 +116,7 @@ def test_what_users_hold_is_light(reports):
 def test_a_decoder_knows_neither_torch_nor_the_database():
     """A child process that starts in a blink: Pillow and numpy."""
     report = imported("worker.decoder")
-    assert loaded(report, "torch", "sqlalchemy", "celery", "jobs", "flask") == set()
+    assert loaded(report, "torch", "sqlalchemy", "celery", "pydantic", "flask") == set()
 
 
 def test_a_bucket_s_library_is_only_for_those_with_a_bucket(reports):
@@ -127,7 +127,7 @@ def test_a_bucket_s_library_is_only_for_those_with_a_bucket(reports):
 def test_the_libraries_of_the_base_install_are_the_client_s_own():
     """Without extras neither torch nor flask is installed."""
     needed = [line for line in importlib.metadata.requires("sortbelt") or [] if "extra ==" not in line]
-    assert {line.split(">")[0].split("=")[0].strip() for line in needed} == {"click", "httpx", "rich"}
+    assert {line.split(">")[0].split("=")[0].strip() for line in needed} == {"anyio", "click", "httpx", "rich"}
 
 
 def test_every_package_says_what_it_keeps():

@@ -29,7 +29,7 @@ from sortbelt.client import Client
 from sortbelt.transport import Patience
 
 BIG = 400  # pictures: seconds of work, so that there is a middle to kill in
-SERVICES = {"postgres": 1, "redis": 1, "api": 1}
+SERVICES = {"postgres": 1, "redis": 1, "api": 1, "courier": 1}
 TALLY = """
     SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM results),
            (SELECT count(*) FROM images i WHERE NOT EXISTS (SELECT FROM results r WHERE r.image_id = i.id)),

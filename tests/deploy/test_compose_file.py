@@ -21,7 +21,7 @@ def secrets_of(service):
 
 
 def test_the_services_are_those_that_the_manual_names():
-    assert set(SERVICES) == {"migrate", "api", "worker", "worker-gpu", "redis", "postgres"}
+    assert set(SERVICES) == {"migrate", "api", "courier", "worker", "worker-gpu", "redis", "postgres"}
 
 
 @each
@@ -60,13 +60,13 @@ def test_a_lasting_service_is_watched_and_comes_back_by_itself(service):
 def test_migrations_run_once_before_anything_uses_the_tables():
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
-    for service in ("api", "worker", "worker-gpu"):
+    for service in ("api", "courier", "worker", "worker-gpu"):
         assert SERVICES[service]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
 def test_the_database_is_stopped_after_those_who_use_it():
     """Compose stops in the order of `depends_on`, and the migration, which has ended, holds nothing back."""
-    for service in ("api", "worker", "worker-gpu"):
+    for service in ("api", "courier", "worker", "worker-gpu"):
         assert "postgres" in SERVICES[service]["depends_on"]
 
 
@@ -77,9 +77,9 @@ def test_only_the_api_is_published_and_only_to_this_machine():
     assert all(str(port).startswith("127.0.0.1:") for port in published["api"])
 
 
-def test_only_the_api_has_a_way_out():
+def test_only_the_api_and_the_courier_have_a_way_out():
     assert COMPOSE["networks"]["back"] == {"internal": True}
-    assert {name for name, asked in SERVICES.items() if asked["networks"] != ["back"]} == {"api"}
+    assert {name for name, asked in SERVICES.items() if asked["networks"] != ["back"]} == {"api", "courier"}
 
 
 def test_redis_wants_a_password_writes_what_it_knows_and_evicts_nothing():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,9 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path):
 def _rows(text: str) -> dict[str, tuple[str, float]]:
     found = re.findall(r"^(\S+\.jpg)\s+done\s+(\w+)\s+(0\.\d+)", text, re.MULTILINE)
     return {name: (label, float(confidence)) for name, label, confidence in found}
+
+
+def test_the_page_of_commands_is_current():
+    """docs/commands.md is what the commands say of themselves; `python docs/make_commands.py` makes it so."""
+    script = runpy.run_path(str(REPOSITORY / "docs" / "make_commands.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "say python docs/make_commands.py"

@@ -6,8 +6,8 @@ import io
 import sqlalchemy as sa
 from PIL import Image
 
-from jobs import tables
-from jobs.store import jobs, work
+from jobs import database, tables
+from jobs.store import incoming, jobs, models, work, workers
 
 MODEL = "sushi-or-sandwich"
 MAKER = work.Maker(MODEL, "1", "0" * 64)
@@ -23,9 +23,14 @@ def picture(number=0, form="PNG", size=(40, 30)):
     return file.getvalue()
 
 
+def live(db, maker=MAKER):
+    """Make a version the live one, as a worker that comes with it does."""
+    db.write(models.settle, {"name": maker.name, "version": maker.version, "digest": maker.digest})
+
+
 def image(name, error=None):
     """One picture of an order, as the intake describes it."""
-    return jobs.NewImage(name, hashlib.sha256(name.encode()).hexdigest(), 1234, error)
+    return incoming.NewImage(name, hashlib.sha256(name.encode()).hexdigest(), 1234, error)
 
 
 def order(owner, **fields):
@@ -38,9 +43,11 @@ def job(db, owner, *names, **fields):
     return db.write(jobs.create, order(owner, **fields), [image(name) for name in names])
 
 
-def claim(db, limit=100, worker="me", lease_seconds=30.0, **options):
-    """Claim as a worker does."""
-    return db.write(work.claim, worker, MODEL, limit=limit, lease_seconds=lease_seconds, **options)
+def claim(db, limit=100, worker="me", lease_seconds=30.0, start=True, **options):
+    """Claim as a worker does, and start what was lost before."""
+    claims = db.write(work.claim, worker, MODEL, limit=limit, lease_seconds=lease_seconds, **options)
+    again = start and any(claim.again for claim in claims)
+    return sorted(db.write(work.start, claims), key=lambda claim: claim.image_id) if again else claims
 
 
 def fate(claim, **fields):
@@ -82,3 +89,23 @@ def let_leases_end(db):
     """Set every lease into the past, as if time had gone by."""
     past = sa.update(IMAGES).where(IMAGES.c.status == "running").values(lease_until=sa.text("'2020-01-01 00:00:00'"))
     db.write(lambda c: c.execute(past))
+
+
+def fill(url, rows):
+    """Put a job with so many results into a database, all at once."""
+    db = database.Database(url)
+    owner = db.read(lambda c: c.execute(sa.select(tables.ApiKey.__table__.c.id)).scalars().first())
+    job(db, owner, *map(str, range(rows)))
+    while claims := claim(db, limit=2000):
+        finish(db, claims)
+    db.close()
+
+
+def immortal_worker(url):
+    """Enter a worker that shows life, and gets on, for ever."""
+    db = database.Database(url)
+    db.write(workers.enter, "immortal", MAKER, "cpu")
+    far = sa.text("'2999-01-01 00:00:00'")
+    for_ever = sa.update(tables.Worker.__table__).values(seen_at=far, progress_at=far)
+    db.write(lambda c: c.execute(for_ever))
+    db.close()

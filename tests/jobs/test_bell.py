@@ -83,9 +83,9 @@ def test_making_a_bell_opens_nothing():
 def test_nobody_waits_for_a_redis_that_is_gone(caplog):
     """Refused: every ring returns at once, one warning is written, and why is known."""
     ringer = bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0")
-    assert slowest_ring(ringer) < 0.01
+    assert slowest_ring(ringer) < 0.1
     wait_until(lambda: ringer.error, 15)
-    assert slowest_ring(ringer) < 0.01
+    assert slowest_ring(ringer) < 0.1
     assert len([record for record in caplog.records if record.name == "jobs.bell"]) == 1
 
 
@@ -98,9 +98,9 @@ def test_nobody_waits_for_a_redis_that_is_frozen(own):
         wait_until(lambda: length(client) == 1)
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        assert slowest_ring(ringer) < 0.01
+        assert slowest_ring(ringer) < 0.1
         wait_until(lambda: ringer.error, 15)
-        assert slowest_ring(ringer) < 0.01
+        assert slowest_ring(ringer) < 0.1
     finally:
         os.kill(process.pid, signal.SIGCONT)
     with redis.Redis.from_url(url) as client:
@@ -139,7 +139,7 @@ def test_a_full_redis_is_a_bell_that_is_not_heard(own):
         client.config_set("maxmemory", 1)
         ringer.ring()
         wait_until(lambda: ringer.error, 15)
-        assert slowest_ring(ringer) < 0.01
+        assert slowest_ring(ringer) < 0.1
 
 
 def test_a_bell_survives_a_fork(own):

@@ -73,6 +73,10 @@ def test_settings_are_frozen():
         ("MAX_ATTEMPTS", "0"),
         ("STUCK_SECONDS", "0"),
         ("STUCK_SECONDS", "nan"),
+        ("WEBHOOK_ALLOW", "10.0.0.0/33"),
+        ("WEBHOOK_ALLOW", "10.0.0.1/8"),
+        ("WEBHOOK_ALLOW", "10.0.0"),
+        ("WEBHOOK_ALLOW", "hooks.example, https://x"),
     ],
 )
 def test_a_bad_value_names_its_variable(name, value):

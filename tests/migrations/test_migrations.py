@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import pytest
-from alembic import autogenerate
+from alembic import autogenerate, command
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+import migrations
 from jobs import errors, tables
 from jobs.store import schema
 from migrations.__main__ import upgrade
+from tests.jobs import making
 
 
 def test_migrations_make_exactly_the_tables(db):
@@ -30,3 +35,20 @@ def test_migrating_again_changes_nothing(db):
     """Whoever starts a second server migrates once more, and nothing happens."""
     db.write(upgrade)
     db.write(upgrade)
+
+
+def test_migrating_keeps_what_is_there(db, owner):
+    """Back to the first tables and forward again, and every job still has its images and their results."""
+    making.job(db, owner, "a", "b")
+    making.finish(db, making.claim(db))
+
+    def migrate(c, step, revision):
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = c
+        step(config, revision)
+
+    db.write(migrate, command.downgrade, "0001")
+    db.write(migrate, command.upgrade, "head")
+    assert making.images(db) == {"a": ("done", 1), "b": ("done", 1)}
+    assert making.results(db) == ["a", "b"]

@@ -4,7 +4,7 @@ import datetime as dt
 import pytest
 
 import sortbelt as package
-from sortbelt import errors
+from sortbelt import calls, errors
 from sortbelt.client import Client
 from tests.sortbelt import fakeserver
 
@@ -135,3 +135,58 @@ def test_the_package_offers_its_public_names():
         assert getattr(package, name)
     with pytest.raises(AttributeError, match="nonsense"):
         package.nonsense  # noqa: B018 - the access is what is tested
+
+
+def test_a_job_knows_its_client(client):
+    job = client.submit([("a", b"1"), ("broken", b"2")])
+
+    assert job.wait().ended
+    assert [r.image for r in job.results()] == ["a", "broken"]
+    assert job.refresh() == job.wait()
+    assert job.cancel().status == "cancelled"
+    assert "client" not in repr(job)
+
+
+def test_results_can_be_looked_at_again(client):
+    results = client.submit([("a", b"1")], wait=True).results()
+
+    assert [r.image for r in results] == [r.image for r in results] == ["a"]
+
+
+def test_a_notebook_shows_jobs_and_results_without_obeying_their_names(client):
+    job = client.submit([("<script>a", b"1"), *((str(n), b"1") for n in range(12))], wait=True)
+
+    assert f"Job {job.id}: done" in job._repr_html_()
+    assert "<script>" not in job.results()._repr_html_()
+    assert "&lt;script&gt;a" in job.results()._repr_html_()
+    assert job.results()._repr_html_().count("<tr>") == 11
+
+
+def test_what_only_a_newer_server_can_do_is_an_error_with_a_code(client, server):
+    server.old = True
+    job = client.submit([("a", b"1")], wait=True)
+
+    for ask in (lambda: client.stats("label"), lambda: client.verify("7")):
+        with pytest.raises(errors.NotFound) as caught:
+            ask()
+        assert caught.value.code == "not_found"
+    assert job.all_well
+
+
+def test_identifiers_travel_with_their_pictures(client, server):
+    """Each with the request that has its picture, by bytes or by reference; one for no picture is a mistake."""
+    files = [(f"{n}.jpg", b"%d" % n) for n in range(20)]
+    ids = {"0.jpg": "first", "19.jpg": "last"}
+    asked = []
+    add = server.add
+    server.add = lambda job, some: (asked.append(len(some)), add(job, some))
+    assert client.submit(files, custom_ids=ids).counts.total == 20
+    assert asked == [0, 16, 4]
+    with pytest.raises(errors.BadInput, match="none of the pictures"):
+        client.submit(files, custom_ids={"x": "y"})
+    steps = calls.add_images("job", files[16:], ids)
+    body = b"".join(next(steps)()).decode()
+    assert '{"19.jpg": "last"}' in body
+    assert "first" not in body
+    images = calls.add_known("job", [("0.jpg", "aa"), ("1.jpg", "bb")], ids).options["json"]["images"]
+    assert [image.get("custom_id") for image in images] == ["first", None]

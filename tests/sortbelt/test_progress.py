@@ -31,6 +31,32 @@ def test_a_log_gets_a_line_every_few_seconds(monkeypatch):
     assert out.getvalue().splitlines() == ["0/3 classified", "1/3 classified", "2/3 classified"]
 
 
+def test_why_nothing_moves_stands_on_the_line_until_something_does(monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    out = io.StringIO()
+
+    with progress.progress(out) as shown:
+        shown.wait("Waiting 9 s: The queue is full.")
+        shown.show(job(3, 1), sent=2, total=3)
+        shown.wait("Waiting 9 s: The queue is full.")
+        shown.show(job(3, 2), sent=2, total=3)
+
+    first, _, waits, moves = out.getvalue().splitlines()
+    assert first == "Waiting 9 s: The queue is full."
+    assert waits == "2/3 sent, 1/3 classified; Waiting 9 s: The queue is full."
+    assert "full" not in moves
+
+
+def test_a_terminal_is_told_why_nothing_moves(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    out = Screen()
+
+    with progress.progress(out) as shown:
+        shown.wait("Waiting 9 s: The queue is full.")
+
+    assert "The queue is full." in out.getvalue()
+
+
 def test_a_terminal_gets_bars(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     out = Screen()

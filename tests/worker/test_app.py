@@ -16,9 +16,10 @@ import pytest
 import redis
 
 from jobs import bell, blobs, database, intake, settings, tables
-from jobs.store import keys, results, workers
+from jobs import bundles as uploads
+from jobs.store import keys, models, results, workers
 from migrations.__main__ import upgrade
-from tests import servers
+from tests import bundles, servers
 from tests.jobs import making
 
 
@@ -207,6 +208,40 @@ def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, 
         assert attempts.count(2) == held
         second.terminate()
         assert ended(second, tmp_path) == 0
+    db.close()
+
+
+@pytest.mark.timeout(1500)
+def test_a_promoted_version_is_taken_up_without_a_restart(postgres_database_url, tmp_path, redis_url, good):
+    """Between two batches; one that cannot be used is refused in the worker's row, and the one before goes on."""
+    db = database.Database(postgres_database_url)
+    desk = Desk(db, tmp_path, SilentBell(), good)
+    options = {"MODELS_SECONDS": "0.2", "IDLE_RING_SECONDS": "0.3", "MODEL_CACHE": str(tmp_path / "cache")}
+
+    def promote(path):
+        files, store = bundles.files(path), blobs.Folder(tmp_path / "blobs")
+        row, _ = uploads.take_in(db, store, files, desk.owner)
+        db.write(models.promote, row.name, row.version, desk.owner)
+
+    def versions():
+        id_ = desk.submit(10)
+        until(lambda: desk.done(id_), 300, tmp_path)
+        found = db.read(results.page, results.Filter(job=id_, status="done"), limit=100)
+        assert len(found) == 10
+        return {(row.model_version, row.label) for row in found}
+
+    with worker(tmp_path, postgres_database_url, redis_url, **options) as process:
+        until(desk.living, 300, tmp_path)
+        assert {version for version, _ in versions()} == {"1"}
+        promote(bundles.make(tmp_path, "2", size=40, always="sushi"))
+        until(lambda: db.read(workers.living)[0].serves == {making.MODEL: "2"}, 300, tmp_path)
+        assert versions() == {("2", "sushi")}
+        promote(bundles.lying(tmp_path, "9", size=22))
+        until(lambda: db.read(workers.living)[0].refuses, 300, tmp_path)
+        assert versions() == {("2", "sushi")}
+        process.terminate()
+        assert ended(process, tmp_path, 300) == 0
+    assert f"{making.MODEL}@9 is refused: The self-test fails" in (tmp_path / "log").read_text()
     db.close()
 
 

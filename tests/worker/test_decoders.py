@@ -442,3 +442,24 @@ def test_a_folder_is_all_that_a_pool_needs(tmp_path):
     assert not pixels.any()
     pool.close()
     assert not (tmp_path / "none").exists()
+
+
+def test_another_network_is_followed_to_its_own_pixels(pool, put, good):
+    """Larger, smaller, with another filter: what the one preprocessing makes; only more memory needs new children."""
+    pictures = [good(number) for number in range(10)]
+    sha256s = [put(picture) for picture in pictures]
+    one = pool(2)
+    one.decode(sha256s)
+    pids = one.pids()
+    for how in (preprocess.Preprocess(16, 20), preprocess.Preprocess(32, 24, "bicubic"), HOW):
+        one.follow(how)
+        pixels, outcomes = one.decode(sha256s)
+        assert codes(outcomes) == [None] * 10
+        assert (pixels == np.stack([how.pixels(picture) for picture in pictures])).all()
+    assert one.pids() == pids
+    large = preprocess.Preprocess(100, 100)
+    one.follow(large)
+    pixels, outcomes = one.decode(sha256s)
+    assert codes(outcomes) == [None] * 10
+    assert (pixels == np.stack([large.pixels(picture) for picture in pictures])).all()
+    assert not set(one.pids()) & set(pids)

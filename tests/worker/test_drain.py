@@ -5,12 +5,12 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from jobs import bell, blobs, database, errors, intake, rescue, settings
-from jobs.store import work
-from model import classifier
+from jobs import bell, blobs, database, errors, intake, rescue, settings, tables
+from jobs.store import models, work
+from model import classifier, preprocess
 from tests import servers
 from tests.jobs import making
-from worker import classify, decoders, drain
+from worker import classify, decoders, drain, shelf
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,16 @@ def pools():
 
 
 class SilentBell:
-    """A bell that only counts."""
+    """A bell that only counts, and notices that nobody hears."""
 
     rings = 0
 
     def ring(self):
         """Count."""
         self.rings += 1
+
+    def tell(self, job_ids):
+        """Nobody listens."""
 
 
 class Trembling:
@@ -59,6 +62,13 @@ class Trembling:
             raise errors.DatabaseUnavailable("Away.")
         return self.db.write(query, *args, **kwargs)
 
+    def read(self, query, *args, **kwargs):
+        """As the real one, or away."""
+        if self.away.is_set():
+            self.refused += 1
+            raise errors.DatabaseUnavailable("Away.")
+        return self.db.read(query, *args, **kwargs)
+
 
 class Watched:
     """A judge that lets the test look on, or step in, before it judges as the real one does."""
@@ -75,20 +85,52 @@ class Watched:
         return self.judge.fates(claims, pixels, outcomes)
 
 
+class OneModel:
+    """A shelf with one model on it, and no shadows."""
+
+    def __init__(self, served):
+        self.served = served
+
+    def names(self):
+        """Its name."""
+        return [self.served.maker.name]
+
+    def take(self, _):
+        """It."""
+        return self.served
+
+    def shadows(self, _):
+        """None."""
+        return []
+
+
+class Shadows:
+    """Those to whom a batch is offered."""
+
+    def __init__(self):
+        self.offered = []
+
+    def offer(self, answered):
+        """Taken note of."""
+        self.offered.append(answered)
+
+
 @pytest.fixture
 def line(db, store, judge, shipped, pools):
     """Makes drains on the real database, blobs, decoders and network; closes them."""
     made = []
     free = list(pools)
 
-    def make(worker="w1", db=db, judge=judge, ringer=None, **more):
+    def make(worker="w1", db=db, judge=judge, ringer=None, models=None, shadows=None, **more):
         wanted = settings.Settings(**({"batch_size": 8, "linger_ms": 0, "drain_seconds": 30} | more))
         if not free:
             free.append(decoders.Decoders(2, shipped.preprocess, store, decoders.Limits(10, 768_000_000)))
             pools.append(free[0])
         pool = free.pop()
         maker = work.Maker(shipped.name, shipped.version, shipped.digest)
-        one = drain.Drain(wanted, worker, db, ringer or SilentBell(), pool, judge, maker)
+        served = shelf.Served(maker, judge, shipped.preprocess)
+        shelf_ = models or OneModel(served)
+        one = drain.Drain(wanted, worker, db, ringer or SilentBell(), pool, shelf_, shadows or Shadows(), SilentBell())
         made.append(one)
         return one
 
@@ -101,10 +143,12 @@ def line(db, store, judge, shipped, pools):
 def submit(db, owner, store, good):
     """Takes in a job of so many good pictures, with some that are bad, through the real intake."""
 
-    def submit(count, *more):
+    def submit(count, *more, **fields):
         desk = intake.Intake(settings.Settings(), db, store, SilentBell())
         uploads = [intake.Upload(f"{n:03}.jpg", good(n)) for n in range(count)]
-        return desk.create(making.order(owner), [*uploads, *(intake.Upload(name, data) for name, data in more)])
+        return desk.create(
+            making.order(owner, **fields), [*uploads, *(intake.Upload(name, data) for name, data in more)]
+        )
 
     return submit
 
@@ -152,12 +196,11 @@ def test_a_run_with_nothing_to_do_is_short_and_silent(db, line):
     assert ringer.rings == 0
 
 
-def test_a_run_ends_in_time_and_rings_if_there_is_more(db, line, submit):
+def test_a_run_ends_in_time_and_rings_if_there_is_more(db, line, submit, judge):
     """So that Celery's own signals work between runs."""
     id_ = submit(60)
     ringer = SilentBell()
-    one = line(ringer=ringer, drain_seconds=0.05, judge=None)
-    one._judge = Watched(line()._judge, lambda _: time.sleep(0.05))
+    one = line(ringer=ringer, drain_seconds=0.05, judge=Watched(judge, lambda _: time.sleep(0.05)))
     one.run()
     assert ringer.rings == 1
     assert 8 <= making.counts(db, id_)["done"] < 60
@@ -281,7 +324,7 @@ def test_blobs_that_are_away_hand_the_batch_back(db, line, submit, store, monkey
     submit(8)
     one = line()
 
-    def away(sha256s):
+    def away(*_):
         raise errors.BlobsUnavailable("Away.")
 
     monkeypatch.setattr(one._decoders, "decode", away)
@@ -388,13 +431,16 @@ def test_the_count_of_what_was_done_is_taken_once(db, line, submit):
     assert [one.take_count(), one.take_count()] == [5, 0]
 
 
-def test_a_batch_that_is_not_full_waits_a_little_for_more(db, line, submit, judge):
-    """Two requests close together are one batch."""
-    submit(3)
-    watched = Watched(judge)
-    threading.Timer(0.15, lambda: submit(2)).start()
-    line(judge=watched, linger_ms=600).run()
-    assert watched.batches == [5]
+def test_the_first_batch_goes_at_once_and_the_next_waits_a_little_for_more(db, line, submit, judge):
+    """Nobody waits for nothing; requests that come close together while others are at work are one batch."""
+    watched = Watched(judge, lambda _: time.sleep(0.1))
+    for first, batches in ((5, [3, 3]), (2, [3, 3, 2])):
+        submit(first)
+        late = threading.Timer(0.2, lambda: submit(1))
+        late.start()
+        line(judge=watched, batch_size=3, linger_ms=900).run()
+        late.join()
+        assert watched.batches[: len(batches)] == batches
 
 
 def test_a_bell_on_a_redis_that_is_gone_does_not_hold_a_run_up(db, line, submit):
@@ -428,3 +474,154 @@ def test_a_sqlite_that_another_writes_to_for_two_seconds_is_waited_for(database_
     line(judge=Watched(judge, locked)).run()
     assert making.counts(db, id_) == {"done": 8}
     other.close()
+
+
+class Named:
+    """A judge that calls every picture by a name, and may step in before."""
+
+    def __init__(self, name, before=lambda: None):
+        self.name = name
+        self.before = before
+        self.batches = []
+
+    def fates(self, claims, pixels, _outcomes):
+        """One fate for each."""
+        self.batches.append((len(claims), pixels.shape[1]))
+        self.before()
+        return [work.Fate(claim, label=self.name, confidence=1.0, scores={}) for claim in claims]
+
+
+class Several:
+    """A shelf with several models, which a test may exchange."""
+
+    def __init__(self, *served):
+        self.served = {one.maker.name: one for one in served}
+        self.away = set()
+
+    def names(self):
+        """Their names."""
+        return sorted(self.served)
+
+    def take(self, name):
+        """One of them."""
+        if name in self.away:
+            raise errors.BlobsUnavailable("Away.")
+        return self.served[name]
+
+
+def served(name, version="1", size=24, before=lambda: None):
+    """A version that calls every picture by its title."""
+    judge = Named(f"{name}@{version}", before)
+    return shelf.Served(work.Maker(name, version, "0" * 64), judge, preprocess.Preprocess(size, size))
+
+
+def said(db):
+    """For each title that pictures were called by, the versions that the results name, and how many."""
+    columns = (making.RESULTS.c.label, making.RESULTS.c.model, making.RESULTS.c.model_version)
+    query = sa.select(*columns, sa.func.count()).group_by(*columns)
+    return {label: (f"{name}@{version}", count) for label, name, version, count in db.read(lambda c: c.execute(query))}
+
+
+@pytest.fixture
+def live(db):
+    """Says that a model has a live version, so that jobs for it are taken in."""
+
+    def live(name):
+        db.write(models.settle, {"name": name, "version": "1", "digest": "0" * 64, "labels": ["a", "b"]})
+
+    return live
+
+
+def test_a_batch_is_of_one_model_and_models_take_turns(db, line, submit, live):
+    """Two full queues: each model's pictures by its own judge at its own size, batch by batch."""
+    live("a")
+    live("b")
+    a, b = served("a"), served("b", size=40)
+    order = []
+    a.judge.before, b.judge.before = (lambda: order.append("a")), (lambda: order.append("b"))
+    submit(32, model="a")
+    submit(32, model="b")
+    line(models=Several(a, b)).run()
+    assert order == ["a", "b"] * 4
+    assert (a.judge.batches, b.judge.batches) == ([(8, 24)] * 4, [(8, 40)] * 4)
+    assert said(db) == {"a@1": ("a@1", 32), "b@1": ("b@1", 32)}
+
+
+def test_bulk_of_every_model_gets_its_turn(db, line, owner, store, good, live):
+    """Every eighth batch of a model is its bulk's, however many models take turns."""
+    live("a")
+    live("b")
+    desk = intake.Intake(settings.Settings(), db, store, SilentBell())
+    for name in "ab":
+        for kind, count in ((tables.Priority.BULK, 8), (tables.Priority.INTERACTIVE, 72)):
+            uploads = [intake.Upload(f"{n:03}.jpg", good(n)) for n in range(count)]
+            desk.create(making.order(owner, model=name, priority=kind), uploads)
+    one = line(models=Several(served("a"), served("b")))
+    one._settings = one._settings.model_copy(update={"drain_seconds": 0.0001})
+    done = 0
+    while done < 2 * 8 * 8:
+        one.run()
+        done = len(making.results(db))
+    bulk = sa.select(making.IMAGES.c.model, sa.func.count()).join(making.RESULTS)
+    bulk = bulk.where(making.IMAGES.c.priority == tables.Priority.BULK.value).group_by(making.IMAGES.c.model)
+    assert {name for name, _ in db.read(lambda c: c.execute(bulk).all())} == {"a", "b"}
+
+
+def test_a_batch_ends_with_the_version_that_it_began_with(db, line, submit, live):
+    """Versions change while batches are at work: each batch is of one, and its results name the one that made them."""
+    live("a")
+    shelf_ = Several(served("a"))
+    batches = []
+
+    def swap():
+        now = shelf_.served["a"].maker.version
+        batches.append(now)
+        after = served("a", str(int(now) + 1), size=24 + 8 * (int(now) % 2), before=swap)
+        shelf_.served["a"] = after
+
+    shelf_.served["a"].judge.before = swap
+    submit(80, model="a")
+    line(models=shelf_).run()
+    labels = said(db)
+    assert sum(count for _, count in labels.values()) == 80
+    assert len(labels) > 3
+    for label, (title, count) in labels.items():
+        assert label == title
+        assert count % 8 == 0
+
+
+def test_a_model_that_cannot_be_had_keeps_no_other_waiting(db, line, submit, live):
+    """Its pictures are handed back, with their attempts, and the others are answered."""
+    live("a")
+    live("b")
+    both = Several(served("a"), served("b"))
+    both.away.add("a")
+    submit(8, model="a")
+    submit(24, model="b")
+    one = line(models=both)
+    for _ in range(10):
+        one.run()
+    assert said(db) == {"b@1": ("b@1", 24)}
+    columns = (making.IMAGES.c.model, making.IMAGES.c.status, making.IMAGES.c.attempt)
+    assert set(db.read(lambda c: c.execute(sa.select(*columns)).all())) == {("a", "queued", 0), ("b", "done", 1)}
+    both.away.clear()
+    one.run()
+    one.run()
+    assert said(db)["a@1"] == ("a@1", 8)
+
+
+def test_shadows_are_offered_what_was_committed(db, line, submit, judge):
+    """After the results are there, with the pixels; and nothing of a batch that was lost to another."""
+    looks = []
+
+    class Looking(Shadows):
+        def offer(self, answered):
+            super().offer(answered)
+            looks.append(len(making.results(db)))
+
+    candidates = Looking()
+    submit(16)
+    line(shadows=candidates).run()
+    assert looks == [8, 16]
+    assert [len(each.claims) for each in candidates.offered] == [8, 8]
+    assert candidates.offered[0].pixels.shape[0] == 8

@@ -43,7 +43,7 @@ def test_a_worker_that_shows_life_is_healthy(db, url):
 
 def test_a_worker_that_has_shown_no_life_for_long_is_not(db, url):
     enter(db, f"{socket.gethostname()}:1:abc")
-    db.write(lambda c: c.execute(tables.Worker.__table__.update().values(seen_at=clock.now(-workers.LIFE_SECONDS - 1))))
+    db.write(lambda c: c.execute(tables.Worker.__table__.update().values(seen_at=clock.now(-tables.LIFE_SECONDS - 1))))
 
     assert check(url).returncode == 1
 

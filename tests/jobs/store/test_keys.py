@@ -77,6 +77,18 @@ def test_a_revoked_key_is_nobodys(db):
     assert db.write(keys.revoke, row.id) == first
 
 
+def test_a_key_ends_by_the_clock_of_the_database(db):
+    """One second before its end it is good, and after it neither opens nor is counted among the good."""
+    key = keys.make()
+    row = db.write(keys.create, "guest", ADMIN, key, expires_in=3600)
+    assert db.read(keys.caller, key).id == row.id
+    assert db.read(keys.good, [row.id]) == {row.id}
+    db.write(keys.change, row.id, {"expires_in": 0})
+    with pytest.raises(errors.KeyExpired):
+        db.read(keys.caller, key)
+    assert db.read(keys.good, [row.id]) == set()
+
+
 def test_an_unknown_key_cannot_be_revoked(db):
     """The id of no key is said so."""
     with pytest.raises(errors.KeyNotFound):

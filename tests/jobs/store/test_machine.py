@@ -1,12 +1,15 @@
 """The store against a model of it that a child could draw: each image in one place, each place counted."""
 
+import contextlib
+import itertools
+
 import hypothesis
 import pytest
 import sqlalchemy as sa
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from jobs import errors, rescue, tables
+from jobs import errors, tables
 from jobs.store import jobs, keys, work
 from tests.jobs import making
 
@@ -14,6 +17,12 @@ MAX_ATTEMPTS = 2
 ENDED = {"done", "failed", "cancelled"}
 BAD = errors.BadPicture("empty", "Empty.")
 names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)
+# Before which statement of the transaction its process dies, the first time; beyond the last one: before the commit.
+deaths = st.none() | st.integers(0, 9)
+
+
+class Died(Exception):
+    """As a process that is killed: its connection is gone, and with it the transaction."""
 
 
 class Machine(stateful.RuleBasedStateMachine):
@@ -30,8 +39,37 @@ class Machine(stateful.RuleBasedStateMachine):
 
     created = stateful.Bundle("jobs")
 
-    @stateful.rule(target=created, names=names, bad=st.booleans(), sealed=st.booleans(), key=st.sampled_from("xy-"))
-    def create(self, names, bad, sealed, key):
+    def write(self, death, query, *args, **kwargs):
+        """Run a query; with a death, it is first cut off there, which must leave no trace."""
+        if death is not None:
+            self._die(death, lambda c: query(c, *args, **kwargs))
+            self.every_image_is_where_the_model_has_it()
+            self.what_has_ended_has_one_result_and_nothing_else_has()
+            self.the_counters_of_every_job_are_right()
+        return self.db.write(query, *args, **kwargs)
+
+    def _die(self, death, query):
+        left = itertools.count(death, -1)
+
+        def count(*_):
+            if next(left) <= 0:
+                raise Died
+
+        def doomed(c):
+            sa.event.listen(self.db.engine, "before_cursor_execute", count)
+            try:
+                query(c)
+            finally:
+                sa.event.remove(self.db.engine, "before_cursor_execute", count)
+            raise Died
+
+        with contextlib.suppress(Died, errors.Refused):
+            self.db.write(doomed)
+
+    @stateful.rule(
+        target=created, names=names, bad=st.booleans(), sealed=st.booleans(), key=st.sampled_from("xy-"), death=deaths
+    )
+    def create(self, names, bad, sealed, key, death):
         order = making.order(
             self.owner,
             sealed=sealed,
@@ -44,7 +82,7 @@ class Machine(stateful.RuleBasedStateMachine):
             with pytest.raises(errors.IdempotencyMismatch):
                 self.db.write(jobs.create, order, images)
             return known[0]
-        id_ = self.db.write(jobs.create, order, images)
+        id_ = self.write(death, jobs.create, order, images)
         if known:
             assert id_ == known[0]
             return id_
@@ -55,60 +93,76 @@ class Machine(stateful.RuleBasedStateMachine):
             self.sealed.add(id_)
         return id_
 
-    @stateful.rule(job=created, names=names)
-    def add(self, job, names):
+    @stateful.rule(job=created, names=names, death=deaths)
+    def add(self, job, names, death):
         new = [name for name in names if (job, name) not in self.images]
         images = [making.image(name) for name in names]
         if new and job in self.sealed:
             with pytest.raises(errors.JobSealed):
                 self.db.write(jobs.add, job, self.owner, images)
             return
-        assert self.db.write(jobs.add, job, self.owner, images) == len(new)
+        assert self.write(death, jobs.add, job, self.owner, images) == len(new)
         self.images |= {(job, name): "queued" for name in new}
 
-    @stateful.rule(job=created)
-    def seal(self, job):
-        self.db.write(jobs.seal, job, self.owner)
+    @stateful.rule(job=created, death=deaths)
+    def seal(self, job, death):
+        self.write(death, jobs.seal, job, self.owner)
         self.sealed.add(job)
 
-    @stateful.rule(job=created)
-    def cancel(self, job):
-        self.db.write(jobs.cancel, job, self.owner)
+    @stateful.rule(job=created, death=deaths)
+    def cancel(self, job, death):
+        self.write(death, jobs.cancel, job, self.owner)
         self.sealed.add(job)
         for image in [image for image, status in self.images.items() if status == "queued" and image[0] == job]:
             self.images[image] = "cancelled"
 
-    @stateful.rule(limit=st.integers(1, 5), bulk=st.booleans())
-    def claim(self, limit, bulk):
-        claims = making.claim(self.db, limit=limit, bulk_first=bulk, worker=f"w{len(self.hands)}")
+    @stateful.rule(limit=st.integers(1, 5), bulk=st.booleans(), only_new=st.booleans(), death=deaths)
+    def claim(self, limit, bulk, only_new, death):
+        how = {"limit": limit, "lease_seconds": 30.0, "bulk_first": bulk, "only_new": only_new}
+        claims = self.write(death, work.claim, f"w{len(self.hands)}", making.MODEL, **how)
         queued = [image for image, status in self.images.items() if status == "queued"]
-        assert bool(claims) == bool(queued)
+        assert bool(claims) == bool(queued) or (only_new and not claims)
+        assert not (only_new and any(claim.again for claim in claims))
         assert len(claims) <= limit
         for claim in claims:
             assert self.images[claim.job_id, claim.name] == "queued"
             self.images[claim.job_id, claim.name] = "running"
             self.hands.append([claim, True])
 
+    @stateful.precondition(lambda self: any(hand[0].again for hand in self.hands))
+    @stateful.rule(data=st.data(), death=deaths)
+    def start(self, data, death):
+        again = [hand for hand in self.hands if hand[0].again]
+        hands = data.draw(st.lists(st.sampled_from(again), unique_by=lambda hand: hand[0].image_id, min_size=1))
+        started = self.write(death, work.start, [claim for claim, _ in hands])
+        assert {claim.image_id for claim in started} == {claim.image_id for claim, holds in hands if holds}
+        for claim in started:
+            (hand,) = [hand for hand in hands if hand[0].image_id == claim.image_id]
+            assert claim.attempt == hand[0].attempt + 1 <= MAX_ATTEMPTS
+            hand[1] = False  # with that number nobody can write any more
+            self.hands.append([claim, True])
+
     @stateful.precondition(lambda self: self.hands)
-    @stateful.rule(data=st.data(), good=st.booleans())
-    def finish(self, data, good):
+    @stateful.rule(data=st.data(), good=st.booleans(), death=deaths)
+    def finish(self, data, good, death):
         hands = data.draw(st.lists(st.sampled_from(self.hands), unique_by=lambda hand: hand[0].image_id, min_size=1))
         fields = {} if good else {"label": None, "error_code": "undecodable"}
-        assert making.finish(self.db, [claim for claim, _ in hands], **fields) == sum(holds for _, holds in hands)
+        fates = [making.fate(claim, **fields) for claim, _ in hands]
+        assert self.write(death, work.finish, fates, making.MAKER) == sum(holds for _, holds in hands)
         self._let_go(hands, "done" if good else "failed")
 
     @stateful.precondition(lambda self: self.hands)
-    @stateful.rule(data=st.data())
-    def release(self, data):
+    @stateful.rule(data=st.data(), death=deaths)
+    def release(self, data, death):
         hands = data.draw(st.lists(st.sampled_from(self.hands), unique_by=lambda hand: hand[0].image_id, min_size=1))
-        held = self.db.write(work.release, [claim for claim, _ in hands])
+        held = self.write(death, work.release, [claim for claim, _ in hands])
         assert held == sum(holds for _, holds in hands)
         self._let_go(hands, "queued")
 
-    @stateful.rule()
-    def rescue(self):
+    @stateful.rule(death=deaths)
+    def rescue(self, death):
         making.let_leases_end(self.db)
-        rescue.sweep(self.db, max_attempts=MAX_ATTEMPTS)
+        self.write(death, work.rescue, max_attempts=MAX_ATTEMPTS)
         for hand in self.hands:
             self._let_go([hand], "queued" if hand[0].attempt < MAX_ATTEMPTS else "failed")
 
@@ -149,7 +203,7 @@ class Machine(stateful.RuleBasedStateMachine):
 
 
 def test_whatever_happens_every_image_is_in_one_place_and_counted_there(db):
-    """Any order of create, add, seal, cancel, claim, finish, release and rescue keeps the books right."""
+    """Any order of what people and workers do, each cut off before any of its statements, keeps the books right."""
     quick = hypothesis.settings(
         max_examples=30,
         stateful_step_count=25,

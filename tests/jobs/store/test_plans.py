@@ -63,7 +63,7 @@ def test_the_rescue_looks_only_at_what_runs(db, grown):
 def test_a_page_of_results_of_a_job_reads_that_page(db, grown):
     """The results of a job come by their index, in order, without a sort."""
     wanted = results.Filter(job=grown[3])
-    ran = statements(db, lambda: db.read(results.page, wanted, limit=50, after=1000))
+    ran = statements(db, lambda: db.read(results.page, wanted, limit=50, after=results.Place(1000)))
     ((statement, parameters),) = [s for s in ran if "results" in s[0]]
     text = explained(db, statement, parameters)
     assert "ix_results_job_id_image_id" in text
@@ -79,3 +79,28 @@ def test_the_view_of_a_job_counts_only_what_runs(db, grown):
     text = explained(db, statement, parameters)
     assert "ix_images_running" in text
     assert "Seq Scan on images" not in text
+
+
+def page_plan(db, **options):
+    """The plan of a page of results across jobs."""
+    filter_ = results.Filter(**options.pop("wanted", {}))
+    ran = statements(db, lambda: db.read(results.page, filter_, limit=50, **options))
+    ((statement, parameters),) = [s for s in ran if "results" in s[0]]
+    return explained(db, statement, parameters)
+
+
+def test_admin_pages_come_by_an_index_without_a_sort(db, grown):
+    """Newest, least confident, by label, by error: the first page and a deep one read what they show."""
+    order = results.Order
+    asked = {
+        "ix_results_confidence": {"order": order.CONFIDENCE},
+        "ix_results_label_image_id": {"order": order.NEWEST, "wanted": {"label": "none such"}},
+        "ix_results_error_code": {"order": order.NEWEST, "wanted": {"error": "none such"}},
+    }
+    for index, options in asked.items():
+        assert index in page_plan(db, **options)
+    for options in (*asked.values(), {"order": order.NEWEST}):
+        for after in (None, results.Place(ROWS // 2, 0.5)):
+            plan = page_plan(db, **options, after=after)
+            assert "TEMP B-TREE" not in plan
+            assert "Seq Scan on results" not in plan

@@ -81,15 +81,61 @@ def test_by_time(db, full):
     assert page(db, until=moments[0]) == []
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
-def test_pages_meet_every_result_once(db, owner, newest_first):
+@pytest.mark.parametrize("order", results.Order)
+def test_pages_meet_every_result_once(db, owner, order):
     """By keyset, in both directions."""
     making.job(db, owner, *(f"{n}" for n in range(7)))
     making.finish(db, making.claim(db))
     seen, after = [], None
-    options = {"limit": 3, "newest_first": newest_first}
+    options = {"limit": 3, "order": order}
     while rows := db.read(results.page, results.Filter(), after=after, **options):
         seen += [row.name for row in rows]
-        after = rows[-1].image_id
+        after = results.Place(rows[-1].image_id, rows[-1].confidence)
     expected = [str(n) for n in range(7)]
-    assert seen == (expected[::-1] if newest_first else expected)
+    assert seen == (expected[::-1] if order is results.Order.NEWEST else expected)
+
+
+def test_the_least_confident_come_first(db, owner):
+    """Those without a label not at all; equal ones in the order of their pictures."""
+    making.job(db, owner, *"abcde")
+    claims = making.claim(db)
+    fates = [
+        making.fate(claim, confidence=share) for claim, share in zip(claims[:4], (0.9, 0.5, 0.7, 0.5), strict=True)
+    ]
+    db.write(work.finish, [*fates, work.Fate(claims[4], error_code="undecodable", error_detail="No.")], making.MAKER)
+    rows = db.read(results.page, results.Filter(), limit=9, order=results.Order.CONFIDENCE)
+    assert [row.name for row in rows] == ["b", "d", "c", "a"]
+
+
+def counted(db, group, **wanted):
+    """The counts of each kind."""
+    return {row.key: row.count for row in db.read(results.stats, results.Filter(**wanted), group)}
+
+
+def test_results_are_counted_by_what_they_are(db, full):
+    """By each group; with a filter; and confidence is the mean of those that have one."""
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    assert counted(db, "status") == {"done": 2, "failed": 2, "cancelled": 1}
+    assert counted(db, "label") == {"sushi": 1, "sandwich": 1, None: 3}
+    assert counted(db, "error") == {"undecodable": 1, "empty": 1, "cancelled": 1, None: 2}
+    assert counted(db, "model") == {f"{making.MODEL} 1": 3, making.MODEL: 2}
+    assert sum(counted(db, "day").values()) == sum(counted(db, "hour").values()) == 5
+    assert set(counted(db, "day")) <= {today, (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")}
+    assert all(key.endswith(":00:00Z") for key in counted(db, "hour"))
+    assert counted(db, "status", name="LUNCH") == {"done": 1, "failed": 1}
+    (row,) = db.read(results.stats, results.Filter(status="done"), "status")
+    assert row.confidence == pytest.approx(0.75)
+
+
+def test_a_difference_between_two_jobs_is_told_by_name(db, owner):
+    """Other labels, and a label where there was none; not what is the same, nor what only one has."""
+    one, two = making.job(db, owner, *"abcd"), making.job(db, owner, *"bcde")
+    labels = {one: {"b": "sushi", "c": "sushi", "d": None}, two: {"b": "sandwich", "c": "sushi", "d": "sushi"}}
+    fates = []
+    for claim in making.claim(db):
+        label = labels[claim.job_id].get(claim.name, "sushi")
+        fates.append(making.fate(claim, label=label) if label else work.Fate(claim, error_code="x", error_detail="X."))
+    db.write(work.finish, fates, making.MAKER)
+    rows = db.read(results.diff, one, two, limit=9)
+    assert [(row.name, row.label_a, row.label_b) for row in rows] == [("b", "sushi", "sandwich"), ("d", None, "sushi")]
+    assert [row.name for row in db.read(results.diff, one, two, limit=9, after="b")] == ["d"]

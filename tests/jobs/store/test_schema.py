@@ -20,8 +20,15 @@ def test_tables_that_are_older_are_refused_with_the_command_that_mends_it(db, ch
 
 def test_newer_tables_are_worked_on(db):
     """While one server is replaced by the next, the old one goes on."""
-    db.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
-    assert db.read(schema.check) == "9999"
+    db.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '0999'")))
+    assert db.read(schema.check) == "0999"
+
+
+def test_tables_of_another_age_are_refused(db):
+    """A migration that this program cannot live with says so by its first digit."""
+    db.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '1001'")))
+    with pytest.raises(errors.DatabaseUnavailable, match="later program"):
+        db.read(schema.check)
 
 
 def test_a_database_without_tables_is_refused(tmp_path, postgres_url):

@@ -294,3 +294,64 @@ def test_a_cancelled_image_is_not_finished(db, owner):
     db.write(jobs.cancel, id_, owner)
     assert making.finish(db, claims) == 0
     assert making.counts(db, id_) == {"cancelled": 1}
+
+
+def lost(db, owner, *names):
+    """A job whose images were claimed once and lost."""
+    id_ = making.job(db, owner, *names)
+    making.claim(db)
+    making.let_leases_end(db)
+    rescue.sweep(db, max_attempts=3)
+    return id_
+
+
+def test_an_image_that_was_lost_counts_its_next_attempt_when_it_is_started(db, owner):
+    """Who is killed before its turn has not died of it: lost again unstarted, it has as many attempts as before."""
+    lost(db, owner, "a")
+    for _ in range(5):
+        (claim,) = making.claim(db, start=False)
+        assert (claim.again, claim.attempt) == (True, 1)
+        making.let_leases_end(db)
+        assert rescue.sweep(db, max_attempts=3) == 1
+    (claim,) = making.claim(db, start=False)
+    (started,) = db.write(work.start, [claim])
+    assert (started.again, started.attempt) == (False, 2)
+    assert making.finish(db, [claim]) == 0
+    assert making.finish(db, [started]) == 1
+
+
+def test_what_was_lost_meanwhile_is_not_started(db, owner):
+    """Its lease ended between claim and start: it is another's."""
+    lost(db, owner, "a")
+    claims = making.claim(db, start=False)
+    making.let_leases_end(db)
+    rescue.sweep(db, max_attempts=3)
+    assert db.write(work.start, claims) == []
+
+
+@pytest.mark.parametrize(("change", "attempts"), [(work.release, 1), (work.drop, 2)])
+def test_handing_back_what_was_not_started(db, owner, change, attempts):
+    """Released, its attempts are as before; dropped, because it could not be coped with, it counts."""
+    lost(db, owner, "a")
+    assert db.write(change, making.claim(db, start=False)) == 1
+    rescue.sweep(db, max_attempts=3)
+    assert making.images(db) == {"a": ("queued", attempts)}
+
+
+def test_a_claim_of_new_images_only_passes_over_the_lost(db, owner):
+    """Whoever has others in hand takes no suspects."""
+    lost(db, owner, "lost")
+    making.job(db, owner, "new")
+    assert names(making.claim(db, only_new=True)) == ["new"]
+    assert making.claim(db, only_new=True) == []
+    assert names(making.claim(db)) == ["lost"]
+
+
+def test_whether_anything_waits(db, owner):
+    """Queued images of that model, and no others."""
+    assert not db.read(work.waits, [making.MODEL])
+    making.job(db, owner, "a")
+    assert db.read(work.waits, [making.MODEL])
+    assert not db.read(work.waits, ["another"])
+    making.claim(db)
+    assert not db.read(work.waits, [making.MODEL])

@@ -1,6 +1,6 @@
 import sqlalchemy as sa
 
-from jobs import clock
+from jobs import clock, tables
 from jobs.store import workers
 from tests.jobs import making
 
@@ -27,7 +27,7 @@ def test_a_worker_that_entered_lives_until_it_leaves(db):
 def test_a_silent_worker_is_taken_for_gone_until_it_shows_life(db):
     """Life is what was shown lately."""
     db.write(workers.enter, "w1", making.MAKER, "cpu")
-    set_back(db, "w1", workers.LIFE_SECONDS + 1)
+    set_back(db, "w1", tables.LIFE_SECONDS + 1)
     assert ids(db) == []
     db.write(workers.show_life, "w1", 0)
     assert ids(db) == ["w1"]
@@ -43,6 +43,20 @@ def test_progress_is_noted_only_where_there_is_some(db):
     (row,) = db.read(workers.living)
     assert row.images == 12
     assert row.progress_at is not None
+
+
+def test_a_worker_gets_on_while_its_work_moves_or_there_is_none(db):
+    """One that has done nothing for long, though it shows life, does not get on; a new one is given time."""
+    db.write(workers.enter, "w1", making.MAKER, "cpu")
+    gets_on = lambda: [row.gets_on for row in db.read(workers.living)]  # noqa: E731 (a question with a name)
+    assert gets_on() == [True]
+    long_ago = workers.clock.now(-workers.STILL_SECONDS - 5)
+    still = sa.update(workers.WORKERS).values(started_at=long_ago, progress_at=long_ago)
+    db.write(lambda c: c.execute(still))
+    db.write(workers.show_life, "w1", 0)
+    assert gets_on() == [False]
+    db.write(workers.show_life, "w1", 0, moves=True)
+    assert gets_on() == [True]
 
 
 def test_those_gone_for_a_day_are_forgotten_when_another_enters(db):

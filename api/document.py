@@ -1,0 +1,254 @@
+"""The description of the API, OpenAPI 3.1, made from the views: spectree reads what they ask, we add what they answer.
+
+A view says `@document.call(shapes.Job, …)`: what it answers, which problems it has, what its body may be. What it asks
+in the URL it says by an argument, `query: asked.Jobs`, which spectree checks before the view runs.
+"""
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import flask
+import pydantic
+import spectree
+from spectree.plugins import flask_plugin
+from typing_extensions import TypedDict
+
+from api import asked
+
+View = TypeVar("View", bound=Callable[..., Any])
+PROBLEM = "application/problem+json"
+ABOUT = (
+    "Labels on pictures in bulk: send pictures, poll the job, read the results.\n\n"
+    "Every call but those that say so wants a key, as `Authorization: Bearer KEY`; `sortbelt keys create` makes one. "
+    "Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `request_id`, which every answer has "
+    'as `X-Request-ID` too. Lists have a `Link` with `rel="next"` while there is more. Ids and cursors are opaque: '
+    "take them from answers."
+)
+QUERY = "Query"
+PATHS = {
+    "job_id": {"description": "a job's id", "schema": {"type": "string", "format": "uuid"}},
+    "name": {"description": "a model's name", "schema": {"type": "string", "pattern": "^[a-z0-9._-]{1,100}$"}},
+    "other_id": {"description": "another job's id", "schema": {"type": "string", "format": "uuid"}},
+    "result_id": {"description": "a result's id", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
+    "delivery_id": {"description": "a delivery's id", "schema": {"type": "string", "format": "uuid"}},
+    "key_id": {"description": "a key's id", "schema": {"type": "string", "format": "uuid"}},
+}
+
+
+class Problem(TypedDict):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is to be said of a view besides its signature.
+
+    Attributes:
+        answer: the type of what it answers with.
+        example: what to give to curl besides the key, with `$URL` for the server.
+        status: of the answer.
+        media: the type of the answer, where it is not JSON.
+        also: the types of other answers by their status.
+        problems: the codes of its own problems by their status, besides those that every call may have.
+        body: the media types that the body may have, each with an OpenAPI schema.
+        headers: request headers that it heeds, each with an OpenAPI schema of its text.
+        answered: headers of the answer, with what each says.
+        links: the operations that the answer leads to, by name, each with `parameter: pointer`.
+        forms: media types in which the answer may come besides JSON.
+        open: whether it wants no key.
+    """
+
+    answer: Any
+    example: str
+    status: int = 200
+    media: str = "application/json"
+    also: Mapping[int, Any] = field(default_factory=dict)
+    problems: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answered: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    forms: Sequence[str] = ()
+    open: bool = False
+
+
+class _Plugin(flask_plugin.FlaskPlugin):
+    """Spectree for Flask, but an answer goes out as it is: mypy has checked its type, and a stream must stay one."""
+
+    def validate_response(self, resp: Any, *_: Any) -> tuple[flask.Response, None]:
+        return flask.make_response(resp), None
+
+
+def _refuse(_request: Any, _response: Any, error: Exception | None, *_: Any) -> None:
+    if isinstance(error, pydantic.ValidationError):
+        raise asked.refusal(_queries[flask.request.endpoint or ""], error)
+
+
+def _name(model: Any) -> str:
+    return f"{QUERY}{model.__name__}" if model.__module__ == asked.__name__ else str(model.__name__)
+
+
+_calls: dict[str, Call] = {}
+_events: dict[str, tuple[Any, Mapping[str, str]]] = {}
+_queries: dict[str, type[asked.Asked]] = {}
+_tree = spectree.SpecTree(
+    backend=_Plugin,
+    before=_refuse,
+    naming_strategy=lambda model: _name(cast("Any", model)),
+    nested_naming_strategy=lambda _, child: child,
+    mode="strict",
+)
+
+
+def call(answer: Any, example: str, **more: Any) -> Callable[[View], View]:
+    """A view that is described; the arguments are those of `Call`."""
+
+    def wrap(view: View) -> View:
+        made = Call(answer, example, **more)
+        module = view.__module__.rpartition(".")[2]
+        name = f"{module}.{view.__name__}"
+        _calls[name] = made
+        if "query" in view.__annotations__:
+            _queries[name] = view.__annotations__["query"]
+        described = _tree.validate(
+            resp=spectree.Response(
+                **{
+                    f"HTTP_{status}": kind and _model(kind)
+                    for status, kind in {made.status: answer, **made.also}.items()
+                }
+            ),
+            operation_id=name,
+            tags=[module],
+            skip_validation=name not in _queries,
+        )
+        return cast("View", described(view))
+
+    return wrap
+
+
+def event(name: str, told: Any, headers: Mapping[str, str]) -> None:
+    """A webhook that is described: what it tells, and headers that it has, with what each says."""
+    _events[name] = told, headers
+
+
+def _model(answer: Any) -> Any:
+    return type(answer.__name__, (pydantic.RootModel[answer],), {"__doc__": answer.__doc__})
+
+
+def made() -> dict[str, Any]:
+    """The document."""
+    document: dict[str, Any] = _tree._generate_spec()  # noqa: SLF001 (its `spec` would keep the first application's)
+    document["info"] = {
+        "title": "Sortbelt",
+        "version": importlib.metadata.version("sortbelt"),
+        "description": ABOUT,
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    }
+    document["servers"] = [{"url": "/"}]
+    document["security"] = [{"key": []}]
+    components = document["components"]
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    inner = ("ValidationError", QUERY)  # what spectree says of errors is not what we say; queries stand at their calls
+    schemas = {name: schema for name, schema in components["schemas"].items() if not name.startswith(inner)}
+    components["schemas"] = schemas | {"Problem": pydantic.TypeAdapter(Problem).json_schema()}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _finish(operation, path, method)
+    document["webhooks"] = {name: {"post": _told(name, components["schemas"])} for name in _events}
+    return document
+
+
+def _told(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    told, headers = _events[name]
+    schema = pydantic.TypeAdapter(told).json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= {**schema.pop("$defs"), told.__name__: schema}
+    fields = [{"name": header, "in": "header", "description": says} for header, says in headers.items()]
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{told.__name__}"}}}
+    return {
+        "operationId": name,
+        "summary": told.__doc__,
+        "security": [],
+        "parameters": [{**one, "required": True, "schema": {"type": "string"}} for one in fields],
+        "requestBody": {"required": True, "content": content},
+        "responses": {"2XX": {"description": "It is not sent again."}, "410": {"description": "Nor is it after this."}},
+    }
+
+
+def _finish(operation: dict[str, Any], path: str, method: str) -> None:
+    about = _calls[operation["operationId"]]
+    asks = "".join(f" {word}" for word in (["-X", method.upper()] if method not in ("get", "post") else []))
+    key = "" if about.open else ' -H "Authorization: Bearer $KEY"'
+    example = f"curl{asks}{key} {about.example}"
+    operation["x-codeSamples"] = [{"lang": "Shell", "label": "curl", "source": example}]
+    if about.open:
+        operation["security"] = []
+    for parameter in operation["parameters"]:
+        parameter.update(PATHS.get(parameter["name"], {}) if parameter["in"] == "path" else {})
+        parameter["schema"] = schema = asked.given(parameter["schema"])
+        if schema.get("type") == "object":  # in a URL it is JSON
+            parameter["content"] = {"application/json": {"schema": parameter.pop("schema")}}
+    operation["parameters"] += [
+        {"name": name, "in": "header", "schema": {"type": "string", **kind}, "description": kind["description"]}
+        for name, kind in about.headers.items()
+    ]
+    if about.body:
+        operation["requestBody"] = {"required": True, "content": dict(about.body)}
+    operation["responses"].pop("422", None)  # spectree's own shape, which is not ours
+    good = operation["responses"][str(about.status)]
+    good["description"] = operation["summary"]
+    if about.media != "application/json":
+        good["content"] = {about.media: good["content"].popitem()[1]}
+    good["content"] |= {form: {"schema": {"type": "string"}} for form in about.forms}
+    good["headers"] = {
+        name: {"schema": {"type": "string"}, "description": description} for name, description in about.answered.items()
+    }
+    good["links"] = {
+        name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in about.links.items()
+    }
+    problems = {
+        str(status): {
+            "description": ", ".join(f"`{code}`" for code in codes),
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, codes in _problems(operation, about, path).items()
+        if status not in about.also
+    }
+    operation["responses"] = dict(sorted({**operation["responses"], **problems}.items()))
+
+
+def _problems(operation: dict[str, Any], about: Call, path: str) -> dict[int, list[str]]:
+    """All problems that a call may have: its own, and those that follow from what it is."""
+    found: dict[int, list[str]] = {500: ["internal_error"]}
+
+    def add(status: int, *codes: str) -> None:
+        found[status] = [*found.get(status, []), *codes]
+
+    if not about.open:
+        add(401, "no_key", "key_expired")
+        add(429, "too_many_bad_keys")
+        add(503, "database_unavailable")
+    if hasattr(flask.current_app.view_functions[operation["operationId"]], "role"):
+        add(403, "not_allowed")
+    if "{job_id}" in path:
+        add(404, "job_not_found")
+        add(410, "job_purged")
+    if any(parameter["in"] == "query" for parameter in operation["parameters"]) or about.body:
+        add(422, "bad_parameter")
+    if about.body:
+        add(400, "bad_request", "cut_off")
+        add(408, "request_timeout")
+        add(413, "body_too_large")
+    if about.forms:
+        add(406, "not_acceptable")
+    for status, codes in about.problems.items():
+        add(status, *codes)
+    return found

@@ -1,0 +1,146 @@
+"""The watch: everybody who waits for a job waits here, and one reader looks at the database for them all.
+
+It looks when a notice says that a job has changed, and now and then in any case: notices may be lost. Waiting holds no
+thread; it is a coroutine of the front's own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+import redis
+
+from jobs import database, errors, notices, outlook
+from jobs.store import jobs, keys, results
+
+SURE_SECONDS = 1.0  # between two looks while notices are heard
+UNSURE_SECONDS = 0.2  # and while they are not
+KEYS_SECONDS = 10.0  # between two looks whether the keys of those who wait are still good
+MOST_RESULTS = 100  # of a job that is answered together with its results
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Who waits for which job, and what each job was like when it was last looked at."""
+
+    def __init__(self, db: database.Database, told: notices.Notices, sight: outlook.Outlook) -> None:
+        self._db = db
+        self.outlook = sight
+        self._notices = told
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._keys: defaultdict[str, int] = defaultdict(int)
+        self._rows: dict[str, Any] = {}
+        self._reader = futures.ThreadPoolExecutor(1, "watch")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hears = False
+        self._ended: set[str] = set()
+        self.streams = 0
+        """How many streams of events are open."""
+
+    async def rows(self, job_id: str, key_id: str | None = None) -> AsyncGenerator[Any]:
+        """The job as it is now, and again whenever it has changed; ends when it is gone, or its watcher's key is."""
+        with self._subscribed(job_id, key_id) as moved:
+            seen = None
+            while key_id not in self._ended:
+                row = self._rows.get(job_id)
+                if row is not None and row != seen:
+                    seen = row
+                    yield row
+                    continue
+                if row is None and seen is not None:
+                    return
+                moved.clear()
+                await moved.wait()
+
+    @contextlib.contextmanager
+    def _subscribed(self, job_id: str, key_id: str | None) -> Iterator[asyncio.Event]:
+        moved = asyncio.Event()
+        self._waiting[job_id].add(moved)
+        if key_id is not None:
+            self._keys[key_id] += 1
+        self._start()
+        self._stir.set()
+        try:
+            yield moved
+        finally:
+            self._waiting[job_id].discard(moved)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+                self._rows.pop(job_id, None)
+            if key_id is not None:
+                self._keys[key_id] -= 1
+                if not self._keys[key_id]:
+                    del self._keys[key_id]
+                    self._ended.discard(key_id)
+
+    async def results(self, job_id: str) -> Sequence[Any]:
+        """The first results of a job."""
+        wanted = results.Filter(job=job_id)
+        read = asyncio.get_running_loop().run_in_executor
+        return await read(self._reader, lambda: self._db.read(results.page, wanted, limit=MOST_RESULTS))
+
+    def _start(self) -> None:
+        """Begin to look and to listen; nothing runs before somebody waits."""
+        if not self._tasks or self._tasks[0].done():
+            self._stir = asyncio.Event()
+            self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._listen())]
+
+    async def _look(self) -> None:
+        looked_at_keys = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SURE_SECONDS if self._hears else UNSURE_SECONDS):
+                    await self._stir.wait()
+            self._stir.clear()
+            if not self._waiting:
+                await self._stir.wait()
+                continue
+            try:
+                await self._refresh(list(self._waiting))
+                if time.monotonic() - looked_at_keys > KEYS_SECONDS:
+                    looked_at_keys = time.monotonic()
+                    await self._look_at_keys(list(self._keys))
+            except errors.Unavailable as error:
+                log.warning("%s", error.detail)
+                await asyncio.sleep(SURE_SECONDS)
+
+    async def _refresh(self, job_ids: list[str]) -> None:
+        """Read all these jobs at once, and wake those who wait for one that has changed."""
+        read = asyncio.get_running_loop().run_in_executor
+        rows = await read(self._reader, lambda: self._db.read(jobs.states, job_ids))
+        for job_id in job_ids:
+            row = rows.get(job_id)
+            if job_id in self._waiting and row != self._rows.get(job_id):
+                self._rows[job_id] = row
+                self._wake(job_id)
+
+    async def _look_at_keys(self, key_ids: list[str]) -> None:
+        read = asyncio.get_running_loop().run_in_executor
+        good = await read(self._reader, lambda: self._db.read(keys.good, key_ids))
+        self._ended |= set(key_ids) - good
+        if self._ended:
+            for job_id in list(self._waiting):
+                self._wake(job_id)
+
+    def _wake(self, job_id: str) -> None:
+        for moved in self._waiting.get(job_id, ()):
+            moved.set()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._notices.heard() as heard:
+                    self._hears = True
+                    async for job_ids in heard:
+                        if job_ids & self._waiting.keys():
+                            self._stir.set()
+            except (redis.RedisError, OSError) as error:
+                log.debug("notices are not heard: %s", error)
+            self._hears = False
+            await asyncio.sleep(notices.BREAK_SECONDS)

@@ -1,0 +1,142 @@
+"""`python -m jobs.courier`: sends the webhooks that are due, until it is told to stop; as many may run as one likes.
+
+Webhooks are neither the worker's business nor the API's: a receiver that is slow holds up nobody but other webhooks,
+and of these at most a quarter, since an owner gets no more of a courier than that.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections import Counter
+from concurrent import futures
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import database, destinations, errors, sending, settings, webhooks
+from jobs.store import deliveries, jobs, schema, signing
+
+AT_ONCE = 32
+OF_ONE_OWNER = AT_ONCE // 4
+LOOK_SECONDS = 1.0  # between two looks for what is due
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Claims what is due, sends it, and notes what came of it; several at once share the work."""
+
+    def __init__(self, wanted: settings.Settings, db: database.Database) -> None:
+        self._rules = destinations.Rules.read(wanted.webhook_allow)
+        self._db = db
+        self._tls = sending.trust()
+        self._threads = futures.ThreadPoolExecutor(AT_ONCE, "courier")
+        self._out: dict[futures.Future[None], str] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Claim nothing new; a handler of signals may say so."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work until stopped; what is under way is brought to its end."""
+        while not self._stopping:
+            claimed = 0
+            try:
+                claimed = self.look()
+            except errors.DatabaseUnavailable as error:
+                log.warning("%s", error.detail)
+            except Exception:
+                log.exception("a look for webhooks broke down; the next one is soon")
+            if not claimed:
+                self._pause()
+        self.finish()
+
+    def look(self) -> int:
+        """Claim what is due, as far as there are hands, and send it off. Returns how many.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer, or its tables are of another age.
+        """
+        self._out = {future: owner for future, owner in self._out.items() if not future.done()}
+        free = AT_ONCE - len(self._out)
+        if not free or not self._db.read(deliveries.is_due):
+            return 0
+        busy = [owner for owner, count in Counter(self._out.values()).items() if count >= OF_ONE_OWNER]
+        claims = self._db.write(_claim, free, busy)
+        for claimed, job, secrets in claims:
+            self._out[self._threads.submit(self._deliver, claimed, job, secrets)] = claimed.owner
+        return len(claims)
+
+    def _pause(self) -> None:
+        """Wait until a hand is free, or for a while."""
+        if self._out:
+            futures.wait(self._out, LOOK_SECONDS, futures.FIRST_COMPLETED)
+            return
+        until = time.monotonic() + LOOK_SECONDS
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS / 10)
+
+    def finish(self) -> None:
+        """Wait for what is under way."""
+        futures.wait(self._out)
+
+    def close(self) -> None:
+        """Finish, and let go of the threads."""
+        self._threads.shutdown()
+
+    def _deliver(self, claimed: deliveries.Claim, job: Any, secrets: list[str]) -> None:
+        try:
+            body = webhooks.payload(job, claimed.event)
+            headers = webhooks.signed(claimed.id, int(time.time()), body, secrets)
+            outcome = sending.send(claimed.url, headers, body, self._rules, self._tls)
+            if outcome.error is not None:
+                log.info("webhook %s, attempt %d: %s", claimed.id, claimed.attempts, outcome.error)
+            self._db.write(deliveries.note, claimed, outcome)
+        except errors.DatabaseUnavailable as error:
+            log.warning("webhook %s will be sent again: %s", claimed.id, error.detail)
+        except Exception:
+            log.exception("webhook %s broke down; it is tried again when its lease ends", claimed.id)
+
+
+def _claim(c: sa.Connection, limit: int, busy: list[str]) -> list[tuple[deliveries.Claim, Any, list[str]]]:
+    """What is due, with the jobs that it tells of and the secrets that sign it."""
+    schema.check(c)
+    claims = deliveries.claim(c, limit=limit, each=OF_ONE_OWNER, but=busy)
+    rows = jobs.states(c, {claimed.job_id for claimed in claims})
+    secrets = {owner: signing.valid(c, owner) for owner in sorted({claimed.owner for claimed in claims})}
+    return [(claimed, rows[claimed.job_id], secrets[claimed.owner]) for claimed in claims]
+
+
+def main() -> int:
+    """Send until told to stop; 0, 2 for a bad setting; with --check 1 if something is overdue, 3 without a database."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.courier", description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only tell whether webhooks are overdue: 0, or 1 if so")
+    parser.add_argument("--loglevel", default="WARNING", help="DEBUG, INFO (every attempt in vain), WARNING or ERROR")
+    asked = parser.parse_args()
+    wanted = settings.read_or_exit()
+    db = database.Database(wanted.database_url)
+    if asked.check:
+        return _check(db)
+    logging.basicConfig(level=asked.loglevel, format="%(asctime)s %(levelname)s %(message)s")
+    courier = Courier(wanted, db)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: courier.stop())
+    courier.run()
+    return 0
+
+
+def _check(db: database.Database) -> int:
+    try:
+        late = db.read(deliveries.overdue)
+    except errors.DatabaseUnavailable as error:
+        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only voice)
+        return 3
+    print(f"{late} webhooks are overdue")  # noqa: T201 (that is its answer)
+    return 1 if late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

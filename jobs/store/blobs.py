@@ -1,0 +1,26 @@
+"""Whose bytes are known: what an owner has sent once need not be sent again, and nobody learns what others have."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from jobs.store.sql import IMAGES, JOBS
+from jobs.tables import Status
+
+
+def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
+    """Those of these SHA-256 that this owner has sent and that were stored, with their sizes in bytes."""
+    refused = sa.and_(IMAGES.c.status == Status.FAILED, IMAGES.c.attempt == 0)
+    query = (
+        sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
+        .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
+        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused)
+        .distinct()
+    )
+    return {row.sha256: row.bytes for row in c.execute(query)}
+
+
+def unused(c: sa.Connection, digests: Iterable[str]) -> set[str]:
+    """Those of these SHA-256 that no image has any more."""
+    wanted = set(digests)
+    return wanted - set(c.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted))).scalars())

@@ -1,0 +1,105 @@
+"""Incoming pictures: each waits for a worker, is refused by its header, or has its answer already."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import clock, errors, tables
+from jobs.store import quotas
+from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS
+from jobs.tables import Status
+
+Answers = Mapping[str, sa.Row[Any]]
+"""Results by the SHA-256 of the bytes that they are of."""
+COPIED = ("label", "confidence", "scores", "model", "model_version", "model_digest")
+# The weights alone do not tell a version: one that is only calibrated anew has the same.
+LIVE = sa.exists().where(
+    MODELS.c.name == RESULTS.c.model,
+    MODELS.c.stage == tables.Stage.LIVE.value,
+    MODELS.c.version == RESULTS.c.model_version,
+    MODELS.c.digest == RESULTS.c.model_digest,
+)
+RECALL = (
+    sa.select(IMAGES.c.sha256, *[RESULTS.c[name] for name in COPIED])
+    .select_from(IMAGES)
+    .join(RESULTS, RESULTS.c.image_id == IMAGES.c.id)
+    .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
+    .where(
+        IMAGES.c.sha256.in_(sa.bindparam("sha256s", expanding=True)),
+        JOBS.c.owner == sa.bindparam("owner"),
+        RESULTS.c.status == Status.DONE,
+        RESULTS.c.model == sa.bindparam("model"),
+        LIVE,
+    )
+)
+OPEN = sa.insert(IMAGES)
+ENDED = OPEN.returning(IMAGES.c.id, sort_by_parameter_order=True)
+KNOWN = sa.insert(RESULTS).values(finished_at=clock.now())
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """One picture of an order; with an error if its header already condemns it."""
+
+    name: str
+    sha256: str
+    bytes: int
+    error: errors.BadPicture | None = None
+    custom_id: str | None = None
+
+
+def recall(c: sa.Connection, owner: str, model: str, images: Sequence[NewImage]) -> Answers:
+    """What this owner knows already: labels of the same bytes, by the very version that is live now."""
+    sha256s = list({image.sha256 for image in images if image.error is None})
+    return {row.sha256: row for row in c.execute(RECALL, {"sha256s": sha256s, "owner": owner, "model": model})}
+
+
+def load(images: Sequence[NewImage]) -> quotas.Load:
+    """How much these pictures are."""
+    return quotas.Load(len(images), sum(image.bytes for image in images))
+
+
+def counts(images: Sequence[NewImage], answers: Answers) -> dict[str, int]:
+    """What these pictures add to the counters of their job."""
+    failed = sum(image.error is not None for image in images)
+    done = sum(image.error is None and image.sha256 in answers for image in images)
+    return {"total": len(images), "done": done, "failed": failed, "bytes": sum(image.bytes for image in images)}
+
+
+def insert(c: sa.Connection, job: sa.Row[Any], images: Sequence[NewImage], answers: Answers) -> None:
+    """Write the pictures of a job, and the results of those that have one from the start."""
+    open_ = [image for image in images if image.error is None and image.sha256 not in answers]
+    if open_:
+        c.execute(OPEN, [_row(job, image, Status.QUEUED) for image in open_])
+    ended = [image for image in images if image.error is not None or image.sha256 in answers]
+    if ended:
+        rows = [_row(job, image, Status.FAILED if image.error else Status.DONE) for image in ended]
+        ids = c.execute(ENDED, rows).scalars()
+        results = [_result(job, id_, image, answers) for id_, image in zip(ids, ended, strict=True)]
+        c.execute(KNOWN, results)
+
+
+def _row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "name": image.name,
+        "custom_id": image.custom_id,
+        "sha256": image.sha256,
+        "bytes": image.bytes,
+        "model": job.model,
+        "priority": job.priority,
+        "status": status.value,
+        "attempt": 0,
+    }
+
+
+def _result(job: sa.Row[Any], image_id: int, image: NewImage, answers: Answers) -> dict[str, Any]:
+    nothing = {**dict.fromkeys(COPIED), "model": job.model, "error_code": None, "error_detail": None}
+    row = {**nothing, "image_id": image_id, "job_id": job.id, "timings": {}}
+    if image.error is not None:
+        refused = {"error_code": image.error.code, "error_detail": image.error.detail}
+        return {**row, **refused, "status": Status.FAILED.value, "cached": False}
+    answer = answers[image.sha256]
+    return {**row, **{name: getattr(answer, name) for name in COPIED}, "status": Status.DONE.value, "cached": True}

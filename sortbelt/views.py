@@ -1,0 +1,44 @@
+"""The views for analysts: what docs/schema.md promises, whatever the tables beneath become; for both databases."""
+
+VIEWS = {
+    "v_jobs": """
+        SELECT jobs.id, api_keys.name AS owner, jobs.model,
+            CASE jobs.priority WHEN 0 THEN 'interactive' ELSE 'bulk' END AS priority,
+            CASE
+                WHEN finished_at IS NULL AND (done + failed + cancelled + expired > 0 OR EXISTS (
+                    SELECT 1 FROM images WHERE images.job_id = jobs.id AND images.status = 'running'
+                )) THEN 'running'
+                WHEN finished_at IS NULL THEN 'queued'
+                WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                WHEN done > 0 THEN 'done'
+                WHEN failed > 0 THEN 'failed'
+                WHEN expired > 0 THEN 'expired'
+                ELSE 'done'
+            END AS status,
+            total, done, failed, cancelled, expired, metadata,
+            jobs.created_at, sealed_at, started_at, finished_at
+        FROM jobs JOIN api_keys ON api_keys.id = jobs.owner""",
+    "v_results": """
+        SELECT results.image_id, results.job_id, api_keys.name AS owner, images.name AS image, results.status, label,
+            confidence, error_code, error_detail, results.model, model_version, model_digest, cached,
+            images.sha256, images.bytes, images.attempt, results.finished_at, images.custom_id
+        FROM results
+        JOIN images ON images.id = results.image_id
+        JOIN jobs ON jobs.id = results.job_id
+        JOIN api_keys ON api_keys.id = jobs.owner""",
+    "v_waiting": """
+        SELECT images.id AS image_id, job_id, name AS image, status, priority, attempt, worker, lease_until
+        FROM images WHERE status IN ('queued', 'running')""",
+    "v_labels": """
+        SELECT label, model, model_version, count(*) AS images, avg(confidence) AS mean_confidence,
+            min(confidence) AS least_confidence
+        FROM results WHERE label IS NOT NULL GROUP BY label, model, model_version""",
+    "v_days": """
+        SELECT substr(CAST(finished_at AS TEXT), 1, 10) AS day, status, label, count(*) AS images
+        FROM results GROUP BY 1, 2, 3""",
+}
+
+
+def statements(kind: str = "VIEW") -> list[str]:
+    """The statements that make them; `TEMP VIEW` makes them for one connection only."""
+    return [f"CREATE {kind} {name} AS{query}" for name, query in VIEWS.items()]

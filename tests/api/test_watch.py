@@ -1,0 +1,90 @@
+import asyncio
+
+import pytest
+
+from api import watch
+from jobs import notices, outlook
+from jobs.store import keys
+from tests import servers
+from tests.jobs import making
+from tests.jobs.store.test_plans import statements
+
+NOBODY = f"redis://127.0.0.1:{servers.free_port()}/0"
+
+
+async def until_ended(watched, job_id, key_id=None):
+    """All that a watcher sees of a job until it has ended."""
+    seen = []
+    async for row in watched.rows(job_id, key_id):
+        seen.append((row.done, row.finished_at is not None))
+        if seen[-1][1]:
+            break
+    return seen
+
+
+async def soon(watched, *waiting, then=lambda: None):
+    """Run watchers, and when all of them wait, do something."""
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    await asyncio.sleep(0.5)
+    await asyncio.get_running_loop().run_in_executor(None, then)
+    return await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_who_waits_learns_of_the_end(db, owner, redis_url, hears):
+    """With Redis and without."""
+    watched = watch.Watch(db, notices.Notices(redis_url if hears else NOBODY), outlook.Outlook(db))
+    job_id = making.job(db, owner, "a", "b")
+    told = notices.Notices(redis_url)
+
+    def finish():
+        making.finish(db, making.claim(db))
+        told.tell([job_id])
+
+    (seen,) = asyncio.run(soon(watched, until_ended(watched, job_id), then=finish))
+    assert seen[0] == (0, False)
+    assert seen[-1] == (2, True)
+    assert watched._waiting == {}
+    assert watched._rows == {}
+
+
+def test_all_who_wait_share_one_look(db, owner):
+    """Sixty waiters for twenty jobs cost as many queries as one."""
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    job_ids = [making.job(db, owner, "a") for _ in range(20)]
+    waiting = [until_ended(watched, job_id) for job_id in job_ids for _ in range(3)]
+    looks = []
+
+    def finish():
+        looks.extend(statements(db, lambda: asyncio.run(asyncio.sleep(1))))
+        making.finish(db, making.claim(db))
+
+    seen = asyncio.run(soon(watched, *waiting, then=finish))
+    assert all(rows[-1] == (1, True) for rows in seen)
+    questions = [statement for statement, _ in looks if "jobs" in statement]
+    assert 1 <= len(questions) <= 8
+
+
+def test_who_no_longer_waits_is_forgotten(db, owner):
+    """A vanished client leaves nothing behind."""
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    job_id = making.job(db, owner, "a")
+
+    async def vanish():
+        task = asyncio.ensure_future(until_ended(watched, job_id, owner))
+        await asyncio.sleep(0.4)
+        assert watched._waiting
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(vanish())
+    assert (watched._waiting, watched._rows, watched._keys) == ({}, {}, {})
+
+
+def test_a_revoked_key_watches_no_longer(db, owner, monkeypatch):
+    """A stream may last for hours; the key is looked at again and again."""
+    monkeypatch.setattr(watch, "KEYS_SECONDS", 0.2)
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    job_id = making.job(db, owner, "a")
+    (seen,) = asyncio.run(soon(watched, until_ended(watched, job_id, owner), then=lambda: db.write(keys.revoke, owner)))
+    assert seen == [(0, False)]

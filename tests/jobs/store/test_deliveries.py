@@ -1,0 +1,338 @@
+"""However a job ends, exactly one delivery is written with its end, and none before."""
+
+import concurrent.futures
+
+import pytest
+import sqlalchemy as sa
+
+from jobs import blobs, errors, purge, rescue, tables, webhooks
+from jobs.store import deliveries, invariants, jobs, retry, signing, work
+from tests.jobs import making
+
+HOOK = {"webhook": "https://hooks.example/sortbelt", "webhook_root": "https://sortbelt.example/"}
+DELIVERIES = tables.Delivery.__table__
+
+
+def log(db):
+    """All deliveries, oldest first."""
+    return db.read(lambda c: c.execute(sa.select(DELIVERIES).order_by(DELIVERIES.c.id)).all())
+
+
+def hooked(db, owner, *names, **fields):
+    """A job with a webhook."""
+    return making.job(db, owner, *names, **HOOK, **fields)
+
+
+def finished(db, owner):
+    id_ = hooked(db, owner, "a", "b")
+    making.finish(db, making.claim(db, limit=1))
+    assert log(db) == []
+    making.finish(db, making.claim(db))
+    return id_
+
+
+def failed(db, owner):
+    id_ = hooked(db, owner, "a")
+    making.finish(db, making.claim(db), label=None, confidence=None, scores=None, error_code="undecodable")
+    return id_
+
+
+def cancelled(db, owner):
+    id_ = hooked(db, owner, "a", "b")
+    db.write(jobs.cancel, id_, owner)
+    return id_
+
+
+def cancelled_while_running(db, owner):
+    id_ = hooked(db, owner, "a", "b")
+    claims = making.claim(db, limit=1)
+    db.write(jobs.cancel, id_, owner)
+    assert log(db) == []
+    making.finish(db, claims)
+    return id_
+
+
+def cancelled_and_handed_back(db, owner):
+    id_ = hooked(db, owner, "a")
+    claims = making.claim(db)
+    db.write(jobs.cancel, id_, owner)
+    assert log(db) == []
+    db.write(work.release, claims)
+    return id_
+
+
+def expired(db, owner):
+    id_ = hooked(db, owner, "a", expires_in=60)
+    past = sa.update(making.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda c: c.execute(past))
+    rescue.sweep(db, max_attempts=3)
+    return id_
+
+
+def given_up_at_the_cap(db, owner):
+    id_ = hooked(db, owner, "a")
+    making.claim(db)
+    making.let_leases_end(db)
+    rescue.sweep(db, max_attempts=1)
+    return id_
+
+
+def condemned_by_the_header(db, owner):
+    bad = making.image("a", errors.BadPicture("undecodable", "No picture."))
+    return db.write(jobs.create, making.order(owner, **HOOK), [bad])
+
+
+def known_already(db, owner):
+    making.live(db)
+    making.job(db, owner, "a")
+    making.finish(db, making.claim(db))
+    return hooked(db, owner, "a")
+
+
+def sealed_after_the_last(db, owner):
+    id_ = hooked(db, owner, "a", sealed=False)
+    making.finish(db, making.claim(db))
+    assert log(db) == []
+    db.write(jobs.seal, id_, owner)
+    return id_
+
+
+def sealed_without_any(db, owner):
+    id_ = hooked(db, owner, sealed=False)
+    db.write(jobs.seal, id_, owner)
+    return id_
+
+
+def tried_again(db, owner):
+    """The retry's own end: that of the first job is taken out of the count."""
+    first = hooked(db, owner, "a")
+    making.finish(db, making.claim(db), label=None, confidence=None, scores=None, error_code="undecodable")
+    db.write(lambda c: c.execute(sa.delete(DELIVERIES)))
+    id_ = db.write(retry.retry, first, owner)
+    assert log(db) == []
+    making.finish(db, making.claim(db))
+    db.write(lambda c: c.execute(sa.update(making.JOBS).where(making.JOBS.c.id == first).values(webhook=None)))
+    return id_
+
+
+ENDS = {
+    finished: "done",
+    failed: "failed",
+    cancelled: "cancelled",
+    cancelled_while_running: "cancelled",
+    cancelled_and_handed_back: "cancelled",
+    expired: "expired",
+    given_up_at_the_cap: "failed",
+    condemned_by_the_header: "failed",
+    known_already: "done",
+    sealed_after_the_last: "done",
+    sealed_without_any: "done",
+    tried_again: "done",
+}
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
+def test_a_job_that_ends_so_is_told_of_exactly_once(db, owner, end):
+    """In the transaction that ends it; and nothing that comes later adds another."""
+    id_ = end(db, owner)
+    job = making.view(db, id_)
+    db.write(jobs.seal, id_, owner)
+    db.write(jobs.cancel, id_, owner)
+    rescue.sweep(db, max_attempts=1)
+
+    (row,) = log(db)
+    assert (job.status, job.finished_at is not None) == (ENDS[end], True)
+    assert (row.job_id, row.owner, row.url, row.event) == (id_, owner, HOOK["webhook"], "job.completed")
+    assert (row.status, row.attempts, row.lease_until) == ("pending", 0, None)
+    assert db.read(invariants.untold_jobs) == 0
+
+
+def test_an_order_that_is_repeated_is_told_of_once(db, owner):
+    """The second is the first."""
+    bad = making.image("a", errors.BadPicture("undecodable", "No picture."))
+    order = making.order(owner, idempotency_key="k", fingerprint="f", **HOOK)
+    assert db.write(jobs.create, order, [bad]) == db.write(jobs.create, order, [bad])
+    assert len(log(db)) == 1
+
+
+def test_a_transaction_that_is_rolled_back_tells_nobody(db, owner):
+    """The delivery and the end are one."""
+    hooked(db, owner, "a")
+    claims = making.claim(db)
+
+    def break_down(c):
+        work.finish(c, [making.fate(claim) for claim in claims], making.MAKER)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        db.write(break_down)
+    assert log(db) == []
+    assert making.finish(db, claims) == 1
+    assert len(log(db)) == 1
+
+
+def test_without_a_webhook_nobody_is_told(db, owner):
+    """Most jobs have none."""
+    making.job(db, owner, "a")
+    making.finish(db, making.claim(db))
+    assert log(db) == []
+
+
+def ended(db, owner, count):
+    """So many deliveries that are due."""
+    for number in range(count):
+        hooked(db, owner, f"{number}")
+    making.finish(db, making.claim(db, limit=1000))
+    return log(db)
+
+
+def claim(db, **options):
+    return db.write(deliveries.claim, **{"limit": 100, "each": 100} | options)
+
+
+def set_all(db, **values):
+    """Change all deliveries by hand."""
+    values = {name: sa.text(value) if isinstance(value, str) else value for name, value in values.items()}
+    db.write(lambda c: c.execute(sa.update(DELIVERIES).values(values)))
+
+
+PAST = "'2020-01-01 00:00:00'"
+GOOD = webhooks.Outcome(204, None)
+BAD = webhooks.Outcome(500, "The receiver answered 500, which is not 2xx.")
+
+
+def test_couriers_at_once_share_what_is_due_and_nothing_is_taken_twice(db, owner):
+    """Six threads take forty."""
+    ended(db, owner, 40)
+
+    def work_off(_):
+        taken, empty = [], 0
+        while empty < 3:
+            some = claim(db, limit=3)
+            empty = 0 if some else empty + 1
+            taken += [one.id for one in some]
+        return taken
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        taken = [id_ for part in pool.map(work_off, range(6)) for id_ in part]
+    assert sorted(taken) == sorted({row.id for row in log(db)})
+
+
+def test_what_a_lost_courier_had_is_taken_again_when_its_lease_ends(db, owner):
+    """With the same id; and what the lost one comes to say is not heard."""
+    ended(db, owner, 1)
+    (first,) = claim(db)
+    assert claim(db) == []
+    set_all(db, lease_until=PAST)
+    (second,) = claim(db)
+    assert (second.id, second.attempts) == (first.id, 2)
+    assert not db.write(deliveries.note, first, GOOD)
+    assert db.write(deliveries.note, second, GOOD)
+    assert not db.write(deliveries.note, second, BAD)
+    assert (log(db)[0].status, log(db)[0].response_status) == ("delivered", 204)
+    assert not db.read(deliveries.is_due)
+
+
+def test_a_courier_that_is_lost_at_the_last_attempt_ends_it(db, owner):
+    """Attempts are counted when they begin, so that nothing is tried for ever."""
+    ended(db, owner, 1)
+    set_all(db, attempts=10, lease_until=PAST)
+    assert claim(db) == []
+    (row,) = log(db)
+    assert (row.status, row.next_at, row.ended_at is not None) == ("failed", None, True)
+    assert "lost" in row.error
+
+
+def test_one_owner_is_not_given_all_hands(db, owner):
+    """However many of one are due first, another's come in the same claim; and who is busy enough waits."""
+    from jobs.store import keys
+
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    ended(db, owner, 10)
+    ended(db, other, 2)
+    taken = claim(db, limit=8, each=4)
+    assert sorted(one.owner for one in taken) == sorted([owner] * 4 + [other] * 2)
+    assert claim(db, limit=8, each=4, but=[owner]) == []
+    assert len(claim(db, limit=8, each=4)) == 4
+
+
+def test_a_replay_begins_anew_under_the_same_id(db, owner):
+    """What ended has all its attempts again; what waits comes sooner; what is in hand is left alone."""
+    (row,) = ended(db, owner, 1)
+    (first,) = claim(db)
+    in_hand = db.write(deliveries.replay, row.id, owner)
+    assert (in_hand.attempts, in_hand.lease_until) == (1, first.lease_until)
+    assert claim(db) == []
+    db.write(deliveries.note, first, BAD)
+    assert claim(db) == []
+    db.write(deliveries.replay, row.id, owner)
+    (second,) = claim(db)
+    assert second.attempts == 2
+    db.write(deliveries.note, second, webhooks.Outcome(410, "Gone."))
+    assert log(db)[0].status == "disabled"
+    again = db.write(deliveries.replay, row.id, owner)
+    assert (again.status, again.attempts, again.ended_at) == ("pending", 0, None)
+    assert claim(db)[0].id == row.id
+    with pytest.raises(errors.DeliveryNotFound):
+        db.write(deliveries.replay, row.id, "019a0000-0000-7000-8000-000000000000")
+
+
+def test_overdue_is_what_nobody_has_taken_for_a_minute(db, owner):
+    """Not what is just due, in hand, or waits for its time."""
+    ended(db, owner, 1)
+    assert db.read(deliveries.overdue) == 0
+    set_all(db, next_at=PAST)
+    assert db.read(deliveries.overdue) == 1
+    (claimed,) = claim(db)
+    assert db.read(deliveries.overdue) == 0
+    db.write(deliveries.note, claimed, BAD)
+    assert db.read(deliveries.overdue) == 0
+
+
+def test_the_log_of_purged_jobs_goes_but_not_what_is_still_to_be_sent(db, owner, tmp_path):
+    """A purge breaks no promise."""
+    rows = ended(db, owner, 2)
+    (first,) = claim(db, limit=1)
+    db.write(deliveries.note, first, GOOD)
+    purge.run(db, blobs.Folder(tmp_path), days=1)
+    assert len(log(db)) == 2
+    purge.run(db, blobs.Folder(tmp_path), days=-1)
+    assert [row.id for row in log(db)] == [row.id for row in rows if row.id != first.id]
+    (second,) = claim(db)
+    job = db.read(jobs.states, [second.job_id])[second.job_id]
+    assert b'"status":"done"' in webhooks.payload(job, second.event)
+
+
+def test_a_secret_is_made_once_and_two_sign_while_it_is_changed(db, owner):
+    """Asked for at once by many, it is one; changed twice, the first of all signs no more."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = {row.secret for row in pool.map(lambda _: db.write(signing.secret, owner), range(4))}
+    (first,) = made
+    assert db.write(signing.valid, owner) == [first]
+    second = db.write(signing.rotate, owner).secret
+    assert db.write(signing.valid, owner) == [second, first]
+    third = db.write(signing.rotate, owner).secret
+    assert db.write(signing.valid, owner) == [third, second]
+    secrets = tables.SigningSecret.__table__
+    db.write(lambda c: c.execute(sa.update(secrets).values(previous_until=sa.text(PAST))))
+    assert db.write(signing.valid, owner) == [third]
+    assert len({first, second, third}) == 3
+
+
+def test_a_look_for_what_is_due_reads_only_what_is_not_over(db, owner):
+    """However long the log: it happens every second."""
+    from tests.jobs.store.test_plans import explained, statements
+
+    rows = [
+        {"id": f"019a0000-0000-7000-8000-{number:012}", "job_id": job, "owner": owner, "url": HOOK["webhook"]}
+        for number, job in enumerate(making.job(db, owner) for _ in range(300))
+    ]
+    old = sa.insert(DELIVERIES).values(event="job.completed", status="delivered", attempts=1)
+    db.write(lambda c: c.execute(old.values(created_at=sa.func.current_timestamp()), rows))
+    ended(db, owner, 3)
+    db.write(lambda c: c.exec_driver_sql("ANALYZE"))
+    looks = statements(db, lambda: db.read(deliveries.is_due)) + statements(db, lambda: claim(db, limit=1))
+    for statement, parameters in (look for look in looks if "deliveries" in look[0]):
+        text = explained(db, statement, parameters)
+        assert "ix_deliveries_pending" in text, text
+        assert "Seq Scan on deliveries" not in text

@@ -1,0 +1,65 @@
+import pytest
+
+from jobs import errors, gate, outlook, settings, tables
+from jobs.store import quotas
+from tests.jobs import making
+
+Load, NONE = quotas.Load, quotas.NONE
+URGENT = tables.Priority.INTERACTIVE.value
+
+
+def made(db, **limits):
+    """A gate with a watermark."""
+    return gate.Gate(settings.Settings(**limits), db, outlook.Outlook(db))
+
+
+def test_above_the_watermark_nothing_is_let_in(db, owner):
+    """By pictures or by bytes; it says how many wait, and when to come again."""
+    making.job(db, owner, *map(str, range(10)))
+    made(db, max_queued_images=12).check(owner, NONE, Load(2, 0))
+    for limits in ({"max_queued_images": 12}, {"max_queued_bytes": 12 * 1234}):
+        with pytest.raises(errors.QueueFull, match=r"The queue is full: 1[02],?\d* ") as refused:
+            made(db, **limits).check(owner, NONE, Load(3, 3 * 1234))
+        assert refused.value.seconds == gate.UNKNOWN_SECONDS
+
+
+def test_what_was_let_in_since_the_last_look_counts(db, owner):
+    """A look every few seconds does not let everybody in until the next."""
+    one = made(db, max_queued_images=5)
+    making.job(db, owner, "a")
+    for _ in range(2):
+        one.check(owner, NONE, Load(2, 0))
+    with pytest.raises(errors.QueueFull):
+        one.check(owner, NONE, Load(2, 0))
+
+
+def test_who_waits_for_an_answer_finds_some_room_in_a_full_queue(db, owner):
+    """Bulk goes up to the watermark, interactive orders a tenth beyond."""
+    making.job(db, owner, *map(str, range(20)))
+    one = made(db, max_queued_images=20)
+    one.check(owner, NONE, Load(2, 0), URGENT)
+    for priority in (URGENT, tables.Priority.BULK.value):
+        with pytest.raises(errors.QueueFull):
+            one.check(owner, NONE, Load(1, 0), priority)
+
+
+def test_what_is_larger_than_the_queue_is_taken_when_that_is_empty(db, owner):
+    """Else it would wait for ever."""
+    made(db, max_queued_images=2).check(owner, NONE, Load(10, 0))
+
+
+def test_when_to_come_again_follows_from_what_was_done_lately(db, owner):
+    """Thirty pictures too many at ten in a second: in three."""
+    making.job(db, owner, *map(str, range(60)))
+    making.finish(db, making.claim(db, limit=10))
+    with pytest.raises(errors.QueueFull) as refused:
+        made(db, max_queued_images=20).check(owner, NONE, Load(0, 0))
+    assert 1 <= refused.value.seconds <= gate.MOST_SECONDS
+    assert refused.value.seconds != gate.UNKNOWN_SECONDS
+
+
+def test_no_limits_ask_nothing(db, owner):
+    """Without any, the gate does not even look."""
+    db.close()
+    one = gate.Gate(settings.Settings(max_queued_images=0), None, None)
+    one.check(owner, NONE, Load(10**9, 10**15))

@@ -1,0 +1,115 @@
+import asyncio
+import inspect
+
+import pytest
+
+from sortbelt import asynchronous, client, errors
+from sortbelt.asynchronous import AsyncClient
+from tests.sortbelt import fakeserver
+
+
+def run(server, work):
+    """A coroutine with a client of the fake server."""
+
+    async def whole():
+        async with AsyncClient(server.url, fakeserver.KEY) as client:
+            return await work(client)
+
+    return asyncio.run(whole())
+
+
+def public(kind):
+    return {name: value for name, value in vars(kind).items() if not name.startswith("_") and callable(value)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (client.Client, asynchronous.AsyncClient),
+        (client.Job, asynchronous.AsyncJob),
+        (client.Results, asynchronous.AsyncResults),
+    ],
+)
+def test_both_clients_can_do_the_same_with_the_same_arguments(one, other):
+    mine, theirs = public(one), public(other)
+
+    assert mine.keys() - {"export"} == theirs.keys()
+    for name, method in theirs.items():
+        assert list(inspect.signature(method).parameters.values()) == list(
+            inspect.signature(mine[name]).parameters.values()
+        ), name
+    assert inspect.signature(one).parameters.keys() == inspect.signature(other).parameters.keys()
+
+
+def test_pictures_go_in_and_results_come_out(server, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    server.page = 1
+
+    async def work(client):
+        job = await client.submit([tmp_path / "a.jpg", ("broken", b"2")], metadata={"trip": 7})
+        ended = await job.wait()
+        return ended, [result async for result in ended.results()]
+
+    job, results = run(server, work)
+
+    assert (job.status, job.counts.done, job.counts.failed, job.metadata) == ("done", 1, 1, {"trip": 7})
+    assert {r.image: r.label for r in results} == {"a.jpg": "sushi", "broken": None}
+
+
+def test_many_jobs_are_waited_for_at_once(server):
+    server.polls_until_ended = 3
+
+    async def work(client):
+        jobs = await asyncio.gather(*(client.submit([(str(n), b"x")], wait=True) for n in range(20)))
+        return [job.status for job in jobs]
+
+    assert run(server, work) == ["done"] * 20
+
+
+def test_a_busy_server_is_asked_again(server):
+    server.faults = [(429, {"Retry-After": "0.1"}), "drop", 502]
+
+    async def work(client):
+        return await client.open_job()
+
+    assert not run(server, work).sealed
+    assert len({headers["Idempotency-Key"] for _, _, headers in server.asked}) == 1
+
+
+def test_errors_are_those_of_the_other_client(server):
+    async def work(client):
+        await client.job("none")
+
+    with pytest.raises(errors.NotFound) as caught:
+        run(server, work)
+    assert (caught.value.code, caught.value.request_id) == ("job_not_found", "req-1")
+
+
+def test_waiting_ends_when_its_time_is_over(server):
+    server.polls_until_ended = 10_000
+
+    async def work(client):
+        await (await client.submit([("a", b"1")])).wait(timeout=0.2)
+
+    with pytest.raises(errors.StillRunning):
+        run(server, work)
+
+
+def test_many_pictures_travel_in_several_requests_and_are_one_job(server):
+    async def work(client):
+        return await client.submit([(str(n), b"1") for n in range(100)])
+
+    assert run(server, work).counts.total == 100
+    assert len(server.jobs) == 1
+
+
+def test_jobs_can_be_watched_and_keys_listed(server):
+    server.polls_until_ended = 2
+
+    async def work(client):
+        job = await client.submit([("a", b"1")])
+        seen = [one.status async for one in client.watch(job.id)]
+        await client.create_key("camera", "read")
+        return seen, [key.name async for key in client.keys()]  # noqa: SIM118 (no mapping)
+
+    assert run(server, work) == (["queued", "done"], ["camera"])

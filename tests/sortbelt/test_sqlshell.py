@@ -1,0 +1,142 @@
+import pytest
+
+from sortbelt import errors, sqlshell, views
+from tests.jobs import making
+
+SCHEMA = "docs/schema.md"
+
+
+@pytest.fixture
+def shell(db, owner, database_url):
+    """A shell on a database with a finished job, and one that waits."""
+    making.job(db, owner, "a.jpg", "b.jpg")
+    making.finish(db, making.claim(db))
+    making.job(db, owner, "c.jpg")
+    opened = sqlshell.connect(database_url)
+    yield opened
+    opened.close()
+
+
+def rows(shell, query):
+    return [tuple(row) for row in shell.ask(query)[1]]
+
+
+def test_the_views_tell_of_jobs_results_and_labels(shell):
+    assert rows(shell, "SELECT owner, status, total, done, priority FROM v_jobs ORDER BY done DESC") == [
+        ("somebody", "done", 2, 2, "bulk"),
+        ("somebody", "queued", 1, 0, "bulk"),
+    ]
+    assert rows(shell, "SELECT image, label, confidence, owner FROM v_results ORDER BY image") == [
+        ("a.jpg", "sushi", 0.9, "somebody"),
+        ("b.jpg", "sushi", 0.9, "somebody"),
+    ]
+    assert rows(shell, "SELECT image, status FROM v_waiting") == [("c.jpg", "queued")]
+    assert rows(shell, "SELECT label, images FROM v_labels") == [("sushi", 2)]
+    ((day, *rest),) = rows(shell, "SELECT * FROM v_days")
+    assert (len(day), rest) == (10, ["done", "sushi", 2])
+
+
+def test_the_status_of_a_job_in_its_view_is_that_of_the_api(shell, db):
+    for job_id, status in rows(shell, "SELECT id, status FROM v_jobs"):
+        assert making.view(db, str(job_id)).status == status
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM results",
+        "UPDATE jobs SET done = 0",
+        "DROP TABLE results",
+        "CREATE TABLE mine (x INTEGER)",
+        "INSERT INTO workers (id) VALUES ('x')",
+        "COMMIT; DELETE FROM results",
+        "SELECT 1; DELETE FROM results",
+        "WITH gone AS (DELETE FROM results RETURNING *) SELECT * FROM gone",
+        "ATTACH DATABASE '/tmp/never.db' AS never",
+        "PRAGMA query_only = 0",
+        "SELECT load_extension('x')",
+        "SET TRANSACTION READ WRITE",
+        "BEGIN",
+        "nonsense",
+    ],
+)
+def test_nothing_can_be_changed(shell, query):
+    try:
+        answered = rows(shell, query)
+    except errors.BadInput as problem:
+        assert str(problem).startswith("The database says: ")  # noqa: PT017 (BEGIN is only a warning on one of them)
+    else:
+        assert answered == []
+    assert rows(shell, "SELECT count(*) FROM results") == [(2,)]
+    assert rows(shell, "SELECT count(*) FROM v_jobs") == [(2,)]
+
+
+def test_a_set_that_would_make_a_session_writing_does_not_help(shell):
+    for query in ("SET default_transaction_read_only = off", "COMMIT", "ROLLBACK", "SET SESSION AUTHORIZATION DEFAULT"):
+        try:
+            rows(shell, query)
+        except errors.BadInput:
+            continue
+    with pytest.raises(errors.BadInput):
+        rows(shell, "DELETE FROM results")
+    assert rows(shell, "SELECT count(*) FROM results") == [(2,)]
+
+
+def test_rows_come_as_they_are_asked_for(shell):
+    names, answer = shell.ask(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 100000) SELECT x FROM n"
+    )
+
+    assert list(names) == ["x"]
+    assert sum(1 for _ in answer) == 100_000
+
+
+def test_a_question_without_rows_has_columns(shell):
+    names, answer = shell.ask("SELECT id, name FROM images WHERE name = 'none'")
+
+    assert list(names) == ["id", "name"]
+    assert list(answer) == []
+
+
+def test_the_document_has_every_view_with_its_columns(shell, pytestconfig):
+    text = (pytestconfig.rootpath / SCHEMA).read_text(encoding="utf-8")
+
+    for name in views.VIEWS:
+        section = text.partition(f"## `{name}`")[2].partition("\n## ")[0]
+        told = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+        names, answer = shell.ask(f"SELECT * FROM {name}")  # noqa: S608 (our own names)
+        list(answer)
+        assert told == list(names), name
+
+
+def test_the_views_can_be_made_for_good(db):
+    import sqlalchemy as sa
+
+    for statement in views.statements():
+        db.write(lambda c, s=statement: c.execute(sa.text(s)))
+
+    assert db.read(lambda c: c.execute(sa.text("SELECT count(*) FROM v_jobs")).scalar()) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:////none/x.db", "There is no database /none/x.db"),
+        ("mysql://x", "begins with sqlite"),
+        ("postgresql+psycopg://127.0.0.1:1/x", "cannot be asked"),
+    ],
+)
+def test_a_database_that_cannot_be_asked_is_told(url, words):
+    with pytest.raises(errors.BadInput, match=words):
+        sqlshell.connect(url)
+
+
+def test_a_database_that_is_not_ours_is_told(tmp_path):
+    import sqlite3
+
+    sqlite3.connect(tmp_path / "other.db").close()
+    (tmp_path / "text.db").write_text("no database at all, but long enough to look at")
+
+    for name in ("other.db", "text.db"):
+        with pytest.raises(errors.BadInput, match="sortbelt db upgrade"):
+            sqlshell.connect(f"sqlite:///{tmp_path / name}")
