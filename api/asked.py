@@ -332,7 +332,14 @@ KeyName = Annotated[
         examples=["kitchen"],
     ),
 ]
-Quota = Annotated[int, pydantic.Strict(), pydantic.Field(ge=0, le=10**15)]
+
+
+def _whole(value: object) -> object:
+    """A number that JSON calls whole: 2.0 is one, true and "2" are not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Quota = Annotated[int, pydantic.Strict(), pydantic.Field(ge=0, le=10**15), pydantic.BeforeValidator(_whole)]
 
 
 def _quota(what: str) -> Any:

@@ -14,6 +14,7 @@ from jobs import tables
 
 STEP = 1_000_000  # rows for one transaction
 JOB = 8  # images of one job
+ORDERED = 9  # every image whose number this divides has the same identifier; of the others, half have their own
 FAILS = 8  # every image whose number this divides
 GIANT = 0.15  # of all images are in one job
 MODEL = "sushi-or-sandwich"
@@ -105,6 +106,7 @@ def _images(words: _Words, job: str) -> dict[str, str]:
         "id": "n",
         "job_id": job,
         "name": "'holiday/IMG_' || (100000000 + n) || '.jpg'",
+        "custom_id": f"CASE WHEN n % {ORDERED} = 0 THEN 'order-4711' WHEN n % 2 = 0 THEN 'order-' || (10000 + n) END",
         "sha256": digest,
         "bytes": "100000",
         "model": f"'{MODEL}'",

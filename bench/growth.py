@@ -50,6 +50,7 @@ QUERIES: Mapping[str, str] = {  # every list that an admin may ask for, each fil
     "results by until": "/v1/results?until={until}",
     "results by name": "/v1/results?name=img_1",
     "results by name of none": "/v1/results?name=nosuchname",
+    "results by custom_id": "/v1/results?custom_id=order-4711",
     "results by label and confidence": "/v1/results?label=sandwich&min_confidence=0.9",
     "a job's results": "/v1/jobs/{giant}/results",
     OWN: "/v1/results",

@@ -63,7 +63,7 @@ def test_a_key_order_must_be_json(admin):
 
 def test_a_key_is_made_with_limits_and_changed(admin):
     """What is not given is the settings'; null gives it back to them; what is not named stays."""
-    wanted = {"name": "x", "role": "submit", "images_per_minute": 600, "open_bytes": 0, "expires_in": 3600}
+    wanted = {"name": "x", "role": "submit", "images_per_minute": 600, "open_bytes": 0.0, "expires_in": 3600}
     made = admin.post("/v1/keys", json=wanted).json
     assert (made["images_per_minute"], made["open_bytes"], made["open_images"]) == (600, 0, None)
     assert made["expires_at"] > made["created_at"]

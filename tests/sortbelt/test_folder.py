@@ -108,6 +108,7 @@ def test_folders_nested_deeper_than_pythons_stack_are_no_trouble(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    """The names of two thousand pictures alone would be 100 kB; threads left by other tests use some too."""
     for number in range(30):
         make(tmp_path, *(f"{number:02}/{name:03}.jpg" for name in range(100)))
 
@@ -120,4 +121,4 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()
 
-    assert peaks[2] < peaks[0] * 1.1
+    assert peaks[2] - peaks[0] < 50_000
