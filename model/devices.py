@@ -41,5 +41,5 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     """Whether it has instructions for it; elsewhere bfloat16 is converted back and forth, and slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # AMX only: avx512_bf16 doubles the rate of multiplications at best, and casting back and forth eats that up.
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("amx_bf16", False) or can.get("avx512_bf16", False))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ class Claim:
     attempt: int
     worker: str
     claimed_at: datetime
-    again: bool = False
+    again: bool = field(default=False, kw_only=True)
     """It was claimed before and lost. Only `start` counts this attempt: who dies before has not died of the picture."""
 
 
@@ -142,7 +142,7 @@ def _take(
         )
         .returning(*CLAIMED)
     )
-    claims = [replace(Claim(*row), again=attempts > 0) for row in c.execute(taken)]
+    claims = [Claim(*row, again=attempts > 0) for row in c.execute(taken)]
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
@@ -243,10 +243,14 @@ def _end(c: sa.Connection, fates: Iterable[Fate], status: tables.Status) -> Iter
 
 def _held(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:
     # The attempt alone is no fence: an image that is handed back gives it to its next holder.
-    fences = [(claim.image_id, claim.attempt, claim.worker) for claim in claims]
-    # The ids once more by themselves: SQLite finds no index for tuples.
-    ids = IMAGES.c.id.in_([claim.image_id for claim in claims])
-    return sa.and_(ids, sa.tuple_(IMAGES.c.id, IMAGES.c.attempt, IMAGES.c.worker).in_(fences), RUNNING)
+    by_fence: dict[tuple[int, str], list[int]] = {}
+    for claim in claims:
+        by_fence.setdefault((claim.attempt, claim.worker), []).append(claim.image_id)
+    held = [
+        sa.and_(IMAGES.c.id.in_(ids), IMAGES.c.attempt == attempt, IMAGES.c.worker == worker)
+        for (attempt, worker), ids in by_fence.items()
+    ]
+    return sa.and_(sa.or_(sa.false(), *held), RUNNING)
 
 
 def _count(c: sa.Connection, fates: Sequence[Fate]) -> None:

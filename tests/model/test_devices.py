@@ -8,9 +8,16 @@ from model import devices
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("amx", "chosen"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_cpu_computes_in_bfloat16_only_with_amx(monkeypatch, amx, chosen):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx, "avx512_bf16": True})
+@pytest.mark.parametrize(
+    ("can", "chosen"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True}, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_with_instructions_for_it(monkeypatch, can, chosen):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
 
     assert devices.arithmetic("auto", CPU) == chosen
     assert devices.arithmetic("float32", CPU) == torch.float32
