@@ -62,6 +62,9 @@ bench-growth: setup  ## the same questions at 0 rows and at a million; ROWS="100
 bench-memory: setup  ## whether worker and API stay as they are over 100,000 pictures
 	@$(BIN)/python -m bench.memory
 
+bench-watchers: setup  ## what 200 who poll and 50 who follow events cost those who classify
+	@$(BIN)/python -m bench.watchers
+
 bench-stages: setup .venv-bench/ready  ## where a picture's time goes, in microseconds
 	@$(BIN)/python -m bench.stages $(OWN_IMAGES)
 

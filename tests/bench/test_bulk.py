@@ -1,12 +1,13 @@
 """Loops and folders for real, but tiny."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bench import bare, bulk, pictures, plain, single, stack
+from bench import bare, bulk, pictures, plain, single, stack, watchers
 
 REPOSITORY = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.timeout(600)  # processes that each import torch: on a busy machine that takes its time
@@ -36,6 +37,8 @@ def test_a_folder_and_singles_go_through_a_real_stack(drawn, tmp_path):
     bodies = [path.read_bytes() for path in drawn]
     with stack.up() as server:
         done = bulk.enqueue(server, folder)
+        again = bulk.fresh(drawn, tmp_path / "fresh", 10, "watched")
+        seen, who, _ = asyncio.run(watchers.watched(server, again, 3, 2, every=0.2))
         accepted = single.accepted(server, bodies, connections=2, seconds=1.0)
         server.settle()
 
@@ -43,6 +46,9 @@ def test_a_folder_and_singles_go_through_a_real_stack(drawn, tmp_path):
     assert set(done.run.labels) <= {"sushi", "sandwich"}
     assert {"client", "api", "worker", "decoders", "redis", "supervisor"} <= set(done.cpu_us)
     assert done.cpu_us["worker"] > 0
+    assert len(seen.run.labels) == 10
+    assert who.seen["polls"] >= 3
+    assert who.seen["events"] >= 2
     assert set(accepted.load.statuses) == {202}
     assert accepted.rss_mb["api"] > 10
 
