@@ -89,4 +89,4 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 clean:  ## everything that make has made
 	rm -rf .venv .venv-bench demo/pictures bench/out
 
-.PHONY: help setup demo up lint test soak fuzz bench bench-quick bench-growth bench-memory bench-stages bench-gpu compose-test lock clean
+.PHONY: help setup demo up lint test soak fuzz bench bench-quick bench-growth bench-memory bench-watchers bench-stages bench-gpu compose-test lock clean
