@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -156,6 +156,9 @@ class Job(Base):
     finished_at: orm.Mapped[datetime | None]
     expires_at: orm.Mapped[datetime | None]
     purged_at: orm.Mapped[datetime | None]
+    """Since when nobody sees it any more."""
+    emptied_at: orm.Mapped[datetime | None]
+    """When the last of its images and deliveries had gone after that."""
     retry_of: orm.Mapped[str | None] = orm.mapped_column(Uuid)
 
     webhook: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
@@ -182,10 +185,10 @@ class Job(Base):
             postgresql_where=sa.text("finished_at IS NULL"),
         ),
         sa.Index(
-            "ix_jobs_unpurged",
+            "ix_jobs_full",
             "finished_at",
-            sqlite_where=sa.text("purged_at IS NULL"),
-            postgresql_where=sa.text("purged_at IS NULL"),
+            sqlite_where=sa.text("emptied_at IS NULL"),
+            postgresql_where=sa.text("emptied_at IS NULL"),
         ),
         sa.Index(
             "ix_jobs_expiring",
