@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from api import front
 from jobs import blobs, errors, purge
-from jobs.store import invariants, jobs, models
+from jobs.store import invariants, listed, models
 from jobs.store import purge as steps
 from tests.jobs import making
 
@@ -77,7 +77,7 @@ def test_a_giant_goes_in_steps_and_is_gone_with_the_first(db, store, kept, monke
     assert list(making.images(db)) == ["a"]
     assert [is_gone(db, job_id) for job_id in (empty, giant, young)] == [True, True, False]
     assert db.write(steps.purge, days=30).jobs == 0
-    assert [str(row.id) for row in db.read(jobs.page, None, limit=9)] == [young]
+    assert [str(row.id) for row in db.read(listed.page, listed.Filter(), limit=9)] == [young]
 
 
 def test_what_is_not_over_stays_however_old(db, store, owner):
