@@ -21,6 +21,7 @@ MOST_DIGESTS = 1_000
 MOST_METADATA_BYTES = 16_384
 PAIR = r"^\d\.\d{1,20}(e-\d{1,3})?_\d{1,18}$"
 PLACE = r"^((0|1|0\.[0-9]{1,20})_)?[0-9]{1,18}$"
+MADE = r"^[0-9]{1,16}_" + ID.removeprefix("^")
 CURSOR = "where the page before ended: it is in its Link"
 
 
@@ -152,9 +153,14 @@ class Rows(Page):
 class Jobs(Page):
     """Which jobs."""
 
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(None, description=CURSOR)
-
     status: tables.Status | None = pydantic.Field(None, description=f"one of {', '.join(tables.Status)}")
+    model: Text | None = None
+    owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
+        None, description="the id of a key: whose jobs; for admins, others see only their own in any case"
+    )
+    since: Moment | None = pydantic.Field(None, description="made then or later: a moment, like 2026-01-31T12:00:00Z")
+    until: Moment | None = pydantic.Field(None, description="made before: a moment, like 2026-01-31T12:00:00Z")
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
 
 
 class Deliveries(Page):

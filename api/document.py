@@ -32,6 +32,7 @@ PATHS = {
     "name": {"description": "a model's name", "schema": {"type": "string", "pattern": "^[a-z0-9._-]{1,100}$"}},
     "other_id": {"description": "another job's id", "schema": {"type": "string", "format": "uuid"}},
     "result_id": {"description": "a result's id", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
+    "image_id": {"description": "a picture's id", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
     "delivery_id": {"description": "a delivery's id", "schema": {"type": "string", "format": "uuid"}},
     "key_id": {"description": "a key's id", "schema": {"type": "string", "format": "uuid"}},
 }

@@ -20,7 +20,7 @@ from typing import Any
 from api import auth, later, memory, models, watch
 from api import errors as problems
 from api.app import create_app
-from jobs import errors, parents, settings
+from jobs import errors, parents, purge, settings
 
 IDLE_SECONDS = 20.0  # a sender that is silent for so long is given up
 MOST_SECONDS = 600.0  # and one that takes so long for one request
@@ -216,6 +216,8 @@ def create() -> Front:
     app = create_app(wanted)
     parts = app.extensions["sortbelt"]
     parts.blobs.sweep()
+    if wanted.retention_days:
+        purge.keep_up(parts.db, parts.blobs, days=wanted.retention_days)
     memory.settle()
     return Front(
         app,

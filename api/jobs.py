@@ -1,14 +1,18 @@
 """Jobs: submit, fill, seal, call off, look."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import flask
 
 from api import asked, auth, document, formats, later, limits, pages, shapes, uploads
 from api.parts import parts
 from jobs import errors, tables
-from jobs.store import jobs
+from jobs.store import jobs, listed
 from jobs.store import results as store_results
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 HERE = "$URL/v1/jobs/$JOB"
 JOB = {"job_id": "$response.body#/id"}
 LINKS = dict.fromkeys(("jobs.show", "jobs.results", "jobs.cancel", "jobs.seal", "jobs.retry"), JOB)
@@ -178,12 +182,25 @@ def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
 
 
 @blueprint.get("")
-@document.call(shapes.Jobs, '"$URL/v1/jobs?status=running"', answered=pages.ANSWERED)
+@document.call(shapes.Jobs, '"$URL/v1/jobs?status=running&since=2026-01-31"', answered=pages.ANSWERED)
 def index(query: asked.Jobs) -> flask.Response:
     """Jobs, newest first: everybody's for an admin, else one's own."""
-    rows = parts().db.read(jobs.page, _whose(), limit=query.limit, before=query.cursor, status=query.status)
+    mine = {} if auth.caller().is_admin else {"owner": auth.caller().id}
+    wanted = listed.Filter(**query.model_dump(exclude={"limit", "cursor"}) | mine)
+    rows = parts().db.read(listed.page, wanted, limit=query.limit, after=_place(query.cursor))
     root, outlook = flask.request.url_root, parts().outlook.now()
-    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), lambda row: row.id)
+    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), _key)
+
+
+def _key(row: Any) -> str:
+    return f"{(row.created_at - EPOCH) // MICROSECOND}_{row.id}"
+
+
+def _place(cursor: str | None) -> listed.Place | None:
+    if cursor is None:
+        return None
+    made, _, job_id = cursor.partition("_")
+    return listed.Place(EPOCH + int(made) * MICROSECOND, job_id)
 
 
 def _whose() -> str | None:

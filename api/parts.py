@@ -5,7 +5,7 @@ from typing import cast
 
 import flask
 
-from api import door, watch
+from api import door, miniatures, watch
 from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
 
 
@@ -22,6 +22,7 @@ class Parts:
     watch: watch.Watch
     outlook: outlook.Outlook
     door: door.Door
+    miniatures: miniatures.Miniatures
 
 
 def make(wanted: settings.Settings) -> Parts:
@@ -32,7 +33,8 @@ def make(wanted: settings.Settings) -> Parts:
     told = notices.Notices(wanted.redis_url)
     sight = outlook.Outlook(db)
     taker = intake.Intake(wanted, db, store, ringer, gate.Gate(wanted, db, sight))
-    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper)
+    small = miniatures.Miniatures(wanted, store)
+    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper, small)
 
 
 def parts() -> Parts:

@@ -35,6 +35,10 @@ OWN = "own results, of a key that is no admin's"
 QUERIES: Mapping[str, str] = {  # every list that an admin may ask for, each filter at least once
     "jobs": "/v1/jobs",
     "jobs by status": "/v1/jobs?status=done",
+    "jobs by owner": "/v1/jobs?owner={owner}",
+    "jobs by model": f"/v1/jobs?model={filling.MODEL}",
+    "jobs by since": "/v1/jobs?since={since}",
+    "jobs by until": "/v1/jobs?until={until}",
     "results": "/v1/results",
     "results by job": "/v1/results?job={giant}",
     "results by label": "/v1/results?label=sushi",

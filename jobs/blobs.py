@@ -1,17 +1,18 @@
 """Picture bytes, kept under their SHA-256: in a local folder, or in any store that speaks S3."""
 
 import contextlib
+import os
 import secrets
 import tempfile
 import time
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from jobs import disk, errors
 
-HALF_SECONDS = 3600  # nobody writes one picture for so long
+HALF_SECONDS = 3600  # nobody writes one picture for so long, nor is about to say that it belongs to a job
 YOUNG_SECONDS = 60  # any longer, and a file has reached the disk by itself
 
 
@@ -34,7 +35,9 @@ class Blobs(Protocol):
         """
 
     def remove(self, digests: Iterable[str]) -> None:
-        """Remove bytes; what is not there is passed over.
+        """Remove bytes; what is not there is passed over, and what somebody has put within the last hour.
+
+        They may be about to commit an order that counts on it.
 
         Raises:
             errors.BlobsUnavailable: the store does not answer.
@@ -94,6 +97,8 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             seen = path.stat()
             if seen.st_size == len(data):  # else somebody has damaged it, and it is written anew
+                if time.time() - seen.st_mtime > HALF_SECONDS / 2:
+                    os.utime(path)  # so that it is not removed now
                 return time.time() - seen.st_ctime < YOUNG_SECONDS
         halves[path] = half = self._halves / f"{path.name}.{secrets.token_hex(4)}"
         try:
@@ -123,9 +128,19 @@ class Folder:
         """See `Blobs.remove`."""
         try:
             for sha256 in digests:
-                self.path(sha256).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    self._remove(self.path(sha256))
         except OSError as error:
             raise errors.BlobsUnavailable(f"A picture cannot be removed: {error.strerror}.") from error
+
+    def _remove(self, path: Path) -> None:
+        self._halves.mkdir(exist_ok=True)
+        # Aside first: who puts it from now on writes it anew, and who did before has left the trace that is looked for.
+        aside = path.rename(self._halves / f"{path.name}.{secrets.token_hex(4)}")
+        if time.time() - aside.stat().st_mtime < HALF_SECONDS:
+            aside.rename(path)
+        else:
+            aside.unlink()
 
     def path(self, sha256: str) -> Path:
         """See `Blobs.path`."""
@@ -170,8 +185,15 @@ class Bucket:
 
     def remove(self, digests: Iterable[str]) -> None:
         """See `Blobs.remove`."""
-        with self._named(), contextlib.suppress(FileNotFoundError):
-            self._store.delete(list(digests))
+        with self._named():
+            self._store.delete([sha256 for sha256 in digests if self._is_old(sha256)])
+
+    def _is_old(self, sha256: str) -> bool:
+        try:
+            age = datetime.now(UTC) - self._store.head(sha256)["last_modified"]
+        except FileNotFoundError:
+            return False
+        return age.total_seconds() > HALF_SECONDS
 
     def path(self, sha256: str) -> None:  # noqa: ARG002 (a bucket has no files)
         """See `Blobs.path`."""

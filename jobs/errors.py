@@ -141,6 +141,24 @@ class ResultNotFound(Refused):
     code = "result_not_found"
 
 
+class ImageNotFound(Refused):
+    """There is no such picture among yours."""
+
+    code = "image_not_found"
+
+
+class PictureGone(Refused):
+    """The picture is no longer kept."""
+
+    code = "picture_gone"
+
+
+class NoThumbnail(Refused):
+    """There is no thumbnail of this picture."""
+
+    code = "no_thumbnail"
+
+
 class DeliveryNotFound(Refused):
     """There is no such delivery among yours."""
 

@@ -58,7 +58,7 @@ class Settings(pydantic.BaseModel):
     max_bad_keys_per_minute: int = pydantic.Field(default=30, ge=0)
     """How often one address may try wrong keys, for each process that serves; 0 is no limit."""
     retention_days: float = pydantic.Field(default=0, ge=0)
-    """For how long the pictures and results of a job are kept once it is over; 0 is for ever."""
+    """For how long the pictures and results of a job are kept once it is over, an hour at least; 0 is for ever."""
 
     max_bundle_bytes: int = pydantic.Field(default=128_000_000, ge=1_000, le=400_000_000)
     """The largest bundle that the registry takes; the API needs four times as much memory for it."""

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
+SEEN = sa.text("purged_at IS NULL")
 LIFE_SECONDS = 15.0
 """A worker shows life every few seconds; after so long without, it is taken for gone."""
 
@@ -156,6 +157,9 @@ class Job(Base):
     finished_at: orm.Mapped[datetime | None]
     expires_at: orm.Mapped[datetime | None]
     purged_at: orm.Mapped[datetime | None]
+    """Since when nobody sees it any more."""
+    emptied_at: orm.Mapped[datetime | None]
+    """When the last of its images and deliveries had gone after that."""
     retry_of: orm.Mapped[str | None] = orm.mapped_column(Uuid)
 
     webhook: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
@@ -165,8 +169,11 @@ class Job(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("owner", "idempotency_key"),
-        sa.Index(None, "owner", "id"),
         sa.Index(None, "retry_of", unique=True),
+        # The newest first: everybody's, somebody's, and those for a model.
+        sa.Index("ix_jobs_newest", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
+        sa.Index("ix_jobs_newest_of", "owner", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
+        sa.Index("ix_jobs_newest_for", "model", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
         # The jobs that are not over, in the order in which they are served; and those that have a deadline.
         sa.Index(
             "ix_jobs_open",
@@ -182,10 +189,10 @@ class Job(Base):
             postgresql_where=sa.text("finished_at IS NULL"),
         ),
         sa.Index(
-            "ix_jobs_unpurged",
+            "ix_jobs_full",
             "finished_at",
-            sqlite_where=sa.text("purged_at IS NULL"),
-            postgresql_where=sa.text("purged_at IS NULL"),
+            sqlite_where=sa.text("emptied_at IS NULL"),
+            postgresql_where=sa.text("emptied_at IS NULL"),
         ),
         sa.Index(
             "ix_jobs_expiring",

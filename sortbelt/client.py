@@ -234,7 +234,8 @@ class Client:
         """Your jobs, newest first.
 
         Args:
-            filters: `status`.
+            filters: `status`, `model`, `owner` (a key's id, for admins), `since` and `until` (RFC 3339: when they
+                were made).
         """
         return map(self._job, self._items(calls.jobs(filters)))
 

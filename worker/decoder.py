@@ -9,11 +9,9 @@ neither write one nor grow without end; a picture that costs it its life costs n
 """
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
-import resource
 import sys
 import time
 from multiprocessing import connection
@@ -23,13 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs import parents
+from jobs import confined, parents
 from model import preprocess
 
 READY = b"ready"
 UNAVAILABLE = "unavailable"  # not the picture's fault
 CPU_SECONDS = 3  # a 94 KB JPEG of a thousand scans would take ten
-PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(pipe: int, arena: int, config: str) -> None:
@@ -37,7 +34,7 @@ def main(pipe: int, arena: int, config: str) -> None:
     limits = json.loads(config)
     parents.die_with(limits["parent"])  # also if a dead disk holds us where we would not see it hang up
     memory: npt.NDArray[np.uint8] = np.memmap(os.fdopen(arena, "r+b"), np.uint8, "r+")
-    confine(limits["memory_bytes"])
+    confined.confine(limits["memory_bytes"])
     with connection.Connection(pipe) as parent, contextlib.suppress(EOFError, BrokenPipeError):
         parent.send_bytes(READY)
         while True:
@@ -59,23 +56,9 @@ def slots(memory: npt.NDArray[np.uint8], how: preprocess.Preprocess) -> npt.NDAr
     return memory[: count * slot_bytes(how)].reshape(count, how.height, how.width, 3)
 
 
-def confine(memory_bytes: int) -> None:
-    """Give up what decoding does not need: memory without end, files, core dumps, privileges."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
 def _decode(order: Any, data: bytes | None, how: preprocess.Preprocess, slot: npt.NDArray[np.uint8]) -> Any:
     started = time.perf_counter()
-    # The limit counts from the start of the process: move it on for each picture. Beyond it the kernel ends us.
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    confined.allow_cpu(CPU_SECONDS)
     code: str | None = None
     detail = ""
     try:

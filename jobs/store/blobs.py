@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from jobs.store.sql import IMAGES, JOBS
+from jobs.store.sql import IMAGES, JOBS, MODELS
 from jobs.tables import Status
 
 
@@ -21,6 +21,8 @@ def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int
 
 
 def unused(c: sa.Connection, digests: Iterable[str]) -> set[str]:
-    """Those of these SHA-256 that no image has any more."""
+    """Those of these SHA-256 that no image has any more, and no model: a file of one may be sent as a picture."""
     wanted = set(digests)
-    return wanted - set(c.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted))).scalars())
+    files = c.execute(sa.select(MODELS.c.files).where(MODELS.c.files.is_not(None))).scalars()
+    of_models = {digest for digests_ in files for digest in digests_.values()}
+    return wanted - of_models - set(c.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted))).scalars())

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, webhooks
-from jobs.store.sql import DELIVERIES, JOBS
+from jobs.store.sql import DELIVERIES
 from jobs.tables import DeliveryStatus
 
 LEASE_SECONDS = 60.0  # an attempt takes a quarter of it at most
@@ -129,11 +129,10 @@ def overdue(c: sa.Connection) -> int:
     return int(c.execute(sa.select(sa.func.count()).select_from(DELIVERIES).where(*late)).scalar_one())
 
 
-def forget(c: sa.Connection) -> int:
-    """Remove the log of jobs that were purged; what is still to be sent stays. Returns how many rows it had."""
-    purged = sa.select(JOBS.c.id).where(JOBS.c.id == DELIVERIES.c.job_id, JOBS.c.purged_at.is_not(None))
-    over = sa.delete(DELIVERIES).where(DELIVERIES.c.status != DeliveryStatus.PENDING.value, purged.exists())
-    return c.execute(over).rowcount
+def forget(c: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Remove the log of these jobs; what is still to be sent stays."""
+    over = (DELIVERIES.c.job_id.in_(list(job_ids)), DELIVERIES.c.status != DeliveryStatus.PENDING.value)
+    c.execute(sa.delete(DELIVERIES).where(*over))
 
 
 def _over(status: DeliveryStatus) -> dict[str, Any]:

@@ -244,32 +244,21 @@ def job(c: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:
 @functools.cache
 def _one(*, owned: bool) -> sa.Select[Any]:
     mine = [JOBS.c.owner == sa.bindparam("owner")] if owned else []
-    return _view().where(JOBS.c.id == sa.bindparam("job"), *mine)
+    return view().where(JOBS.c.id == sa.bindparam("job"), *mine)
 
 
 def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     """Those of these jobs that there are, by id, with their live counts."""
-    return {str(row.id): row for row in c.execute(_view().where(JOBS.c.id.in_(list(job_ids))))}
+    return {str(row.id): row for row in c.execute(view().where(JOBS.c.id.in_(list(job_ids))))}
 
 
-def page(
-    c: sa.Connection, owner: str | None, *, limit: int, before: str | None = None, status: str | None = None
-) -> Sequence[sa.Row[Any]]:
-    """Jobs, newest first, from below the id `before`."""
-    query = _view().where(*_of(owner), JOBS.c.purged_at.is_(None)).order_by(JOBS.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(JOBS.c.id < before)
-    if status is not None:
-        query = query.where(_status() == status)
-    return c.execute(query).all()
-
-
-def _view() -> sa.Select[Any]:
+def view() -> sa.Select[Any]:
+    """Jobs with their live counts."""
     running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, RUNNING).scalar_subquery()
-    return sa.select(JOBS, running.label("running"), _status().label("status"))
+    return sa.select(JOBS, running.label("running"), status().label("status"))
 
 
-def _status() -> sa.ColumnElement[str]:
+def status() -> sa.ColumnElement[str]:
     """The status of a job: that of the stage that it is in, and once it has ended that of the best of its images."""
     some_running = sa.exists().where(IMAGES.c.job_id == JOBS.c.id, RUNNING)
     return sa.case(
@@ -281,10 +270,6 @@ def _status() -> sa.ColumnElement[str]:
         (JOBS.c.expired > 0, tables.Status.EXPIRED.value),
         else_=tables.Status.DONE.value,
     )
-
-
-def _of(owner: str | None) -> list[sa.ColumnElement[bool]]:
-    return [] if owner is None else [JOBS.c.owner == owner]
 
 
 def locked(c: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:

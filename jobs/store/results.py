@@ -145,7 +145,9 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
 
 
 TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
-    "owner": lambda owner: RESULTS.c.job_id.in_(sa.select(JOBS.c.id).where(JOBS.c.owner == owner)),
+    "owner": lambda owner: RESULTS.c.job_id.in_(
+        sa.select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.purged_at.is_(None))
+    ),
     "job": lambda job: RESULTS.c.job_id == job,
     "label": lambda label: RESULTS.c.label == label,
     "min_confidence": lambda confidence: RESULTS.c.confidence >= confidence,

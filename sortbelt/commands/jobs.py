@@ -3,7 +3,7 @@
 import datetime as dt
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import click
 
@@ -24,6 +24,7 @@ MOST_UNASKED = 100
     help="Only jobs that are so.",
 )
 @click.option("--model", help="Only jobs for this model.")
+@click.option("--owner", metavar="KEY_ID", help="Only jobs of this key (for admins).")
 @click.option("--since", type=options.TIME, help="Only jobs made from this time on, such as 2026-01-31T12:00:00Z.")
 @click.option("--until", type=options.TIME, help="Only jobs made before this time.")
 @click.option("--limit", type=click.IntRange(min=1), default=MOST_UNASKED, show_default=True, help="At most so many.")
@@ -32,12 +33,11 @@ MOST_UNASKED = 100
 def jobs(
     client: Client,
     *,
-    status: str | None,
-    model: str | None,
     since: dt.datetime | None,
     until: dt.datetime | None,
     limit: int,
     as_json: bool,
+    **wanted: str | None,
 ) -> None:
     """List jobs, newest first.
 
@@ -47,7 +47,8 @@ def jobs(
       sortbelt jobs --status running
       sortbelt jobs --since 2026-01-31T00:00:00Z --json
     """  # noqa: D301 - click wants the \b as it is
-    found = _wanted(client.jobs(status=status), model, since, until)
+    times = {name: moment.isoformat() if moment else None for name, moment in (("since", since), ("until", until))}
+    found = client.jobs(**wanted, **times)
     some = itertools.islice(found, limit)
     if as_json:
         print(terminal.as_json({"jobs": [job.raw for job in some]}))
@@ -55,17 +56,6 @@ def jobs(
         _show(some)
     if next(found, None):
         options.tell(f"There are more than these {limit}: --limit gets them.")
-
-
-def _wanted(
-    found: Iterable[records.Job], model: str | None, since: dt.datetime | None, until: dt.datetime | None
-) -> Iterator[records.Job]:
-    """Those of the jobs, which come newest first."""
-    for job in found:
-        if since and job.created_at and job.created_at < since:
-            return
-        if model in {None, job.model} and not (until and job.created_at and job.created_at >= until):
-            yield job
 
 
 @click.command()

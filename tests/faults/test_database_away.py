@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import database, tables
-from jobs.store import jobs
+from jobs.store import listed
 from migrations.__main__ import upgrade
 from tests.faults import postgres as postgresql
 from tests.faults import proxy
@@ -278,4 +278,4 @@ def test_a_client_that_hangs_up(stack):
     with stack.client() as client, httpx.Client() as plain:
         assert plain.get(f"http://127.0.0.1:{stack.port}/livez").status_code == 200
         assert client.get("/v1/jobs").json()["jobs"] == []
-    assert stack.db.read(jobs.page, None, limit=5) == []
+    assert stack.db.read(listed.page, listed.Filter(), limit=5) == []

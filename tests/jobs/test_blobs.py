@@ -163,6 +163,30 @@ def test_what_a_killed_writer_left_is_swept_once_it_is_old(tmp_path):
     blobs.Folder(tmp_path / "nowhere").sweep()
 
 
+def test_what_was_put_within_the_hour_is_not_removed(tmp_path):
+    """Whoever puts what is there already is about to count on it; what is not there is passed over."""
+    folder = blobs.Folder(tmp_path)
+    names = [named(data)[0] for data in DATA]
+    folder.put(map(named, DATA))
+    for name in names[:2]:
+        os.utime(folder.path(name), (0, 0))
+    folder.put([named(DATA[1])])
+    folder.remove([*names, "0" * 64])
+    assert sorted(path.name for path in files(tmp_path)) == sorted(names[1:])
+
+
+def test_a_bucket_keeps_what_was_put_within_the_hour_too(bucket, monkeypatch):
+    """By the store's own clock."""
+    bucket.put(map(named, DATA))
+    (name, data), *_ = map(named, DATA)
+    bucket.remove([name, "0" * 64])
+    assert bucket.get(name) == data
+    monkeypatch.setattr(blobs, "HALF_SECONDS", -10)
+    bucket.remove([name, "0" * 64])
+    with pytest.raises(errors.BlobMissing):
+        bucket.get(name)
+
+
 def test_a_relative_folder_stays_where_it_was(tmp_path, monkeypatch):
     """Whatever the process does with its working directory."""
     monkeypatch.chdir(tmp_path)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import redis
 import sqlalchemy as sa
 
-from jobs import doctor, settings, surroundings
+from jobs import blobs, doctor, purge, settings, surroundings
 from jobs.store import workers
 from tests import servers
 from tests.jobs import making
@@ -100,6 +101,16 @@ def test_a_database_that_is_away(wanted, tmp_path):
     """One finding, which names the setting."""
     away = wanted.model_copy(update={"database_url": f"postgresql+psycopg://x@127.0.0.1:{servers.free_port()}/x"})
     assert "SORTBELT_DATABASE_URL" in bad(away)["database"]
+
+
+def test_jobs_that_should_have_been_purged(well, wanted):
+    """Only where they are not kept for ever, and have been too old for a day."""
+    execute(well, "UPDATE jobs SET finished_at = '2020-01-01 00:00:00'")
+    assert "for ever" in found(wanted)["retention"].detail
+    short = wanted.model_copy(update={"retention_days": 30.0})
+    assert "SORTBELT_RETENTION_DAYS" in bad(short)["retention"]
+    purge.run(well, blobs.Folder(Path(wanted.blobs)), days=30)
+    assert found(short)["retention"].ok
 
 
 def test_no_worker(db, wanted):

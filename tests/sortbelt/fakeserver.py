@@ -1,6 +1,7 @@
 """A fake of the server: it keeps to the HTTP contract, in memory, without a picture ever being looked at."""
 
 import collections
+import datetime as dt
 import hashlib
 import http.server
 import json
@@ -138,13 +139,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif path.path == "/v1/blobs/check" and not self.server.old:
             self._json(200, {"known": [d for d in json.loads(body)["sha256"] if d in self.server.blobs]})
         elif path.path == "/v1/jobs":
-            self._list([self.server.as_json(job) for job in reversed(self.server.jobs.values())], path, "jobs")
+            self._list(self._wanted(path), path, "jobs")
         elif path.path.startswith(("/v1/results", "/v1/stats")):
             self._results(path)
         elif match := re.match(r"/v1/(keys|models|webhooks)", path.path):
             {"keys": self._keys, "models": self._models, "webhooks": self._webhooks}[match[1]](path, body)
         else:
             self._problem(404, "not_found", "There is nothing here.")
+
+    def _wanted(self, path):
+        asked = dict(urllib.parse.parse_qsl(path.query))
+        jobs = [self.server.as_json(job) for job in reversed(self.server.jobs.values())]
+        jobs = [job for job in jobs if asked.get("model", job["model"]) == job["model"]]
+        moment = dt.datetime.fromisoformat
+        first, last = moment(asked.get("since", "2000-01-01T00Z")), moment(asked.get("until", "2100-01-01T00Z"))
+        return [job for job in jobs if first <= moment(job["created_at"]) < last]
 
     def _found(self, path):
         filters = dict(urllib.parse.parse_qsl(path.query))

@@ -24,10 +24,20 @@ def test_jobs_are_listed_newest_first(sortbelt, server, job, tmp_path):
     assert [one["id"] for one in json.loads(sortbelt("jobs", "--json").out)["jobs"]] == [newer, job]
     assert sortbelt("jobs", "--since", "2026-02-01").out == sortbelt("jobs", "--until", "2026-01-01").out == ""
     assert sortbelt("jobs", "--since", "2026-01-31T12:00:00Z", "--model", "fake").out.count("\n") == 2
+    assert sortbelt("jobs", "--model", "other").out == ""
     assert sortbelt("jobs", "--since", "yesterday").code == 2
     few = sortbelt("jobs", "--limit", "1")
     assert few.out.count("\n") == 1
     assert "more than these 1" in few.err
+
+
+def test_every_filter_of_jobs_reaches_the_server(sortbelt, server, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("sortbelt.client.Client.jobs", lambda _, **filters: asked.update(filters) or iter(()))
+    assert sortbelt("jobs", "--owner", "o", "--model", "m", "--status", "done", "--until", "2026-02-01").code == 0
+
+    until = "2026-02-01T00:00:00+00:00"
+    assert asked == {"owner": "o", "model": "m", "status": "done", "since": None, "until": until}
 
 
 def test_every_filter_reaches_the_server(sortbelt, server, monkeypatch):

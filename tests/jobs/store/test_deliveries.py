@@ -296,11 +296,15 @@ def test_the_log_of_purged_jobs_goes_but_not_what_is_still_to_be_sent(db, owner,
     db.write(deliveries.note, first, GOOD)
     purge.run(db, blobs.Folder(tmp_path), days=1)
     assert len(log(db)) == 2
-    purge.run(db, blobs.Folder(tmp_path), days=-1)
+    db.write(lambda c: c.execute(sa.update(making.JOBS).values(finished_at=sa.text(PAST))))
+    purge.run(db, blobs.Folder(tmp_path), days=1)
     assert [row.id for row in log(db)] == [row.id for row in rows if row.id != first.id]
     (second,) = claim(db)
     job = db.read(jobs.states, [second.job_id])[second.job_id]
     assert b'"status":"done"' in webhooks.payload(job, second.event)
+    db.write(deliveries.note, second, GOOD)
+    purge.run(db, blobs.Folder(tmp_path), days=1)
+    assert log(db) == []
 
 
 def test_a_secret_is_made_once_and_two_sign_while_it_is_changed(db, owner):

@@ -1,7 +1,10 @@
+from datetime import UTC, datetime
+
 import pytest
+import sqlalchemy as sa
 
 from jobs import errors, tables
-from jobs.store import jobs, keys, work
+from jobs.store import jobs, keys, listed, work
 from tests.jobs import making
 
 BAD = errors.BadPicture("unsupported_format", "No picture.")
@@ -136,8 +139,8 @@ def test_nobody_sees_a_job_of_another_but_an_admin_sees_all(db, owner):
     assert db.read(jobs.job, id_, owner) == db.read(jobs.job, id_, None)
     with pytest.raises(errors.JobNotFound):
         db.read(jobs.job, id_, other)
-    assert db.read(jobs.page, other, limit=10) == []
-    assert [row.id for row in db.read(jobs.page, None, limit=10)] == [id_]
+    assert listed_ids(db, owner=other) == []
+    assert listed_ids(db) == [id_]
 
 
 def test_cancelling_keeps_what_is_done_and_calls_off_the_rest(db, owner):
@@ -237,13 +240,31 @@ def test_times_of_a_job_are_utc_and_in_order(db, owner):
     assert all(moment.utcoffset().total_seconds() == 0 for moment in times)
 
 
+def at(hour):
+    """A moment."""
+    return datetime(2026, 1, 31, hour, tzinfo=UTC)
+
+
+def make_at(db, job_id, hour):
+    """Let a job have been made then."""
+    then = sa.update(making.JOBS).where(making.JOBS.c.id == job_id).values(created_at=at(hour))
+    db.write(lambda c: c.execute(then))
+
+
+def listed_ids(db, after=None, limit=9, **wanted):
+    """The ids of a page of jobs."""
+    return [row.id for row in db.read(listed.page, listed.Filter(**wanted), limit=limit, after=after)]
+
+
 def test_pages_of_jobs_meet_every_job_once(db, owner):
-    """Newest first, each page from below the last id of the one before."""
-    ids = [making.job(db, owner) for _ in range(7)]
-    seen, before = [], None
-    while page := db.read(jobs.page, owner, limit=3, before=before):
+    """Newest first, each page from beyond the place of the one before, also where many were made at one moment."""
+    ids = [making.job(db, owner) for _ in range(9)]
+    for id_, hour in zip(ids, (0, 1, 1, 1, 1, 1, 2, 3, 4), strict=True):
+        make_at(db, id_, hour)
+    seen, after = [], None
+    while page := db.read(listed.page, listed.Filter(owner=owner), limit=2, after=after):
         seen += [row.id for row in page]
-        before = seen[-1]
+        after = listed.Place(page[-1].created_at, page[-1].id)
     assert seen == ids[::-1]
 
 
@@ -254,7 +275,22 @@ def test_jobs_can_be_asked_for_by_status(db, owner):
     waiting = making.job(db, owner, "b")
     called_off = making.job(db, owner, "c")
     db.write(jobs.cancel, called_off, owner)
-    assert [row.id for row in db.read(jobs.page, owner, limit=9, status="queued")] == [waiting]
-    assert [row.id for row in db.read(jobs.page, owner, limit=9, status="cancelled")] == [called_off]
-    assert [row.done for row in db.read(jobs.page, owner, limit=9, status="done")] == [1]
-    assert db.read(jobs.page, owner, limit=9, status="running") == []
+    assert listed_ids(db, owner=owner, status="queued") == [waiting]
+    assert listed_ids(db, owner=owner, status="cancelled") == [called_off]
+    assert len(listed_ids(db, owner=owner, status="done")) == 1
+    assert listed_ids(db, owner=owner, status="running") == []
+
+
+def test_jobs_can_be_asked_for_by_owner_model_and_time(db, owner):
+    """Alone and together; `since` is taken in, `until` is not."""
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    ids = [making.job(db, who, model=model) for who, model in ((owner, "m"), (other, "m"), (owner, "n"))]
+    for hour, id_ in enumerate(ids):
+        make_at(db, id_, hour)
+    assert listed_ids(db) == ids[::-1]
+    assert listed_ids(db, owner=owner) == [ids[2], ids[0]]
+    assert listed_ids(db, model="m") == [ids[1], ids[0]]
+    assert listed_ids(db, owner=other, model="n") == []
+    assert listed_ids(db, since=at(1)) == [ids[2], ids[1]]
+    assert listed_ids(db, until=at(1)) == [ids[0]]
+    assert listed_ids(db, since=at(1), until=at(2), model="m") == [ids[1]]
