@@ -5,7 +5,7 @@ from typing import cast
 
 import flask
 
-from api import door, watch
+from api import door, exposition, meter, watch
 from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
 
 
@@ -22,6 +22,8 @@ class Parts:
     watch: watch.Watch
     outlook: outlook.Outlook
     door: door.Door
+    meter: meter.Meter
+    exposition: exposition.Exposition
 
 
 def make(wanted: settings.Settings) -> Parts:
@@ -32,7 +34,10 @@ def make(wanted: settings.Settings) -> Parts:
     told = notices.Notices(wanted.redis_url)
     sight = outlook.Outlook(db)
     taker = intake.Intake(wanted, db, store, ringer, gate.Gate(wanted, db, sight))
-    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper)
+    counter = meter.Meter(db)
+    shown = exposition.Exposition(db, sight, counter)
+    watched = watch.Watch(db, told, sight)
+    return Parts(wanted, db, store, ringer, taker, told, watched, sight, doorkeeper, counter, shown)
 
 
 def parts() -> Parts:
