@@ -12,11 +12,13 @@ from api import meter
 from jobs import database, outlook, tables
 from jobs.store import gauges, tallies
 
+Samples = Mapping[tuple[str, ...], float]
 FRESH_SECONDS = 2.0  # so long one look at the database serves all who ask
 SIZES = [f"{size:g}" for size in tallies.SIZES]
 BOUNDS = [f"{bound:g}" for bound in meter.BOUNDS]
 FINISHED = ("model", "status", "error", "cached")
-Samples = Mapping[tuple[str, ...], float]
+OURS = ("bad_output", "blob_corrupt", "blob_missing", "worker_lost")
+"""Errors that no picture should bring about; told from the start, for a rise is only seen where there was a 0."""
 
 
 class Exposition:
@@ -57,6 +59,8 @@ class Exposition:
         overdue = "Webhooks due for so long that no courier can be at work."
         yield _gauge("sortbelt_webhooks_overdue", overdue, [], seen.webhooks_overdue)
         finished = _of("images", seen.totals)
+        models = {key[0] for key in finished} | {model for model, _ in seen.open}
+        finished = {(model, "failed", code, "false"): 0.0 for model in sorted(models) for code in OURS} | finished
         yield _counter("sortbelt_images_finished", "Images that have got their result.", FINISHED, finished)
         sizes, images = _of("batches", seen.totals), _of("batch_images", seen.totals)
         about = "Images in each batch that was worked off, by the reason why it was not larger."
@@ -93,7 +97,7 @@ def _workers(seen: gauges.Gauges) -> Iterator[core.Metric]:
     yield _gauge("sortbelt_workers_serving", "Workers that serve a version.", ["model", "version"], serving)
 
 
-def _of(name: str, totals: Mapping[tallies.Key, float]) -> Samples:
+def _of(name: str, totals: Mapping[tallies.Key, float]) -> dict[tuple[str, ...], float]:
     return {tuple(labels): value for (what, *labels), value in sorted(totals.items()) if what == name}
 
 
