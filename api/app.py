@@ -2,7 +2,24 @@
 
 import flask
 
-from api import auth, blobs, docs, errors, forms, health, images, jobs, keys, limits, models, parts, results, webhooks
+from api import (
+    auth,
+    blobs,
+    docs,
+    errors,
+    forms,
+    health,
+    images,
+    jobs,
+    keys,
+    limits,
+    meter,
+    metrics,
+    models,
+    parts,
+    results,
+    webhooks,
+)
 from jobs import settings
 
 
@@ -13,11 +30,12 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     app.request_class = forms.Request
     app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
     app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
-    app.extensions["sortbelt"] = parts.make(wanted)
+    made = app.extensions["sortbelt"] = parts.make(wanted)
+    meter.register(app, made.meter)
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, models, webhooks, health, docs)
+    views = (jobs, blobs, results, images, keys, models, webhooks, health, metrics, docs)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

@@ -12,12 +12,13 @@ import json
 import logging
 import multiprocessing
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from api import auth, later, memory, models, watch
+from api import auth, later, memory, meter, models, watch
 from api import errors as problems
 from api.app import create_app
 from jobs import errors, parents, purge, settings
@@ -64,13 +65,15 @@ class Front:
         most_bytes_at: Mapping[str, int] | None = None,
         watched: watch.Watch | None = None,
         trusts: Callable[[str, str], bool] = lambda _address, _key: True,
+        counts: meter.Meter | None = None,
     ) -> None:
         """Serve `app`.
 
         `most_bytes_at` names paths that take larger bodies than the rest. `trusts` is asked, with an address and a key,
-        before a large body is kept.
+        before a large body is kept. `counts` is told of what is refused here.
         """
         self._app = app
+        self._meter = counts
         self._trusts = trusts
         # Of its own, because views may have taken all the others, and nobody's body waits for them.
         self._doorkeepers = futures.ThreadPoolExecutor(2, thread_name_prefix="door")
@@ -84,10 +87,14 @@ class Front:
         """Serve one request."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
+            if self._meter is not None:
+                await asyncio.to_thread(self._meter.close)
+            await send({"type": "lifespan.shutdown.complete"})
             return
         most = self._most_bytes_at.get(scope["path"], self._most_bytes)
         pieces: list[bytes] = []
-        left = None
+        left, environ = None, None
+        began = time.monotonic()
         try:
             async with asyncio.timeout(MOST_SECONDS):
                 # Who has no good key will be told so; what they send is not kept.
@@ -103,6 +110,8 @@ class Front:
             answer = _refusal(scope, 400, "cut_off", "The request was cut off: its body has not come whole.")
         finally:
             self._held -= sum(map(len, pieces))
+        if environ is None and self._meter is not None:
+            self._meter.note(scope["method"], meter.NO_ROUTE, answer.status, time.monotonic() - began)
         if left is None or self._watch is None:
             await self._hand_on(answer, receive, send)
             return
@@ -216,6 +225,7 @@ def create() -> Front:
     app = create_app(wanted)
     parts = app.extensions["sortbelt"]
     parts.blobs.sweep()
+    parts.meter.start()
     if wanted.retention_days:
         purge.keep_up(parts.db, parts.blobs, days=wanted.retention_days)
     memory.settle()
@@ -226,13 +236,15 @@ def create() -> Front:
         most_bytes_at={models.PATH: wanted.max_bundle_bytes},
         watched=parts.watch,
         trusts=functools.partial(auth.is_trusted, parts),
+        counts=parts.meter,
     )
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    for step in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{step}.complete"})
+    """Begin, and wait for the order to end."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
 
 
 def _environ(scope: Message, body: bytes, length: int) -> dict[str, Any]:

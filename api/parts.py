@@ -5,7 +5,7 @@ from typing import cast
 
 import flask
 
-from api import door, miniatures, watch
+from api import door, exposition, meter, miniatures, watch
 from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
 
 
@@ -23,6 +23,8 @@ class Parts:
     outlook: outlook.Outlook
     door: door.Door
     miniatures: miniatures.Miniatures
+    meter: meter.Meter
+    exposition: exposition.Exposition
 
 
 def make(wanted: settings.Settings) -> Parts:
@@ -33,8 +35,21 @@ def make(wanted: settings.Settings) -> Parts:
     told = notices.Notices(wanted.redis_url)
     sight = outlook.Outlook(db)
     taker = intake.Intake(wanted, db, store, ringer, gate.Gate(wanted, db, sight))
-    small = miniatures.Miniatures(wanted, store)
-    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper, small)
+    counter = meter.Meter(db)
+    return Parts(
+        wanted,
+        db,
+        store,
+        ringer,
+        taker,
+        told,
+        watch.Watch(db, told, sight),
+        sight,
+        doorkeeper,
+        miniatures.Miniatures(wanted, store),
+        counter,
+        exposition.Exposition(db, sight, counter),
+    )
 
 
 def parts() -> Parts:

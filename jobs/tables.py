@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -313,6 +313,18 @@ class Worker(Base):
     started_at: orm.Mapped[datetime]
     seen_at: orm.Mapped[datetime]
     progress_at: orm.Mapped[datetime | None]
+
+
+class Tally(Base):
+    """How often something has happened; in several rows, so that those who count seldom wait for each other."""
+
+    __tablename__ = "tallies"
+
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(50), primary_key=True)
+    labels: orm.Mapped[str] = orm.mapped_column(sa.String(500), primary_key=True)
+    """A JSON list: what exactly has happened."""
+    shard: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger, primary_key=True, autoincrement=False)
+    value: orm.Mapped[float]
 
 
 class Model(Base):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from jobs import bell, database, errors, notices, settings
-from jobs.store import schema, work
+from jobs.store import schema, tallies, work
 from model import manifest
 from worker import decoders, shadows, shelf
 
@@ -146,7 +146,7 @@ class Drain:
         """Claim and decode a batch; None if there is nothing to do, or if it cannot be got at now."""
         claims: list[work.Claim] = []
         try:
-            model = self._claim(claims, only_new=only_new)
+            model, reason = self._claim(claims, only_new=only_new)
             if not claims:
                 return None
             served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
@@ -160,7 +160,7 @@ class Drain:
             log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
             self._let_go(claims, work.drop)
             return None
-        return self._begun(served, claims, pixels, outcomes)
+        return self._begun(served, claims, pixels, outcomes, reason)
 
     def _begun(
         self,
@@ -168,13 +168,14 @@ class Drain:
         claims: list[work.Claim],
         pixels: npt.NDArray[np.uint8],
         outcomes: Sequence[decoders.Outcome | None],
+        reason: tallies.Release,
     ) -> shadows.Answered | None:
         """The batch, less what was not begun because the worker is to stop: that is handed back at once."""
         left = [claim for claim, outcome in zip(claims, outcomes, strict=True) if outcome is None]
         self._let_go(left, work.release)
         rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
         begun = [outcome for outcome in outcomes if outcome is not None]
-        return shadows.Answered(served, [claims[row] for row in rows], pixels[rows], begun) if rows else None
+        return shadows.Answered(served, [claims[row] for row in rows], pixels[rows], begun, reason) if rows else None
 
     def _classify(self, batch: shadows.Answered) -> list[work.Fate]:
         try:
@@ -184,18 +185,21 @@ class Drain:
             self._let_go(batch.claims, work.drop)
             return []
 
-    def _claim(self, claims: list[work.Claim], *, only_new: bool) -> str:
-        """Fill `claims` up to a batch of one model, whose name is returned.
+    def _claim(self, claims: list[work.Claim], *, only_new: bool) -> tuple[str, tallies.Release]:
+        """Fill `claims` up to a batch of one model. Returns its name, and why the batch is not larger.
 
         One that is not full waits for more, but only while another is being classified: the first of a run goes at
         once, for somebody may wait for it, and who waits together is together in the next.
         """
         size = self._settings.batch_size
         model = self._claim_some(claims, self._turns(), size, only_new=only_new)
+        reason = tallies.Release.RETRY if claims and claims[0].again else tallies.Release.DRAIN
         if only_new and 0 < len(claims) < size and self._settings.linger_ms:
             time.sleep(self._settings.linger_ms / 1000)
             self._claim_some(claims, {model: False}, size - len(claims), only_new=True)
-        return model
+            reason = tallies.Release.LINGER
+        full = len(claims) == size and reason is not tallies.Release.RETRY
+        return model, tallies.Release.FULL if full else reason
 
     def _turns(self) -> dict[str, bool]:
         """The models in turn, beginning after the last one, and for each whether its bulk goes first."""
@@ -224,8 +228,14 @@ class Drain:
     def _commit(self, batch: shadows.Answered, fates: list[work.Fate]) -> None:
         if not fates:
             return
-        maker = batch.served.maker
-        written = self._let_go([fate.claim for fate in fates], lambda c, _: work.finish(c, fates, maker))
+
+        def write(c: sa.Connection, _: Sequence[work.Claim]) -> int:
+            written = work.finish(c, fates, batch.served.maker)
+            if written:
+                tallies.add_batch(c, batch.reason, len(batch.claims))
+            return written
+
+        written = self._let_go([fate.claim for fate in fates], write)
         self._finished += written or 0
         self._notices.tell({fate.claim.job_id for fate in fates})
         if written is not None and written < len(fates):

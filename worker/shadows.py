@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs import blobs, database
-from jobs.store import models, shadows, work
+from jobs.store import models, shadows, tallies, work
 from model import preprocess
 from worker import classify, decoders, shelf
 
@@ -35,6 +35,8 @@ class Answered:
     claims: Sequence[work.Claim]
     pixels: npt.NDArray[np.uint8]
     outcomes: Sequence[decoders.Outcome]
+    reason: tallies.Release = tallies.Release.FULL
+    """Why it was not larger."""
 
     def part(self, rows: Sequence[int]) -> "Answered":
         """Some rows of it, as copies."""

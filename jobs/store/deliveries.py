@@ -123,6 +123,11 @@ def page(
     return c.execute(query).all()
 
 
+def pending(c: sa.Connection) -> int:
+    """How many are still to be sent."""
+    return int(c.execute(sa.select(sa.func.count()).select_from(DELIVERIES).where(PENDING)).scalar_one())
+
+
 def overdue(c: sa.Connection) -> int:
     """How many have been due for so long that no courier can be at work."""
     late = _due(clock.now(-LATE_SECONDS))

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, errors, tables
-from jobs.store import quotas
+from jobs.store import quotas, tallies
 from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS
 from jobs.tables import Status
 
@@ -79,6 +79,7 @@ def insert(c: sa.Connection, job: sa.Row[Any], images: Sequence[NewImage], answe
         ids = c.execute(ENDED, rows).scalars()
         results = [_result(job, id_, image, answers) for id_, image in zip(ids, ended, strict=True)]
         c.execute(KNOWN, results)
+        tallies.add_results(c, results)
 
 
 def _row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
-from jobs.store import deliveries, incoming, quotas
+from jobs.store import deliveries, incoming, quotas, tallies
 from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, insert
 
 
@@ -187,7 +187,9 @@ def _end_queued(c: sa.Connection, job_id: str, status: tables.Status, detail: st
     if count:
         _write_ended(c, job_id, status, detail)
         column = JOBS.c[status.value]
-        c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + count}))
+        counted = sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + count}).returning(JOBS.c.model)
+        ended = {"model": c.execute(counted).scalar_one(), "status": status.value, "error_code": status.value}
+        tallies.add_results(c, [{**ended, "cached": False}], count)
     end_if_complete(c, [job_id])
 
 

@@ -13,6 +13,7 @@ JOBS: Any = tables.Job.__table__
 KEYS: Any = tables.ApiKey.__table__
 MODELS: Any = tables.Model.__table__
 RESULTS: Any = tables.Result.__table__
+TALLIES: Any = tables.Tally.__table__
 WORKERS: Any = tables.Worker.__table__
 ENDED = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
 # Written out, not bound: a partial index serves only a query whose text shows its condition.

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, tables
-from jobs.store import jobs
+from jobs.store import jobs, tallies
 from jobs.store.sql import IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
 CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
@@ -177,8 +177,10 @@ def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
     jobs.lock(c, {fate.claim.job_id for fate in fates})
     ours = [by_id[id_] for status in tables.Status for id_ in _end(c, fates, status)]
     if ours:
-        c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), [_row(fate, maker) for fate in ours])
+        rows = [_row(fate, maker) for fate in ours]
+        c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), rows)
         _count(c, ours)
+        tallies.add_results(c, rows)
     return len(ours)
 
 

@@ -178,6 +178,20 @@ def test_the_questions_in_sql_are_answered(stack, here):
     assert (here / "jobs.csv").read_text().startswith("id,owner,model")
 
 
+def test_who_operates_it_sees_how_it_stands(stack, here):
+    """Every command of the how-to, and the three numbers that it says to watch."""
+    ours = {
+        "SORTBELT_DATABASE_URL": f"sqlite:///{stack['SORTBELT_DATA_DIR']}/sortbelt.db",
+        "SORTBELT_BLOBS": f"{stack['SORTBELT_DATA_DIR']}/blobs",
+    }
+
+    printed = shell(typed("howto/operate.md"), here, stack | ours)
+
+    assert re.search(r"^sortbelt_images_open \d", printed, re.MULTILINE)
+    assert 'sortbelt_workers{state="working"} 1.0' in printed
+    assert '"status":"ready"' in printed
+
+
 def test_a_second_worker_takes_its_share(stack, here):
     up = datafolder.last_announced(Path(stack["SORTBELT_DATA_DIR"]))
     ours = {

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import bell, blobs, database, errors, intake, rescue, settings, tables
-from jobs.store import models, work
+from jobs.store import models, tallies, work
 from model import classifier, preprocess
 from tests import servers
 from tests.jobs import making
@@ -209,6 +209,23 @@ def test_a_run_ends_in_time_and_rings_if_there_is_more(db, line, submit, judge):
         ringer.rings = 0
         one.run()
     assert making.counts(db, id_) == {"done": 60}
+
+
+def test_each_batch_is_counted_with_the_reason_why_it_was_not_larger(db, line, submit):
+    """The first goes at once; the next are full as long as there is enough, and the last has waited in vain."""
+    submit(13)
+    line(linger_ms=1).run()
+    submit(3)
+    line().run()
+    submit(1)
+    making.claim(db, worker="lost")
+    making.let_leases_end(db)
+    rescue.sweep(db, max_attempts=3)
+    line().run()
+    counts = db.read(tallies.totals)
+    batches = {key[1:]: count for key, count in counts.items() if key[0] == "batches"}
+    assert batches == {("full", "8"): 1, ("linger", "8"): 1, ("drain", "4"): 1, ("retry", "1"): 1}
+    assert counts["batch_images", "linger"] == 5
 
 
 def test_a_second_run_at_once_returns_at_once(db, line, submit, judge):

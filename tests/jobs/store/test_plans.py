@@ -3,7 +3,7 @@ import random
 import pytest
 import sqlalchemy as sa
 
-from jobs.store import jobs, results, work
+from jobs.store import gauges, jobs, results, work
 from tests.jobs import making
 
 ROWS = 6000
@@ -104,3 +104,14 @@ def test_admin_pages_come_by_an_index_without_a_sort(db, grown):
             plan = page_plan(db, **options, after=after)
             assert "TEMP B-TREE" not in plan
             assert "Seq Scan on results" not in plan
+
+
+def test_metrics_read_nothing_that_has_ended(db, grown):
+    """A scrape every few seconds comes by the small indexes of what is open, however many results there are."""
+    ran = statements(db, lambda: db.read(gauges.look))
+    assert not [s for s in ran if "results" in s[0]]
+    plans = [explained(db, *s) for s in ran if "FROM images" in s[0]]
+    assert len(plans) >= 2
+    for text in plans:
+        assert "ix_images_running" in text or "ix_images_queued" in text
+        assert "Seq Scan on images" not in text

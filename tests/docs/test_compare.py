@@ -1,0 +1,40 @@
+"""Who says that we have something shows it by a test."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PAGE = (REPOSITORY / "docs" / "compare.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]
+CLAIMS = {row[0]: row for row in ROWS if row[1] != "Sortbelt"}
+
+
+@functools.cache
+def found_in(path):
+    """The tests that a file has, without running it."""
+    tree = ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("feature", CLAIMS)
+def test_every_claim_is_shown_by_tests_that_exist(feature):
+    """Yes and partly have one at least, no has none; and each leads to its file."""
+    verdict, shown = re.match(r"\*\*(yes|partly|no)\*\*\. \S", CLAIMS[feature][1]), CLAIMS[feature][2]
+    assert verdict
+    links = re.findall(r'\[`(\w+)`\]\(\.\./([\w/.]+) "([^"]+)"\)', shown)
+    assert bool(links) == (verdict[1] != "no")
+    assert len(links) == shown.count("](")
+    for name, path, full in links:
+        assert full == f"{path}::{name}"
+        assert name in found_in(path), full
+
+
+def test_every_row_has_every_column():
+    """A cell too few would move all others."""
+    widths = {len(row) for row in CLAIMS.values()}
+    assert widths == {3, 9}
+    assert len(CLAIMS) == len([row for row in ROWS if row[1] != "Sortbelt"])
