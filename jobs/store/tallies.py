@@ -1,6 +1,7 @@
 """Tallies: counts that only ever grow, moved in the very transaction of what they count, and read without counting."""
 
 import enum
+import functools
 import json
 import random
 from collections import Counter
@@ -34,16 +35,21 @@ def add(c: sa.Connection, counts: Mapping[Key, float]) -> None:
         return
     # Of one connection always the same, so that two transactions seldom wait for each other crosswise.
     shard = c.info.setdefault("sortbelt_shard", random.randrange(SHARDS))  # noqa: S311 (not a secret)
-    new = insert(c.dialect.name, TALLIES)
-    more = new.on_conflict_do_update(
-        index_elements=[TALLIES.c.name, TALLIES.c.labels, TALLIES.c.shard],
-        set_={"value": TALLIES.c.value + new.excluded.value},
-    )
     rows = [
         {"name": name, "labels": json.dumps(labels), "shard": shard, "value": value}
         for (name, *labels), value in sorted(counts.items())
     ]
-    c.execute(more, rows)
+    c.execute(_more(c.dialect.name), rows)
+
+
+@functools.cache
+def _more(dialect: str) -> Any:
+    """The upsert, which is kept: to make it anew takes longer than to run it."""
+    new = insert(dialect, TALLIES)
+    return new.on_conflict_do_update(
+        index_elements=[TALLIES.c.name, TALLIES.c.labels, TALLIES.c.shard],
+        set_={"value": TALLIES.c.value + new.excluded.value},
+    )
 
 
 def add_results(c: sa.Connection, results: Iterable[Mapping[str, Any]], count: int = 1) -> None:
