@@ -2,7 +2,7 @@
 
 import flask
 
-from api import auth, blobs, docs, errors, forms, health, jobs, keys, limits, models, parts, results, webhooks
+from api import auth, blobs, docs, errors, forms, health, jobs, keys, limits, models, parts, results, sources, webhooks
 from jobs import settings
 
 
@@ -17,7 +17,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, keys, models, webhooks, health, docs)
+    views = (jobs, blobs, results, keys, models, sources, webhooks, health, docs)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

@@ -6,7 +6,7 @@ from typing import cast
 import flask
 
 from api import door, watch
-from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
+from jobs import bell, blobs, database, gate, intake, notices, outlook, settings, sources
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Parts:
     watch: watch.Watch
     outlook: outlook.Outlook
     door: door.Door
+    sources: sources.Sources
 
 
 def make(wanted: settings.Settings) -> Parts:
@@ -32,7 +33,8 @@ def make(wanted: settings.Settings) -> Parts:
     told = notices.Notices(wanted.redis_url)
     sight = outlook.Outlook(db)
     taker = intake.Intake(wanted, db, store, ringer, gate.Gate(wanted, db, sight))
-    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper)
+    listed = sources.Sources.read(wanted.sources)
+    return Parts(wanted, db, store, ringer, taker, told, watch.Watch(db, told, sight), sight, doorkeeper, listed)
 
 
 def parts() -> Parts:

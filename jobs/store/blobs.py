@@ -9,18 +9,22 @@ from jobs.tables import Status
 
 
 def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
-    """Those of these SHA-256 that this owner has sent and that were stored, with their sizes in bytes."""
+    """Those of these SHA-256 that this owner has sent and that were stored, with their sizes in bytes.
+
+    What only lies in a source was not: it may be gone from there.
+    """
     refused = sa.and_(IMAGES.c.status == Status.FAILED, IMAGES.c.attempt == 0)
     query = (
         sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
         .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused)
+        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused, IMAGES.c.source.is_(None))
         .distinct()
     )
     return {row.sha256: row.bytes for row in c.execute(query)}
 
 
 def unused(c: sa.Connection, digests: Iterable[str]) -> set[str]:
-    """Those of these SHA-256 that no image has any more."""
+    """Those of these SHA-256 that no image has any more whose bytes lie among the blobs."""
     wanted = set(digests)
-    return wanted - set(c.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted))).scalars())
+    used = sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted), IMAGES.c.source.is_(None))
+    return wanted - set(c.execute(used).scalars())
