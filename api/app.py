@@ -18,6 +18,7 @@ from api import (
     models,
     parts,
     results,
+    sources,
     webhooks,
 )
 from jobs import settings
@@ -35,7 +36,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, models, webhooks, health, metrics, docs)
+    views = (jobs, blobs, results, images, keys, models, sources, webhooks, health, metrics, docs)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

@@ -18,6 +18,7 @@ MOST_WAIT_SECONDS = 30
 MOST_EXPIRES_SECONDS = 30 * 86_400
 MOST_KEY_SECONDS = 36_500 * 86_400
 MOST_DIGESTS = 1_000
+MOST_GLOBS = 50
 MOST_METADATA_BYTES = 16_384
 PAIR = r"^\d\.\d{1,20}(e-\d{1,3})?_\d{1,18}$"
 PLACE = r"^((0|1|0\.[0-9]{1,20})_)?[0-9]{1,18}$"
@@ -318,6 +319,37 @@ class JsonOrder(Order):
     )
     open: bool = pydantic.Field(default=False, strict=True, description="true or false")
     images: list[Reference] = pydantic.Field(default=[], description="a list of objects with name and sha256")
+
+
+Glob = Annotated[
+    str,
+    pydantic.Field(min_length=1, max_length=200, json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}),
+    pydantic.AfterValidator(_plain),
+]
+Globs = Annotated[list[Glob], pydantic.Field(max_length=MOST_GLOBS)]
+
+
+class Scan(Asked):
+    """What an open job is filled from: a source of the server's list."""
+
+    example = 'Send {"source": "photos"}, with a prefix, include and exclude if wanted.'
+    source: Text = pydantic.Field(
+        min_length=1, description="the name of a source, or the address in S3 of something in one", examples=["photos"]
+    )
+    prefix: Text = pydantic.Field("", description="a folder in it; without one, all of it", examples=["2026/january"])
+    include: Globs = pydantic.Field(
+        default=[],
+        description=f"a list of up to {MOST_GLOBS} globs: files like these are taken, whatever their suffix",
+        examples=[["*.jpg"]],
+    )
+    exclude: Globs = pydantic.Field(
+        default=[],
+        description=f"a list of up to {MOST_GLOBS} globs: files and folders like these are left alone",
+        examples=[["thumbs"]],
+    )
+    seal: bool = pydantic.Field(
+        default=True, strict=True, description="true: the job is sealed when everything was found"
+    )
 
 
 class Digests(Asked):

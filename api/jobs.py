@@ -8,14 +8,14 @@ import flask
 from api import asked, auth, document, formats, later, limits, pages, shapes, uploads
 from api.parts import parts
 from jobs import errors, tables
-from jobs.store import jobs, listed
+from jobs.store import jobs, listed, scans
 from jobs.store import results as store_results
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 HERE = "$URL/v1/jobs/$JOB"
 JOB = {"job_id": "$response.body#/id"}
-LINKS = dict.fromkeys(("jobs.show", "jobs.results", "jobs.cancel", "jobs.seal", "jobs.retry"), JOB)
+LINKS = dict.fromkeys(("jobs.show", "jobs.results", "jobs.cancel", "jobs.seal", "jobs.scan", "jobs.retry"), JOB)
 BUSY = [*limits.LATER[503], "blobs_unavailable"]
 WORKING = {"Retry-After": "seconds after which to look again, while the job is under way"}
 TAGGED = {**WORKING, "ETag": "of this state; sent as If-None-Match, 304 says that it is still so"}
@@ -83,6 +83,31 @@ def seal(job_id: str) -> flask.Response:
     parts().db.write(jobs.seal, _id(job_id), auth.caller().id)
     parts().notices.tell([job_id])
     return later.shown(job_id, _whose())
+
+
+@blueprint.post("/<job_id>/scan")
+@auth.needs(tables.Role.SUBMIT)
+@document.call(
+    shapes.Job,
+    f"""-H "Content-Type: application/json" -d '{{"source": "photos", "prefix": "2026"}}' "{HERE}/scan\"""",
+    status=202,
+    body=asked.Scan.described(),
+    answered=later.TAKEN,
+    links=LINKS,
+    problems={409: ["job_sealed", "scan_taken"], 422: ["unknown_source"]},
+)
+def scan(job_id: str) -> flask.Response:
+    """Have an open job filled by the server, from one of its sources: nothing is sent, and nothing is copied.
+
+    It goes on by itself; `scan` of the job tells how far it is. Then the job is sealed, unless that is not wanted; to
+    seal it before says that it is. The same again changes nothing. Pictures are named by their paths in the source.
+    """
+    parts().db.read(jobs.job, _id(job_id), auth.caller().id)  # before the body is looked at
+    wanted = asked.Scan.body()
+    source, prefix = parts().sources.find(wanted.source, wanted.prefix)
+    new = scans.NewScan(source, prefix, wanted.include, wanted.exclude, wanted.seal)
+    parts().db.write(scans.order, job_id, auth.caller().id, new)
+    return later.accepted(job_id, auth.caller().id)
 
 
 @blueprint.post("/<job_id>/cancel")

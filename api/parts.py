@@ -6,7 +6,7 @@ from typing import cast
 import flask
 
 from api import door, exposition, meter, miniatures, watch
-from jobs import bell, blobs, database, gate, intake, notices, outlook, settings
+from jobs import bell, blobs, database, gate, intake, notices, outlook, settings, sources
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Parts:
     miniatures: miniatures.Miniatures
     meter: meter.Meter
     exposition: exposition.Exposition
+    sources: sources.Sources
 
 
 def make(wanted: settings.Settings) -> Parts:
@@ -49,6 +50,7 @@ def make(wanted: settings.Settings) -> Parts:
         miniatures.Miniatures(wanted, store),
         counter,
         exposition.Exposition(db, sight, counter),
+        sources.Sources.read(wanted.sources),
     )
 
 

@@ -59,7 +59,8 @@ def verify(result_id: str) -> flask.Response:
     said = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}
     own = auth.quotas_of_caller()
     order = jobs.NewJob(auth.caller().id, row.model, tables.Priority.INTERACTIVE, said, fresh=True, limits=own)
-    image = incoming.NewImage(row.name, row.sha256, row.bytes, custom_id=row.custom_id)
+    place = {"source": row.source, "location": row.location}
+    image = incoming.NewImage(row.name, row.sha256, row.bytes, custom_id=row.custom_id, **place)
     job_id = parts().intake.again(order, image)
     return later.accepted(job_id, auth.caller().id)
 

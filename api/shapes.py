@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from typing_extensions import TypedDict
 
-from jobs import clock, tables
+from jobs import clock, sources, tables
 from jobs.store import forecast
 
 LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 1, 30
@@ -32,6 +32,21 @@ class Counts(TypedDict):
     expired: Count
 
 
+class Scan(TypedDict):
+    """How a job is filled from a source, and how far that is."""
+
+    source: Annotated[str, pydantic.Field(examples=["photos"])]
+    prefix: str
+    include: list[str]
+    exclude: list[str]
+    status: tables.ScanStatus
+    found: Annotated[Count, pydantic.Field(description="pictures so far, all of which are in the job")]
+    skipped: Annotated[Count, pydantic.Field(description="files so far that were left alone")]
+    error: Annotated[str | None, pydantic.Field(description="why it has failed, or what it waits for")]
+    created_at: Time
+    ended_at: Time | None
+
+
 class Job(TypedDict):
     """A job: its status, its counts, and where to go with it."""
 
@@ -49,6 +64,8 @@ class Job(TypedDict):
     seal_url: Link
     cancel_url: Link
     retry_url: Link
+    scan_url: Link
+    scan: Annotated[Scan | None, pydantic.Field(description="how it is filled from a source; null if it is not")]
     retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
     webhook: Annotated[str | None, pydantic.Field(description="the URL that is told when the job has ended")]
     created_at: Time
@@ -330,6 +347,19 @@ class Changes(TypedDict):
     changes: list[Change]
 
 
+class Source(TypedDict):
+    """A place of the server whose pictures can be classified without being sent."""
+
+    name: Annotated[str, pydantic.Field(examples=["photos"])]
+    address: Annotated[str | None, pydantic.Field(description="where it is; for admins, else null")]
+
+
+class Sources(TypedDict):
+    """All sources."""
+
+    sources: list[Source]
+
+
 class Digests(TypedDict):
     """Which of some SHA-256 are known."""
 
@@ -371,6 +401,8 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
         "seal_url": f"{here}/seal",
         "cancel_url": f"{here}/cancel",
         "retry_url": f"{here}/retry",
+        "scan_url": f"{here}/scan",
+        "scan": _scan(row),
         "retry_of": row.retry_of,
         "webhook": row.webhook,
         "created_at": moment(row.created_at),
@@ -381,6 +413,29 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
         "queue_position": position,
         "estimated_finish": time(finish),
     }
+
+
+def _scan(row: Any) -> Scan | None:
+    """How a job is filled from a source; None if it is not."""
+    if row.scan_status is None:
+        return None
+    return {
+        "source": row.scan_source,
+        "prefix": row.scan_prefix,
+        "include": row.scan_include,
+        "exclude": row.scan_exclude,
+        "status": row.scan_status,
+        "found": row.scan_found,
+        "skipped": row.scan_skipped,
+        "error": row.scan_error,
+        "created_at": moment(row.scan_created_at),
+        "ended_at": time(row.scan_ended_at),
+    }
+
+
+def source(found: sources.Source, *, whole: bool) -> Source:
+    """A source; only admins learn where it is."""
+    return {"name": found.name, "address": found.address if whole else None}
 
 
 def _expected(row: Any, outlook: forecast.Forecast | None) -> tuple[int | None, datetime | None]:
@@ -401,7 +456,8 @@ def ended(row: Any) -> int:
 def tag(row: Any) -> str:
     """The ETag of a job: another whenever something of it has changed but the forecasts."""
     counts = (row.total, row.running, row.done, row.failed, row.cancelled, row.expired)
-    parts = (row.id, row.status, *counts, row.sealed_at, row.finished_at)
+    scan = (row.scan_status, row.scan_found, row.scan_skipped, row.scan_error)
+    parts = (row.id, row.status, *counts, row.sealed_at, row.finished_at, *scan)
     return f'W/"{hashlib.blake2b(repr(parts).encode(), digest_size=9).hexdigest()}"'
 
 

@@ -62,6 +62,15 @@ def open_blobs(where: str) -> Blobs:
     return Bucket(where) if where.startswith("s3://") else Folder(Path(where))
 
 
+def open_bucket(url: str) -> Any:
+    """A client of what lies at `s3://BUCKET/PREFIX`, whose tries together take seconds, not minutes."""
+    from obstore import store  # noqa: PLC0415 (only those who use a bucket pay for its library)
+
+    options: Any = {"client_options": {"timeout": "10s", "connect_timeout": "2s", "allow_http": True}}
+    retries: Any = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}}
+    return store.S3Store.from_url(url, **options, **retries)
+
+
 class Folder:
     """Blobs as files of one folder."""
 
@@ -160,12 +169,8 @@ class Bucket:
     """Blobs as objects of a bucket. The endpoint and the credentials come from the `AWS_…` variables."""
 
     def __init__(self, url: str) -> None:
-        from obstore import store  # noqa: PLC0415 (only those who use a bucket pay for its library)
-
         self.url = url
-        options: Any = {"client_options": {"timeout": "10s", "connect_timeout": "2s", "allow_http": True}}
-        retries: Any = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}}
-        self._store = store.S3Store.from_url(url, **options, **retries)
+        self._store = open_bucket(url)
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
@@ -190,10 +195,10 @@ class Bucket:
 
     def _is_old(self, sha256: str) -> bool:
         try:
-            age = datetime.now(UTC) - self._store.head(sha256)["last_modified"]
+            written: datetime = self._store.head(sha256)["last_modified"]
         except FileNotFoundError:
             return False
-        return age.total_seconds() > HALF_SECONDS
+        return (datetime.now(UTC) - written).total_seconds() > HALF_SECONDS
 
     def path(self, sha256: str) -> None:  # noqa: ARG002 (a bucket has no files)
         """See `Blobs.path`."""

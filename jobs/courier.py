@@ -1,13 +1,15 @@
-"""`python -m jobs.courier`: sends the webhooks that are due, until it is told to stop; as many may run as one likes.
+"""`python -m jobs.courier`: runs errands until it is told to stop; as many may run as one likes.
 
-Webhooks are neither the worker's business nor the API's: a receiver that is slow holds up nobody but other webhooks,
-and of these at most a quarter, since an owner gets no more of a courier than that.
+It sends the webhooks that are due, and fills jobs from sources (`jobs/scanner.py`). Neither is the worker's business
+or the API's: a receiver that is slow holds up nobody but other webhooks, and of these at most a quarter, since an owner
+gets no more of a courier than that. Scans have threads of their own.
 """
 
 import argparse
 import logging
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent import futures
@@ -15,8 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import database, destinations, errors, sending, settings, webhooks
-from jobs.store import deliveries, jobs, schema, signing
+from jobs import database, destinations, errors, scanner, sending, settings, webhooks
+from jobs.store import deliveries, jobs, scans, schema, signing
 
 AT_ONCE = 32
 OF_ONE_OWNER = AT_ONCE // 4
@@ -111,9 +113,9 @@ def _claim(c: sa.Connection, limit: int, busy: list[str]) -> list[tuple[deliveri
 
 
 def main() -> int:
-    """Send until told to stop; 0, 2 for a bad setting; with --check 1 if something is overdue, 3 without a database."""
+    """Run errands until told to stop; 0, 2 for a bad setting; with --check 1 if some are late, 3 without a database."""
     parser = argparse.ArgumentParser(prog="python -m jobs.courier", description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="only tell whether webhooks are overdue: 0, or 1 if so")
+    parser.add_argument("--check", action="store_true", help="only tell whether errands are overdue: 0, or 1 if so")
     parser.add_argument("--loglevel", default="WARNING", help="DEBUG, INFO (every attempt in vain), WARNING or ERROR")
     asked = parser.parse_args()
     wanted = settings.read_or_exit()
@@ -121,21 +123,29 @@ def main() -> int:
     if asked.check:
         return _check(db)
     logging.basicConfig(level=asked.loglevel, format="%(asctime)s %(levelname)s %(message)s")
-    courier = Courier(wanted, db)
+    courier, finder = Courier(wanted, db), scanner.Scanner(wanted, db)
+
+    def stop(*_: object) -> None:
+        courier.stop()
+        finder.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: courier.stop())
+        signal.signal(number, stop)
+    finding = threading.Thread(target=finder.run, name="scanner")
+    finding.start()
     courier.run()
+    finding.join()
     return 0
 
 
 def _check(db: database.Database) -> int:
     try:
-        late = db.read(deliveries.overdue)
+        late, waiting = db.read(deliveries.overdue), db.read(scans.overdue)
     except errors.DatabaseUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only voice)
         return 3
-    print(f"{late} webhooks are overdue")  # noqa: T201 (that is its answer)
-    return 1 if late else 0
+    print(f"{late} webhooks and {waiting} scans are overdue")  # noqa: T201 (that is its answer)
+    return 1 if late or waiting else 0
 
 
 if __name__ == "__main__":

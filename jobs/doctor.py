@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jobs import blobs, clock, database, errors, settings, surroundings
-from jobs.store import deliveries, invariants, purge, schema, workers
+from jobs.store import deliveries, invariants, purge, scans, schema, workers
 from jobs.surroundings import Finding
 
 LOOKED_AT = 200  # queued pictures whose bytes are looked for
@@ -22,7 +22,19 @@ def examine(wanted: settings.Settings) -> Iterator[Finding]:
     yield from surroundings.examine(wanted)
     db = database.Database(wanted.database_url)
     try:
-        for check in (_tables, _durability, _clock, _workers, _models, _webhooks, _retention, _pictures, _invariants):
+        checks = (
+            _tables,
+            _durability,
+            _clock,
+            _workers,
+            _models,
+            _webhooks,
+            _scans,
+            _retention,
+            _pictures,
+            _invariants,
+        )
+        for check in checks:
             yield from db.read(check, wanted)
     except errors.DatabaseUnavailable as error:
         yield Finding("database", ok=False, detail=error.detail, mend="See to it, or correct SORTBELT_DATABASE_URL.")
@@ -82,6 +94,13 @@ def _webhooks(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     detail = f"{late} are overdue by more than {deliveries.LATE_SECONDS:g} s"
     mend = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
     return [Finding("webhooks", late == 0, detail, mend)]
+
+
+def _scans(c: sa.Connection, _: settings.Settings) -> list[Finding]:
+    late = scans.overdue(c)
+    detail = f"{late} are overdue by more than {scans.LATE_SECONDS:g} s"
+    mend = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
+    return [Finding("scans", late == 0, detail, mend)]
 
 
 def _retention(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:

@@ -135,6 +135,18 @@ class UnknownBlob(Refused):
     code = "unknown_blob"
 
 
+class UnknownSource(Refused):
+    """The server's list has no such source; GET /v1/sources tells which there are."""
+
+    code = "unknown_source"
+
+
+class ScanTaken(Refused):
+    """The job is filled from another place already; take another job."""
+
+    code = "scan_taken"
+
+
 class ResultNotFound(Refused):
     """There is no such result among yours."""
 
@@ -236,3 +248,19 @@ class BlobMissing(SortbeltError):
     """The picture's bytes are gone from the store."""
 
     code = "blob_missing"
+
+
+class SourceUnavailable(Unavailable):
+    """A source of pictures does not answer."""
+
+    code = "source_unavailable"
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"The source {source} does not answer: {reason.rstrip('.')}.")
+        self.source = source
+
+
+class NotThere(SortbeltError):
+    """A source has not what is to be scanned."""
+
+    code = "not_there"

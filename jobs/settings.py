@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 from pydantic_core import ErrorDetails
 
-from jobs import destinations, errors, validation
+from jobs import destinations, errors, sources, validation
 
 PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
@@ -30,6 +30,9 @@ class Settings(pydantic.BaseModel):
     """`redis://…`, `rediss://…` or `redis+socket:///PATH`."""
     blobs: str = "blobs"
     """Where picture bytes lie: a folder, or `s3://BUCKET/PREFIX` (credentials by the `AWS_…` variables)."""
+    sources: str = ""
+    """Where pictures may be classified without being sent: `NAME=/FOLDER` or `NAME=s3://BUCKET/PREFIX`, between commas.
+    Whoever may submit may have any picture there classified."""
     admin_key: pydantic.SecretStr | None = None
     """A key that `python -m migrations` makes valid, with the role admin."""
 
@@ -110,6 +113,14 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def _networks_and_hosts(cls, listed: str) -> str:
         destinations.Rules.read(listed)
+        return listed
+
+    @pydantic.field_validator("sources")
+    @classmethod
+    def _folders_and_buckets(cls, listed: str, info: pydantic.ValidationInfo) -> str:
+        for source in sources.Sources.read(listed):
+            if sources.overlap(source.address, info.data.get("blobs", "")):
+                raise ValueError(f"the source {source.name!r} and SORTBELT_BLOBS must not lie in one another")
         return listed
 
     @property

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -59,6 +59,15 @@ class DeliveryStatus(enum.StrEnum):
     DELIVERED = "delivered"  # the receiver has answered with 2xx
     FAILED = "failed"  # the last attempt was in vain too
     DISABLED = "disabled"  # the receiver has answered 410: it wants no more of it
+
+
+class ScanStatus(enum.StrEnum):
+    """What has become of a scan, which fills a job from a source."""
+
+    PENDING = "pending"  # waits for its turn, or is under way
+    DONE = "done"  # has seen everything
+    FAILED = "failed"  # cannot go on; what it had found is in the job
+    CANCELLED = "cancelled"  # the job was called off, or is past its deadline
 
 
 class Timestamp(sa.types.TypeDecorator[datetime]):
@@ -215,7 +224,12 @@ class Image(Base):
     custom_id: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
     """The caller's own identifier of it, if they gave one; it need not be unique."""
     sha256: orm.Mapped[str] = orm.mapped_column(sa.String(64))
+    """Of the bytes; of what was never read, since it is too large, 64 zeros."""
     bytes: orm.Mapped[int]
+    source: orm.Mapped[str | None] = orm.mapped_column(sa.String(100))
+    """The name of the source in which the bytes lie; None for what was sent and lies among the blobs."""
+    location: orm.Mapped[str | None] = orm.mapped_column(sa.String(1024))
+    """The path in that source."""
     model: orm.Mapped[str] = orm.mapped_column(sa.String(100))
     priority: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
     status: orm.Mapped[str] = orm.mapped_column(sa.String(10))
@@ -420,6 +434,48 @@ class Delivery(Base):
         # What is not over, in the order in which it is due: small however long the log.
         sa.Index(
             "ix_deliveries_pending",
+            "next_at",
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+    )
+
+
+class Scan(Base):
+    """That a job is to be filled from a source, and how far that is; a job has one at most."""
+
+    __tablename__ = "scans"
+
+    id: orm.Mapped[str] = orm.mapped_column(Uuid, primary_key=True)
+    job_id: orm.Mapped[str] = orm.mapped_column(Uuid, sa.ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    source: orm.Mapped[str] = orm.mapped_column(sa.String(100))
+    prefix: orm.Mapped[str] = orm.mapped_column(sa.String(1024))
+    include: orm.Mapped[list[str]] = orm.mapped_column(Json)
+    exclude: orm.Mapped[list[str]] = orm.mapped_column(Json)
+    seals: orm.Mapped[bool]
+    """Whether the job is sealed when the scan ends, however it does."""
+    status: orm.Mapped[str] = orm.mapped_column(sa.String(10))
+    cursor: orm.Mapped[str | None] = orm.mapped_column(sa.String(1024))
+    """The path up to which everything was seen."""
+    found: orm.Mapped[int]
+    """How many pictures, all of which are in the job."""
+    skipped: orm.Mapped[int]
+    """How many files were left alone."""
+    vain: orm.Mapped[int]
+    """How often in a row nothing came of it."""
+    next_at: orm.Mapped[datetime | None]
+    """When it is due; None once it has ended."""
+    lease_until: orm.Mapped[datetime | None]
+    """Until when a scanner has it in hand; it is also the fence."""
+    error: orm.Mapped[str | None] = orm.mapped_column(sa.String(500))
+    """What it waits for, or why it has failed."""
+    created_at: orm.Mapped[datetime]
+    ended_at: orm.Mapped[datetime | None]
+
+    __table_args__ = (
+        # What is not over, in the order in which it is due: small however many there were.
+        sa.Index(
+            "ix_scans_pending",
             "next_at",
             sqlite_where=sa.text("status = 'pending'"),
             postgresql_where=sa.text("status = 'pending'"),

@@ -51,6 +51,18 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of a server that speaks S3, with nothing in it."""
+    from moto.server import ThreadedMotoServer  # takes a second, which only those who want it shall pay
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL of the tests' own; the URL of its maintenance database."""
     with tempfile.TemporaryDirectory(prefix="pg") as folder, tempfile.TemporaryDirectory(prefix="run") as runtime:

@@ -56,3 +56,22 @@ def wait_for_port(port: int, seconds: float = 90) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def point_at_s3(monkeypatch, endpoint):
+    """Set the variables with which a bucket is found."""
+    names = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
+    for name, value in (names | {"ALLOW_HTTP": "true", "DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+def fill_bucket(endpoint, name, objects):
+    """Make a bucket with these objects: {key: bytes}."""
+    import boto3
+
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    client.create_bucket(Bucket=name)
+    for key, data in objects.items():
+        client.put_object(Bucket=name, Key=key, Body=data)
+    client.close()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -27,6 +27,7 @@ from worker import decoder
 log = logging.getLogger(__name__)
 CHUNK = 8  # pictures that a child is handed at once
 START_SECONDS = 60.0
+Reader = Callable[[], bytes]
 PATH = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
@@ -49,8 +50,11 @@ class Outcome:
 class _Batch:
     """What the threads of one `decode` share; each writes rows of its own."""
 
-    def __init__(self, sha256s: Sequence[str], pixels: npt.NDArray[np.uint8], moved_at: float) -> None:
+    def __init__(
+        self, sha256s: Sequence[str], readers: Sequence[Reader | None], pixels: npt.NDArray[np.uint8], moved_at: float
+    ) -> None:
         self.sha256s = sha256s
+        self.readers = readers
         self.pixels = pixels
         self.outcomes: list[Outcome | None] = [None] * len(sha256s)
         self.suspects: set[int] = set()
@@ -79,19 +83,24 @@ class Decoders:
             child.follow(how)
 
     def decode(
-        self, sha256s: Sequence[str], stop: threading.Event | None = None
+        self,
+        sha256s: Sequence[str],
+        stop: threading.Event | None = None,
+        readers: Sequence[Reader | None] | None = None,
     ) -> tuple[npt.NDArray[np.uint8], list[Outcome | None]]:
         """Pixels, uint8 [N, height, width, 3], and how it went, for each picture; the rows of failed ones are zero.
 
         Args:
             sha256s: which pictures.
             stop: once it is set no further picture is begun; the outcome of those left is None.
+            readers: what reads the bytes of each picture, with the errors of `Blobs.get`; None for the store.
 
         Raises:
-            errors.Unavailable: the store of pictures does not answer.
+            errors.Unavailable: the store of pictures, or a reader's, does not answer.
         """
         pixels = np.zeros((len(sha256s), self._how.height, self._how.width, 3), np.uint8)
-        self._batch = batch = _Batch(sha256s, pixels, self.moved_at)
+        readers = [None] * len(sha256s) if readers is None else readers
+        self._batch = batch = _Batch(sha256s, readers, pixels, self.moved_at)
         todo: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         # Smaller chunks where there are few pictures, so that every core has some.
         size = max(1, min(CHUNK, len(sha256s) // len(self._children)))
@@ -145,10 +154,10 @@ class _Decoder:
 
     def _chunk(self, rows: list[int], batch: "_Batch") -> list[int]:
         """Decode rows of a batch; returns those that are left: the child died, or they come one by one."""
-        paths = [self._store.path(batch.sha256s[row]) for row in rows]
+        paths = [self._store.path(batch.sha256s[row]) if batch.readers[row] is None else None for row in rows]
         now = rows if None not in paths and rows[0] not in batch.suspects else rows[:1]
         try:
-            self._order([batch.sha256s[row] for row in now], paths)
+            self._order([batch.sha256s[row] for row in now], paths, batch.readers[rows[0]])
             for slot, row in enumerate(now):
                 self._take(slot, row, batch)
         except errors.Unavailable:
@@ -161,10 +170,12 @@ class _Decoder:
             batch.outcomes[culprit] = self._bury(culprit, batch, hung=isinstance(broken, TimeoutError))
         return [row for row in rows if batch.outcomes[row] is None]
 
-    def _order(self, sha256s: Sequence[str], paths: Sequence[Path | None]) -> None:
+    def _order(self, sha256s: Sequence[str], paths: Sequence[Path | None], reader: Reader | None) -> None:
         if not self._ready:
             self._greet()
-        data = self._store.get(sha256s[0]) if paths[0] is None else None
+        data = None
+        if paths[0] is None:
+            data = self._store.get(sha256s[0]) if reader is None else reader()
         orders = [{"sha256": s, "path": str(p) if p else None} for s, p in zip(sha256s, paths, strict=False)]
         self._pipe.send_bytes(json.dumps({"preprocess": self._how.to_json(), "pictures": orders}).encode())
         if data is not None:

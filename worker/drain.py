@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from jobs import bell, database, errors, notices, settings
+from jobs import bell, database, errors, notices, settings, sources
 from jobs.store import schema, tallies, work
 from model import manifest
 from worker import decoders, shadows, shelf
 
 log = logging.getLogger(__name__)
+REST_SECONDS = 30.0  # in which a source that did not answer is not asked again: others' pictures shall not wait for it
 BULK_EVERY = 8  # of so many batches one is the bulk's, however many people wait for single pictures
 
 
@@ -43,6 +44,9 @@ class Drain:
         self._shelf = models
         self._shadows = candidates
         self._notices = told
+        self._sources = sources.Sources.read(wanted.sources)
+        self._resting: dict[str, float] = {}
+        """Until when sources that did not answer are left alone, by the monotonic clock."""
         self._running = threading.Lock()
         self._stop = threading.Event()
         self._loader = futures.ThreadPoolExecutor(1, "loader")
@@ -90,6 +94,10 @@ class Drain:
     def in_hand(self) -> list[work.Claim]:
         """What is claimed and has no fate yet: its leases are to be kept."""
         return list(self._in_hand.copy().values())
+
+    def readable(self) -> list[str]:
+        """The sources whose pictures this worker takes now."""
+        return [name for name in self._sources.names if time.monotonic() >= self._resting.get(name, 0.0)]
 
     def take_count(self) -> int:
         """How many images were finished since the last call."""
@@ -151,7 +159,13 @@ class Drain:
                 return None
             served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
             self._decoders.follow(served.how)
-            pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop)
+            readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
+            pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
+        except errors.SourceUnavailable as error:
+            log.warning("%s", error)
+            self._resting[error.source] = time.monotonic() + REST_SECONDS
+            self._let_go(claims, work.release)
+            return None
         except (errors.Unavailable, manifest.BadBundle) as error:
             log.warning("%s", error)
             self._let_go(claims, work.release)
@@ -217,6 +231,7 @@ class Drain:
             limit=limit,
             lease_seconds=self._settings.lease_seconds,
             only_new=only_new,
+            sources=self.readable(),
         )
         self._in_hand |= {claim.image_id: claim for claim in more}
         claims += more

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from jobs import blobs, database
+from jobs import blobs, database, sources
 from jobs.store import models, shadows, tallies, work
 from model import preprocess
 from worker import classify, decoders, shelf
@@ -47,11 +47,19 @@ class Answered:
 class Shadows:
     """One thread, and what waits for it."""
 
-    def __init__(self, db: database.Database, served: shelf.Shelf, store: blobs.Blobs, limits: decoders.Limits) -> None:
+    def __init__(
+        self,
+        db: database.Database,
+        served: shelf.Shelf,
+        store: blobs.Blobs,
+        limits: decoders.Limits,
+        listed: sources.Sources = sources.NONE,
+    ) -> None:
         self._db = db
         self._shelf = served
         self._store = store
         self._limits = limits
+        self._sources = listed
         self._pool: decoders.Decoders | None = None
         """One decoder, started for the first shadow that sees its pictures otherwise than the live model."""
         self._waiting: queue.Queue[tuple[models.Version, Answered] | None] = queue.Queue(MOST_WAITING)
@@ -108,7 +116,9 @@ class Shadows:
         if _kind(served.how) != _kind(answered.served.how):
             self._pool = self._pool or decoders.Decoders(1, served.how, self._store, self._limits)
             self._pool.follow(served.how)
-            pixels, found = self._pool.decode([claim.sha256 for claim in answered.claims])
+            claims = answered.claims
+            readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
+            pixels, found = self._pool.decode([claim.sha256 for claim in claims], readers=readers)
             outcomes = [outcome for outcome in found if outcome is not None]  # none is left: nobody stops it
         judge = classify.Judge(served.judge.network)  # with a memory of its own for what was too much
         judge.most = min(judge.most, MOST_AT_ONCE)

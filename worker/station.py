@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from jobs import bell, blobs, database, errors, notices, rescue, settings
+from jobs import bell, blobs, database, errors, notices, rescue, settings, sources
 from jobs.store import schema, work, workers
 from worker import decoders, drain, shadows, shelf
 
@@ -45,7 +45,8 @@ class Station:
         own = self.shelf.own
         limits = decoders.Limits(wanted.decode_seconds, wanted.decode_memory_bytes)
         self.decoders = decoders.Decoders(wanted.decoders, own.how, store, limits)
-        self.shadows = shadows.Shadows(self.db, self.shelf, store, limits)
+        listed = sources.Sources.read(wanted.sources)
+        self.shadows = shadows.Shadows(self.db, self.shelf, store, limits, listed)
         told = notices.Notices(wanted.redis_url)
         self.drain = drain.Drain(wanted, self.id, self.db, self.bell, self.decoders, self.shelf, self.shadows, told)
         self._told: object = None
@@ -138,7 +139,7 @@ class Station:
     def _show_life(self) -> None:
         """Note what was done since the last time; end the process if that is nothing for long, and there is work."""
         done, now = self.drain.take_count(), time.monotonic()
-        waits = bool(self.drain.in_hand()) or self.db.read(work.waits, self.shelf.names())
+        waits = bool(self.drain.in_hand()) or self.db.read(work.waits, self.shelf.names(), self.drain.readable())
         moves = bool(done) or self.decoders.moved_at > self._moved_at or not waits
         self.db.write(workers.show_life, self.id, done, moves=moves)
         if moves or self.stopping:

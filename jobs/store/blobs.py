@@ -9,20 +9,27 @@ from jobs.tables import Status
 
 
 def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
-    """Those of these SHA-256 that this owner has sent and that were stored, with their sizes in bytes."""
+    """Those of these SHA-256 that this owner has sent and that were stored, with their sizes in bytes.
+
+    What only lies in a source was not: it may be gone from there.
+    """
     refused = sa.and_(IMAGES.c.status == Status.FAILED, IMAGES.c.attempt == 0)
     query = (
         sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
         .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused)
+        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused, IMAGES.c.source.is_(None))
         .distinct()
     )
     return {row.sha256: row.bytes for row in c.execute(query)}
 
 
 def unused(c: sa.Connection, digests: Iterable[str]) -> set[str]:
-    """Those of these SHA-256 that no image has any more, and no model: a file of one may be sent as a picture."""
+    """Those of these SHA-256 that no image has any more whose bytes lie among the blobs, and no model.
+
+    A file of a model may be sent as a picture.
+    """
     wanted = set(digests)
     files = c.execute(sa.select(MODELS.c.files).where(MODELS.c.files.is_not(None))).scalars()
     of_models = {digest for digests_ in files for digest in digests_.values()}
-    return wanted - of_models - set(c.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted))).scalars())
+    used = sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(wanted), IMAGES.c.source.is_(None))
+    return wanted - of_models - set(c.execute(used).scalars())

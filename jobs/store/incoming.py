@@ -48,6 +48,9 @@ class NewImage:
     bytes: int
     error: errors.BadPicture | None = None
     custom_id: str | None = None
+    source: str | None = None
+    """The name of the source in which its bytes lie; None if they lie among the blobs."""
+    location: str | None = None
 
 
 def recall(c: sa.Connection, owner: str, model: str, images: Sequence[NewImage]) -> Answers:
@@ -89,6 +92,8 @@ def _row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, Any]:
         "custom_id": image.custom_id,
         "sha256": image.sha256,
         "bytes": image.bytes,
+        "source": image.source,
+        "location": image.location,
         "model": job.model,
         "priority": job.priority,
         "status": status.value,

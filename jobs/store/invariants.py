@@ -64,8 +64,13 @@ def attempted_too_often(c: sa.Connection, *, max_attempts: int) -> int:
 
 
 def waiting_pictures(c: sa.Connection, *, limit: int) -> Sequence[str]:
-    """The digests of the pictures that are served next."""
-    next_ = sa.select(IMAGES.c.sha256).where(QUEUED).order_by(IMAGES.c.priority, IMAGES.c.id).limit(limit)
+    """The digests of the pictures among the blobs that are served next."""
+    next_ = (
+        sa.select(IMAGES.c.sha256)
+        .where(QUEUED, IMAGES.c.source.is_(None))
+        .order_by(IMAGES.c.priority, IMAGES.c.id)
+        .limit(limit)
+    )
     return c.execute(next_).scalars().all()
 
 

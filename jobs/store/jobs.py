@@ -10,7 +10,10 @@ from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
 from jobs.store import deliveries, incoming, quotas, tallies
-from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, insert
+from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, SCANNING, SCANS, insert
+
+SCANNED = ("source", "prefix", "include", "exclude", "status", "found", "skipped", "error", "created_at", "ended_at")
+"""What a job tells of its scan, each as `scan_…`."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,14 @@ def unknown(c: sa.Connection, job_id: str, images: Sequence[incoming.NewImage]) 
 def seal(c: sa.Connection, job_id: str, owner: str) -> None:
     """Say that a job takes no more images; saying it again changes nothing.
 
+    One that is being filled from a source is sealed when that is over.
+
     Raises:
         errors.JobNotFound: there is no such job of this owner.
     """
     locked(c, job_id, owner)
+    if c.execute(sa.update(SCANS).where(SCANS.c.job_id == job_id, SCANNING).values(seals=True)).rowcount:
+        return
     c.execute(sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.sealed_at.is_(None)).values(sealed_at=clock.now()))
     end_if_complete(c, [job_id])
 
@@ -157,6 +164,7 @@ def cancel(c: sa.Connection, job_id: str, owner: str) -> None:
     if job.finished_at is None:
         moments = {name: sa.func.coalesce(JOBS.c[name], clock.now()) for name in ("cancelled_at", "sealed_at")}
         c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(moments))
+        _stop_scans(c, [job_id])
         cancel_queued(c, [job_id])
 
 
@@ -175,9 +183,17 @@ def expire(c: sa.Connection, *, limit: int = 100) -> list[str]:
     job_ids = list(map(str, c.execute(query).scalars()))
     seal_now = {"sealed_at": sa.func.coalesce(JOBS.c.sealed_at, clock.now())}
     c.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(seal_now))
+    _stop_scans(c, job_ids)
     for job_id in job_ids:
         _end_queued(c, job_id, tables.Status.EXPIRED, "The job's deadline passed before a worker took this picture.")
     return job_ids
+
+
+def _stop_scans(c: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Find nothing more for jobs that take nothing more."""
+    over = {"status": tables.ScanStatus.CANCELLED, "next_at": None, "lease_until": None, "error": None}
+    scanned = sa.update(SCANS).where(SCANS.c.job_id.in_(job_ids), SCANNING)
+    c.execute(scanned.values(over | {"ended_at": clock.now()}))
 
 
 def _end_queued(c: sa.Connection, job_id: str, status: tables.Status, detail: str) -> None:
@@ -257,7 +273,9 @@ def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
 def view() -> sa.Select[Any]:
     """Jobs with their live counts."""
     running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, RUNNING).scalar_subquery()
-    return sa.select(JOBS, running.label("running"), status().label("status"))
+    scan = [SCANS.c[name].label(f"scan_{name}") for name in SCANNED]
+    query = sa.select(JOBS, running.label("running"), status().label("status"), *scan)
+    return query.outerjoin(SCANS, SCANS.c.job_id == JOBS.c.id)
 
 
 def status() -> sa.ColumnElement[str]:

@@ -37,8 +37,9 @@ def purge(c: sa.Connection, *, days: float) -> Removed:
     some = JOBS.c.id.in_(job_ids)
     c.execute(sa.update(JOBS).where(some, JOBS.c.purged_at.is_(None)).values(purged_at=clock.now()))
     slice_ = sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(job_ids)).limit(IMAGES_AT_ONCE)
-    gone = c.execute(sa.delete(IMAGES).where(IMAGES.c.id.in_(slice_)).returning(IMAGES.c.sha256))
-    digests = set(gone.scalars())
+    gone = sa.delete(IMAGES).where(IMAGES.c.id.in_(slice_)).returning(IMAGES.c.sha256, IMAGES.c.source)
+    # What lies in a source is not ours to remove.
+    digests = {sha256 for sha256, source in c.execute(gone) if source is None}
     deliveries.forget(c, job_ids)
     c.execute(sa.update(JOBS).where(some, ~_has_images(), ~_is_to_be_told()).values(emptied_at=clock.now()))
     return Removed(len(job_ids), digests)

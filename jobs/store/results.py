@@ -125,12 +125,13 @@ def diff(c: sa.Connection, one: str, other: str, *, limit: int, after: str | Non
     return c.execute(query.order_by(my_image.c.name).limit(limit)).all()
 
 
+MADE_OF = ("name", "custom_id", "sha256", "bytes", "source", "location", "attempt")
+
+
 def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
     """The result of an image with what is needed to have it made again; `owner` None sees everybody's."""
     query: sa.Select[Any] = (
-        sa.select(
-            RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.sha256, IMAGES.c.bytes, IMAGES.c.attempt, JOBS.c.owner
-        )
+        sa.select(RESULTS, *[IMAGES.c[name] for name in MADE_OF], JOBS.c.owner)
         .join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
         .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
         .where(RESULTS.c.image_id == image_id)

@@ -45,7 +45,7 @@ def retry(c: sa.Connection, job_id: str, owner: str, own: quotas.Quotas = quotas
     moments = {"created_at": clock.now(), "sealed_at": clock.now()}
     new = str(uuids.uuid7())
     c.execute(sa.insert(JOBS).values({"id": new, "retry_of": job_id, **kept, **counts, **moments}))
-    names = ("name", "custom_id", "sha256", "bytes", "model", "priority")
+    names = ("name", "custom_id", "sha256", "bytes", "source", "location", "model", "priority")
     copies = sa.select(
         sa.literal(new, IMAGES.c.job_id.type),
         *[IMAGES.c[name] for name in names],

@@ -13,12 +13,14 @@ JOBS: Any = tables.Job.__table__
 KEYS: Any = tables.ApiKey.__table__
 MODELS: Any = tables.Model.__table__
 RESULTS: Any = tables.Result.__table__
+SCANS: Any = tables.Scan.__table__
 TALLIES: Any = tables.Tally.__table__
 WORKERS: Any = tables.Worker.__table__
 ENDED = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
 # Written out, not bound: a partial index serves only a query whose text shows its condition.
 QUEUED: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'queued'")
 RUNNING: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'running'")
+SCANNING: sa.ColumnElement[bool] = SCANS.c.status == sa.literal_column("'pending'")
 
 
 def insert(dialect: str, table: Any) -> Any:

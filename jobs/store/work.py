@@ -1,7 +1,7 @@
 """Work: how a worker claims images, keeps them, finishes them, hands them back, and how lost ones are found."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from jobs.store import jobs, tallies
 from jobs.store.sql import IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
 CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
+CLAIMED += [IMAGES.c[name] for name in ("bytes", "source", "location")]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Claim:
     attempt: int
     worker: str
     claimed_at: datetime
+    bytes: int = 0
+    source: str | None = None
+    """The name of the source in which the bytes lie; None if they lie among the blobs."""
+    location: str | None = None
     again: bool = field(default=False, kw_only=True)
     """It was claimed before and lost. Only `start` counts this attempt: who dies before has not died of the picture."""
 
@@ -66,15 +71,16 @@ def claim(
     lease_seconds: float,
     bulk_first: bool = False,
     only_new: bool = False,
+    sources: Collection[str] = (),
 ) -> list[Claim]:
     """Take up to `limit` queued images of a model; the taker must finish or release each before its lease ends.
 
     Images are served by priority, then age; with `bulk_first` what is bulk goes before, so that neither starves the
     other. Images that were claimed before and did not end are taken in ever smaller company, the third time alone: if
     one of them kills its worker, its neighbours live on. Who has others in hand takes `only_new` ones; who takes such
-    an image again must `start` it when its turn has come.
+    an image again must `start` it when its turn has come. What lies in another than these `sources` is left to others.
     """
-    waiting = [QUEUED, IMAGES.c.model == model, *([IMAGES.c.attempt == 0] if only_new else [])]
+    waiting = [QUEUED, IMAGES.c.model == model, _readable(sources), *([IMAGES.c.attempt == 0] if only_new else [])]
     bulk = [*waiting, IMAGES.c.priority == tables.Priority.BULK.value]
     for some in [bulk, waiting] if bulk_first else [waiting]:
         first = sa.select(IMAGES.c.attempt).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(1)
@@ -92,6 +98,7 @@ def claim_one_of(
     limit: int,
     lease_seconds: float,
     only_new: bool = False,
+    sources: Collection[str] = (),
 ) -> tuple[str, list[Claim]]:
     """Claim images of the first of these models that has some; its name and the images, or no images.
 
@@ -106,16 +113,22 @@ def claim_one_of(
             lease_seconds=lease_seconds,
             bulk_first=bulk_first,
             only_new=only_new,
+            sources=sources,
         )
         if claims:
             return model, claims
     return "", []
 
 
-def waits(c: sa.Connection, models: Iterable[str]) -> bool:
-    """Whether any image waits for a worker of these models."""
-    some = (QUEUED, IMAGES.c.model.in_(list(models)))
+def waits(c: sa.Connection, models: Iterable[str], sources: Collection[str] = ()) -> bool:
+    """Whether any image waits for a worker of these models that can read these sources."""
+    some = (QUEUED, IMAGES.c.model.in_(list(models)), _readable(sources))
     return c.execute(sa.select(IMAGES.c.id).where(*some).limit(1)).scalar() is not None
+
+
+def _readable(sources: Collection[str]) -> sa.ColumnElement[bool]:
+    sent = IMAGES.c.source.is_(None)
+    return sa.or_(sent, IMAGES.c.source.in_(sources)) if sources else sent
 
 
 def _take(

@@ -1,4 +1,4 @@
-"""What schemathesis must know besides the document: what a picture is, and eight things that no schema can say."""
+"""What schemathesis must know besides the document: what a picture is, and nine things that no schema can say."""
 
 import hashlib
 import json
@@ -12,13 +12,15 @@ from tests.jobs import making
 
 KNOWN = hashlib.sha256(making.picture()).hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
+PLAIN = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,1024}")
+SOURCE = {"source": "photos", "prefix": "2026"}
 HOOK = re.compile("https?:.{0,2042}", re.DOTALL)
 schemathesis.openapi.media_type("image/*", strategies.integers(0, 3).map(making.picture))
 
 
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """One model, versions compared, short waits, a picture sent before, a good webhook, names and keys that differ.
+    """One model and source, versions compared, short waits, a picture sent before, a good webhook, names that differ.
 
     And of a form: identifiers for no pictures but its own, whose names are not in the schema.
     """
@@ -42,6 +44,9 @@ def before_call(_context, case, _kwargs):
 def _mend(given):
     if isinstance(given.get("model"), str):
         given["model"] = making.MODEL
+    for name, there in SOURCE.items():
+        if isinstance(given.get(name), str) and PLAIN.fullmatch(given[name]):
+            given[name] = there
     if HOOK.fullmatch(str(given.get("webhook"))):
         given["webhook"] = "https://hooks.example/"
     if "\\u0000" in json.dumps(given.get("metadata"), default=str):

@@ -115,7 +115,7 @@ def test_schemathesis_finds_nothing_to_object_to(tmp_path, redis_url, template):
     But it may not revoke keys: the one that it uses would be among them; it would wait for the end of events; and it
     has no bundles.
     """
-    with serve(tmp_path, template, redis_url) as server:
+    with serve(tmp_path, template, redis_url, SOURCES="photos=s3://photos") as server:
         making.immortal_worker(f"sqlite:///{tmp_path}/sortbelt.db")
         known = making.picture()
         status, _ = server.exchange(server.head(Content_Type="image/png", Content_Length=len(known)), known)

@@ -15,7 +15,7 @@ from tests.jobs import making
 JOB = {
     "id", "status", "counts", "sealed", "model", "priority", "metadata", "status_url", "results_url", "events_url",
     "images_url", "retry_url", "retry_of", "webhook", "seal_url", "cancel_url", "created_at", "sealed_at", "started_at",
-    "finished_at",
+    "finished_at", "scan", "scan_url",
     "expires_at", "queue_position", "estimated_finish",
 }  # fmt: skip
 RESULT = {

@@ -9,7 +9,6 @@ import time
 
 import boto3
 import pytest
-from moto import server as moto
 
 from jobs import blobs, errors
 from tests import servers
@@ -52,27 +51,10 @@ def files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """A server that speaks S3, with nothing in it."""
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def point_at(monkeypatch, endpoint):
-    """Set the variables with which a bucket is found."""
-    names = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
-    for name, value in (names | {"ALLOW_HTTP": "true", "DEFAULT_REGION": "us-east-1"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-
-
 @pytest.fixture
 def bucket(s3, monkeypatch):
     """An empty bucket."""
-    point_at(monkeypatch, s3)
+    servers.point_at_s3(monkeypatch, s3)
     name = f"pictures-{os.urandom(4).hex()}"
     client = boto3.client("s3", endpoint_url=s3)
     client.create_bucket(Bucket=name)
@@ -238,7 +220,7 @@ def test_a_writer_that_is_killed_leaves_no_half_blob(tmp_path):
 
 def test_a_bucket_that_does_not_exist_is_unavailable(s3, monkeypatch):
     """A misspelt bucket is ours to mend: no picture is failed for it."""
-    point_at(monkeypatch, s3)
+    servers.point_at_s3(monkeypatch, s3)
     store = blobs.open_blobs("s3://no-such-bucket-anywhere/x")
     for action in (lambda: store.put([named(b"x")]), lambda: store.get(named(b"x")[0]), store.check):
         with pytest.raises(errors.BlobsUnavailable):
@@ -247,7 +229,7 @@ def test_a_bucket_that_does_not_exist_is_unavailable(s3, monkeypatch):
 
 def test_a_bucket_s_server_that_is_gone_is_unavailable_within_a_bounded_time(monkeypatch):
     """Refused: the tries together take seconds, not minutes."""
-    point_at(monkeypatch, f"http://127.0.0.1:{servers.free_port()}")
+    servers.point_at_s3(monkeypatch, f"http://127.0.0.1:{servers.free_port()}")
     store = blobs.open_blobs("s3://pictures")
     for action in (lambda: store.put([named(b"x")]), lambda: store.get(named(b"x")[0]), store.check):
         started = time.monotonic()
@@ -260,7 +242,7 @@ def test_a_bucket_s_server_that_is_gone_is_unavailable_within_a_bounded_time(mon
 
 def test_prefixes_of_one_bucket_do_not_meet(s3, monkeypatch):
     """Two installations may share a bucket."""
-    point_at(monkeypatch, s3)
+    servers.point_at_s3(monkeypatch, s3)
     client = boto3.client("s3", endpoint_url=s3)
     client.create_bucket(Bucket="shared-bucket")
     one, two = (blobs.open_blobs(f"s3://shared-bucket/{prefix}") for prefix in ("one", "two"))

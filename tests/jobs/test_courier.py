@@ -443,7 +443,7 @@ def test_whether_anything_is_overdue_is_an_exit_code(sqlite_database_url, tmp_pa
     assert courier.main() == 0
     pass_time(db)
     assert courier.main() == 1
-    assert capsys.readouterr().out == "0 webhooks are overdue\n1 webhooks are overdue\n"
+    assert capsys.readouterr().out == "0 webhooks and 0 scans are overdue\n1 webhooks and 0 scans are overdue\n"
     db.close()
     monkeypatch.setenv("SORTBELT_DATABASE_URL", f"sqlite:///{tmp_path}/empty.db")
     assert courier.main() == 3

@@ -1,4 +1,5 @@
 import collections
+import hashlib
 import threading
 import time
 
@@ -6,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import bell, blobs, database, errors, intake, rescue, settings, tables
-from jobs.store import models, tallies, work
+from jobs.store import incoming, jobs, models, tallies, work
 from model import classifier, preprocess
 from tests import servers
 from tests.jobs import making
@@ -172,6 +173,68 @@ def test_every_picture_of_a_job_gets_one_result(db, line, submit, good, shipped)
     }
     assert all(0.5 <= row.confidence <= 1 and sum(row.scores.values()) == pytest.approx(1, abs=1e-4) for row in rows)
     assert making.view(db, id_).status == "done"
+
+
+@pytest.fixture
+def camera(tmp_path, db, owner, good):
+    """A source, and a function that takes in a job of so many of its pictures, as the scanner does."""
+    root = tmp_path / "camera"
+    root.mkdir()
+
+    def take(count):
+        images = []
+        for number in range(count):
+            data, name = good(number), f"{number:03}.jpg"
+            (root / name).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            images.append(incoming.NewImage(name, digest, len(data), source="camera", location=name))
+        return db.write(jobs.create, making.order(owner), images)
+
+    take.root = root
+    return take
+
+
+def test_pictures_by_reference_are_read_where_they_lie(db, line, camera, good, submit, store):
+    """Each by itself: what was changed, has grown, is gone or has become a link fails; nothing becomes a blob."""
+    id_ = camera(12)
+    (camera.root / "001.jpg").write_bytes(good(77))
+    (camera.root / "002.jpg").write_bytes(good(2) + b"more")
+    (camera.root / "003.jpg").unlink()
+    (camera.root / "004.jpg").rename(camera.root / "real.jpg")
+    (camera.root / "004.jpg").symlink_to(camera.root / "real.jpg")
+    sent = submit(3)
+    line(sources=f"camera={camera.root}").run()
+    image, result = making.IMAGES, making.RESULTS
+    query = sa.select(image.c.name, result.c.error_code).join(result, result.c.image_id == image.c.id)
+    failed = dict(map(tuple, db.read(lambda c: c.execute(query.where(result.c.error_code.is_not(None))).all())))
+    assert failed == {
+        "001.jpg": "blob_corrupt",
+        "002.jpg": "blob_corrupt",
+        "003.jpg": "blob_missing",
+        "004.jpg": "blob_missing",
+    }
+    assert making.counts(db, id_) == {"done": 8, "failed": 4}
+    assert making.counts(db, sent) == {"done": 3}
+    assert not store.path(hashlib.sha256(good(5)).hexdigest()).exists()
+
+
+def test_a_source_that_is_away_holds_up_nobody_else(db, line, camera, submit, monkeypatch):
+    """Its pictures wait, no attempt is spent; those of others are done meanwhile, and its own when it is back."""
+    id_ = camera(20)
+    camera.root.rename(camera.root.parent / "away")
+    sent = submit(12)
+    one = line(sources=f"camera={camera.root}")
+    one.run()
+    one.run()
+    assert making.counts(db, id_) == {"queued": 20}
+    assert making.counts(db, sent) == {"done": 12}
+    (camera.root.parent / "away").rename(camera.root)
+    one.run()
+    assert making.counts(db, id_) == {"queued": 20}, "it rests for a while"
+    monkeypatch.setattr(one, "_resting", {})
+    one.run()
+    assert making.counts(db, id_) == {"done": 20}
+    assert {attempt for _, attempt in making.images(db).values()} == {1}
 
 
 def test_labels_are_those_of_the_model_itself(db, line, submit, good, shipped, judge):
