@@ -306,7 +306,10 @@ def test_a_purge_removes_nothing_of_a_source(db, order, rounds, camera, tmp_path
     rounds()
     making.finish(db, making.claim(db, sources=["camera"])[1:])
     assert making.counts(db, job_id) == {"done": 2}
-    assert purge.run(db, store, days=0) == 0
+    long_ago = sa.update(making.JOBS).where(making.JOBS.c.id == job_id).values(finished_at=sa.text("'2020-01-01'"))
+    db.write(lambda c: c.execute(long_ago))
+    os.utime(store.path(digest), (0, 0))
+    assert purge.run(db, store, days=1) == 0
     assert sorted(path.name for path in camera.rglob("*.png")) == ["a.png", "b.png"]
     assert store.get(digest) == making.picture(0)
     with pytest.raises(all_errors.JobPurged):
