@@ -4,6 +4,7 @@ It reads the picture from its standard input and writes to its standard output, 
 when it ends with NONE, a sentence that says why there is none.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -38,8 +39,8 @@ def main(config: str) -> int:
     """Make it; 0, or NONE."""
     limits = json.loads(config)
     parents.die_with(limits["parent"])
-    # Where memory is short, we are to go, not the server.
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with contextlib.suppress(OSError):  # where memory is short, we are to go, not the server
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     confined.confine(limits["memory_bytes"], MOST_BYTES)
     confined.allow_cpu(CPU_SECONDS)
     made, code = _attempt(limits["max_pixels"])

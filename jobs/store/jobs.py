@@ -179,7 +179,7 @@ def cancel_queued(c: sa.Connection, job_ids: Iterable[str]) -> None:
 def expire(c: sa.Connection, *, limit: int = 100) -> list[str]:
     """End what no worker has taken before its job's deadline, and seal those jobs. Returns their ids."""
     late = sa.select(JOBS.c.id).where(JOBS.c.finished_at.is_(None), JOBS.c.expires_at < clock.now())
-    query = late.order_by(JOBS.c.id).limit(limit).with_for_update(skip_locked=True)
+    query = late.order_by(JOBS.c.expires_at).limit(limit).with_for_update(skip_locked=True)
     job_ids = list(map(str, c.execute(query).scalars()))
     seal_now = {"sealed_at": sa.func.coalesce(JOBS.c.sealed_at, clock.now())}
     c.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(seal_now))

@@ -1,5 +1,6 @@
 """Purges: pictures and results of jobs that have been over for long enough go; that there was a job stays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -36,13 +37,26 @@ def purge(c: sa.Connection, *, days: float) -> Removed:
         return Removed(0, set())
     some = JOBS.c.id.in_(job_ids)
     c.execute(sa.update(JOBS).where(some, JOBS.c.purged_at.is_(None)).values(purged_at=clock.now()))
-    slice_ = sa.select(IMAGES.c.id).where(IMAGES.c.job_id.in_(job_ids)).limit(IMAGES_AT_ONCE)
-    gone = sa.delete(IMAGES).where(IMAGES.c.id.in_(slice_)).returning(IMAGES.c.sha256, IMAGES.c.source)
-    # What lies in a source is not ours to remove.
-    digests = {sha256 for sha256, source in c.execute(gone) if source is None}
+    digests = _remove_images(c, job_ids)
     deliveries.forget(c, job_ids)
     c.execute(sa.update(JOBS).where(some, ~_has_images(), ~_is_to_be_told()).values(emptied_at=clock.now()))
     return Removed(len(job_ids), digests)
+
+
+def _remove_images(c: sa.Connection, job_ids: Sequence[str]) -> set[str]:
+    """Remove some images of these jobs, one job after the other: by their index, however large the table."""
+    digests: set[str] = set()
+    left = IMAGES_AT_ONCE
+    for job_id in job_ids:
+        some = sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id).order_by(IMAGES.c.name).limit(left)
+        ids = c.execute(some).scalars().all()
+        gone = sa.delete(IMAGES).where(IMAGES.c.id.in_(ids)).returning(IMAGES.c.sha256, IMAGES.c.source)
+        # What lies in a source is not ours to remove.
+        digests.update(sha256 for sha256, source in c.execute(gone) if source is None)
+        left -= len(ids)
+        if not left:
+            break
+    return digests
 
 
 def overdue(c: sa.Connection, *, days: float) -> int:
@@ -64,8 +78,10 @@ def _over(days: float, more_seconds: float = 0.0) -> tuple[sa.ColumnElement[bool
 
 
 def _has_images() -> sa.ColumnElement[bool]:
-    return sa.exists().where(IMAGES.c.job_id == JOBS.c.id)
+    # A subquery and not EXISTS, of which PostgreSQL would make a table of all images.
+    return sa.select(IMAGES.c.id).where(IMAGES.c.job_id == JOBS.c.id).limit(1).scalar_subquery().is_not(None)
 
 
 def _is_to_be_told() -> sa.ColumnElement[bool]:
-    return sa.exists().where(DELIVERIES.c.job_id == JOBS.c.id, DELIVERIES.c.status == "pending")
+    pending = sa.select(DELIVERIES.c.id).where(DELIVERIES.c.job_id == JOBS.c.id, deliveries.PENDING)
+    return pending.limit(1).scalar_subquery().is_not(None)

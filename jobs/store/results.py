@@ -52,20 +52,43 @@ def page(
 ) -> Sequence[sa.Row[Any]]:
     """Results in an order, from beyond a place."""
     query = sa.select(RESULTS, IMAGES.c.name, IMAGES.c.custom_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
-    query = query.where(*_conditions(wanted)).limit(limit)
+    query = (
+        _by_confidence(query, wanted, after) if order is Order.CONFIDENCE else _by_image(query, wanted, after, order)
+    )
+    return c.execute(query.limit(limit)).all()
+
+
+def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None) -> sa.Select[Any]:
     image, confidence = RESULTS.c.image_id, RESULTS.c.confidence
-    if order is Order.CONFIDENCE:
-        query = query.where(confidence.is_not(None)).order_by(confidence, image)
+    query = query.where(*_conditions(wanted), confidence.is_not(None)).order_by(confidence, image)
+    if after is not None:
+        beyond = sa.tuple_(confidence, image) > sa.tuple_(sa.literal(after.confidence), sa.literal(after.image_id))
+        query = query.where(beyond)
+    return query
+
+
+def _by_image(query: sa.Select[Any], wanted: Filter, after: Place | None, order: Order) -> sa.Select[Any]:
+    """Along the index that leads with one of the columns asked for, if there is one.
+
+    That column is bounded, not compared, and is the first to order by: PostgreSQL, which knows how many rows have a
+    value, but not that they lie together, would else walk all results and hope to meet some soon.
+    """
+    lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
+    newest = order is Order.NEWEST
+    query = query.where(*_conditions(wanted, but=lead))
+    numbers = [RESULTS.c.image_id, IMAGES.c.id]
+    columns = [RESULTS.c.image_id]
+    if lead is not None:
+        column, value = LEADS[lead], getattr(wanted, lead)
+        columns = [column, column.table.c.id if column.table is IMAGES else RESULTS.c.image_id]
+        query = query.where(column >= value, column <= value)
         if after is not None:
-            beyond = sa.tuple_(confidence, image) > sa.tuple_(sa.literal(after.confidence), sa.literal(after.image_id))
-            query = query.where(beyond)
-    elif order is Order.NEWEST:
-        query = query.order_by(image.desc())
-        query = query if after is None else query.where(image < after.image_id)
-    else:
-        query = query.order_by(image)
-        query = query if after is None else query.where(image > after.image_id)
-    return c.execute(query).all()
+            here, there = sa.tuple_(*columns), sa.tuple_(sa.literal(value, column.type), sa.literal(after.image_id))
+            query = query.where(here < there if newest else here > there)
+    elif after is not None:
+        # Of both tables: a join that merges them would else begin at the end of the one that has no bound.
+        query = query.where(*[number < after.image_id if newest else number > after.image_id for number in numbers])
+    return query.order_by(*[column.desc() if newest else column for column in columns])
 
 
 GROUPS = ("label", "status", "error", "model", "day", "hour")
@@ -140,11 +163,20 @@ def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | Non
     return c.execute(query).one_or_none()
 
 
-def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
-    given = {name: value for name, value in vars(wanted).items() if value is not None}
+def _conditions(wanted: Filter, *, but: str | None = None) -> list[sa.ColumnElement[bool]]:
+    given = {name: value for name, value in vars(wanted).items() if value is not None and name != but}
     return [TESTS[name](value) for name, value in given.items()]
 
 
+# What an index begins with that goes on with the image; that of the fewest rows, as a rule, first.
+LEADS: dict[str, Any] = {
+    "job": RESULTS.c.job_id,
+    "custom_id": IMAGES.c.custom_id,
+    "error": RESULTS.c.error_code,
+    "version": RESULTS.c.model_version,
+    "label": RESULTS.c.label,
+    "model": RESULTS.c.model,
+}
 TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
     "owner": lambda owner: RESULTS.c.job_id.in_(
         sa.select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.purged_at.is_(None))

@@ -225,7 +225,7 @@ def rescue(c: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
     late = (RUNNING, IMAGES.c.lease_until <= clock.now())
     # The jobs first, as everywhere: two that wait for each other's locks would end in a deadlock.
     jobs.lock(c, c.execute(sa.select(IMAGES.c.job_id).where(*late).limit(1000).distinct()).scalars().all())
-    lost = sa.select(IMAGES.c.id).where(*late).order_by(IMAGES.c.id).limit(1000).with_for_update(skip_locked=True)
+    lost = sa.select(IMAGES.c.id).where(*late).order_by(IMAGES.c.job_id).limit(1000).with_for_update(skip_locked=True)
     values = {"status": tables.Status.QUEUED, "worker": None, "lease_until": None}
     again = sa.update(IMAGES).where(IMAGES.c.id.in_(lost.where(IMAGES.c.attempt < max_attempts)), RUNNING)
     queued = _requeue(c, again.values(values))

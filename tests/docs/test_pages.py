@@ -139,6 +139,23 @@ def test_a_receiver_is_told_and_knows_by_whom(stack, here, language, command):
     assert json.loads(shell(look[1:], here, stack)) == {"deliveries": []}
 
 
+def test_a_key_is_made_limited_and_revoked(stack, here):
+    *lines, revoke = typed("howto/keys-and-limits.md")
+    (program,) = blocks("howto/keys-and-limits.md", "python")
+
+    told = shell([*lines, "echo $CAMERA_KEY $CAMERA_ID"], here, stack)
+    key, id_ = told.splitlines()[-1].split()
+    later = run([sys.executable, "-c", program], here, stack | {"CAMERA_KEY": key}).split()
+    shell([revoke], here, stack | {"CAMERA_ID": id_})
+    answer = httpx.get(f"{stack['SORTBELT_URL']}/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+
+    assert 'ratelimit-policy: "images";q=600;w=60' in told.lower()
+    assert "lunch.jpg" in told
+    assert later[:2] == ["429", "rate_limited"]
+    assert 0 < float(later[2]) <= 60
+    assert (answer.status_code, answer.json()["code"]) == (401, "no_key")
+
+
 def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here):
     import boto3
     from moto.server import ThreadedMotoServer
