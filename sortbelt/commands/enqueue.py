@@ -1,24 +1,34 @@
-"""`sortbelt enqueue`: a folder as one job, with progress and a summary; a repeat does nothing twice."""
+"""`sortbelt enqueue`: a folder as one job, with progress and a summary; a repeat does nothing twice.
+
+Or pictures that lie with the server, or in a bucket: by reference, so that nothing is sent.
+"""
 
 import csv
 import itertools
 import json
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from typing import NoReturn, TextIO
 
 import click
+from click.core import ParameterSource
 
 from sortbelt import enqueue as runs
-from sortbelt import export, folder, manifest, progress, terminal
+from sortbelt import export, folder, manifest, progress, records, reference, terminal
 from sortbelt.client import Client
 from sortbelt.commands import folders, options, serving
 
+ALONE = {"dry_run": "--dry-run", "fresh": "--fresh", "retry_failed": "--retry-failed", "watch": "--watch"}
+ALONE |= {"idle": "--idle", "book": "--manifest", "job_id": "--job"}
+"""What has no meaning for pictures that are not sent."""
 MOST_LISTED = 20  # failures told one by one; --failures gets them all
 
 
 @click.command()
-@click.argument("source", metavar="FOLDER", type=click.Path())
+@click.argument("source", metavar="[FOLDER | s3://BUCKET/PREFIX]", type=click.Path(), required=False)
+@click.option(
+    "--on-server", metavar="NAME[/PREFIX]", help="Pictures that lie with the server: `sortbelt sources` lists where."
+)
 @click.option(
     "--include", metavar="GLOB", multiple=True, help="Take files like this, whatever their suffix; repeatable."
 )
@@ -47,8 +57,9 @@ MOST_LISTED = 20  # failures told one by one; --failures gets them all
 @serving.server(serving.PATIENT)
 def enqueue(
     client: Client,
-    source: str,
+    source: str | None,
     *,
+    on_server: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     no_wait: bool,
@@ -72,6 +83,10 @@ def enqueue(
     and special files are left alone. What was sent is remembered: the same command again goes on where
     one was stopped or killed, and later sends only what is new or changed, in a new job. Where the server
     has no room, or the key's quota is used up, it waits and goes on.
+
+    Pictures in a bucket, or with --on-server in a folder of the server, are classified where they lie, if
+    the server's admin has put that on its list: nothing is sent, and the job goes on without this command.
+
     Exits with 0 if every picture was classified, else with 1.
 
     \b
@@ -82,9 +97,14 @@ def enqueue(
       sortbelt enqueue ~/Pictures --max-failure-rate 0.05 --failures failed.csv
       sortbelt enqueue ~/Pictures --retry-failed
       sortbelt enqueue /srv/camera --watch
+      sortbelt enqueue s3://photos/2026
+      sortbelt enqueue --on-server camera/january
     """  # noqa: D301 - click wants the \b as it is
-    pictures = folder.Folder(source, include, exclude)
     wishes = runs.Wishes(model, priority, retry_failed, max_failure_rate, webhook)
+    if place := _place(source, on_server, include, exclude):
+        _by_reference(client, place, wishes, failures, follow=not no_wait, as_json=as_json)
+    assert source is not None  # noqa: S101 - else there was a place
+    pictures = folder.Folder(source, include, exclude)
     with (
         folders.book(client, source, model, book, job_id, fresh=fresh) as opened,
         progress.progress() as bar,
@@ -99,6 +119,67 @@ def enqueue(
         bar.end()
         _report(run, run.settle() if run.ended else None, failures, as_json=as_json)
     sys.exit(0 if run.all_well else 1)
+
+
+def _place(
+    source: str | None, on_server: str | None, include: Sequence[str], exclude: Sequence[str]
+) -> reference.Place | None:
+    """What is to be classified by reference; None for a folder of this machine."""
+    if (source is None) == (on_server is None):
+        raise click.UsageError("Name a folder, an address such as s3://photos/2026, or --on-server NAME: one of them.")
+    if on_server is None and source is not None and not source.startswith(reference.BUCKET):
+        return None
+    given = click.get_current_context()
+    for name, option in ALONE.items():
+        if given.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} goes only with a folder of this machine.")
+    name, _, prefix = on_server.partition("/") if on_server is not None else (source or "", "", "")
+    return reference.Place(name, prefix, include, exclude)
+
+
+def _by_reference(
+    client: Client, place: reference.Place, wishes: runs.Wishes, failures: str | None, *, follow: bool, as_json: bool
+) -> NoReturn:
+    """Have the server classify what it finds, and show what came of it."""
+    with progress.progress() as bar:
+        client.notify(bar.wait)
+        run = reference.ReferenceRun(client, place, wishes, bar.show)
+        run.order()
+        assert run.job  # noqa: S101 - it was ordered
+        with serving.interruptible(
+            lambda: f"The job goes on: `sortbelt wait {run.job and run.job.id}` comes back to it."
+        ):
+            if follow:
+                run.follow()
+        bar.end()
+    summary = run.settle() if run.job.ended else runs.Summary()
+    if failures and run.job.ended:
+        with export.target(failures) as file:
+            _write_failures(run.failures(), file, as_csv=failures.lower().endswith(".csv"))
+    listed = list(itertools.islice(run.failures(), MOST_LISTED)) if summary.failed else []
+    if as_json:
+        print(terminal.as_json(_told(run.job, summary, listed)))
+        sys.exit(0 if run.all_well else 1)
+    terminal.table(("label", "images"), summary.labels.most_common())
+    for failure in listed:
+        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
+    if (more := summary.failed - MOST_LISTED) > 0:
+        options.tell(f"… and {more} more: --failures FILE writes them all.")
+    if run.job.scan and run.job.scan.status == "failed":
+        options.tell(f"Not everything was found: {run.job.scan.error}")
+    options.tell(f"Job {run.job.id} {run.job.status}: `sortbelt results {run.job.id}` shows every image.")
+    sys.exit(0 if run.all_well else 1)
+
+
+def _told(job: records.Job, summary: runs.Summary, listed: Sequence[manifest.Failure]) -> dict[str, object]:
+    return {
+        "job_id": job.id,
+        "status": job.status,
+        "counts": job.raw["counts"],
+        "labels": dict(summary.labels.most_common()),
+        "scan": job.raw["scan"],
+        "failures": [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed],
+    }
 
 
 def _tell_plan(run: runs.FolderRun, *, as_json: bool) -> None:

@@ -139,34 +139,41 @@ def test_a_receiver_is_told_and_knows_by_whom(stack, here, language, command):
     assert json.loads(shell(look[1:], here, stack)) == {"deliveries": []}
 
 
-def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here):
-    import boto3
-    from moto.server import ThreadedMotoServer
+@pytest.fixture
+def photos(s3, here):
+    """A bucket with twenty pictures and something else: what finds it."""
+    objects = {f"2026/january/{number}.jpg": (here / "lunch.jpg").read_bytes() for number in range(20)}
+    servers.fill_bucket(s3, "photos", objects | {"2026/notes.txt": b"no picture"})
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    return keys | {"AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": s3}
 
-    bucket = ThreadedMotoServer("127.0.0.1", port=servers.free_port(), verbose=False)
-    bucket.start()
-    host, port = bucket.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-    there = keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-    try:
-        s3 = boto3.client(
-            "s3",
-            f"{keys['AWS_DEFAULT_REGION']}",
-            endpoint_url=there["AWS_ENDPOINT_URL"],
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-        )
-        s3.create_bucket(Bucket="photos")
-        for number in range(20):
-            s3.put_object(Bucket="photos", Key=f"2026/{number}.jpg", Body=(here / "lunch.jpg").read_bytes())
-        s3.put_object(Bucket="photos", Key="2026/notes.txt", Body=b"no picture")
-        printed = shell(typed("howto/bulk-from-s3.md"), here, stack | there)
-        again = shell(typed("howto/bulk-from-s3.md"), here, stack | there)
-    finally:
-        bucket.stop()
+
+def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here, photos):
+    (line,) = (line for line in typed("howto/bulk-from-s3.md") if line.startswith("python "))
+
+    printed = shell([line], here, stack | photos)
+    again = shell([line], here, stack | photos)
 
     assert len(printed.splitlines()) == 20
     assert sorted(again.splitlines()) == sorted(printed.splitlines())
+
+
+def test_a_bucket_and_a_folder_are_classified_where_they_lie(here, photos):
+    export, start, *lines = [line for line in typed("howto/bulk-from-s3.md") if not line.startswith("python ")]
+    assert start == "sortbelt up"
+    (here / "camera" / "january").mkdir(parents=True)
+    shutil.copy(here / "dinner.jpg", here / "camera" / "january")
+    name, listed = re.fullmatch(r'export (\w+)="(.*)"', export).groups()
+
+    with up(here / "data", **{name: listed.replace("$PWD", str(here))}, **photos) as environ:
+        sources, bucket, folder, *curl = lines
+        assert "camera" in shell([sources], here, environ)
+        told = [json.loads(shell([f"{line} --json"], here, environ)) for line in (bucket, folder)]
+        last = shell([*curl[:-1], f"{curl[-1]} --json"], here, environ)
+
+    assert [one["counts"]["done"] for one in told] == [20, 1]
+    assert json.loads(last.splitlines()[-1])["counts"]["done"] == 20
+    assert not list((here / "data" / "blobs").rglob("[0-9a-f]" * 64))
 
 
 def test_the_questions_in_sql_are_answered(stack, here):
