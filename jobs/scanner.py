@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+from dataclasses import replace
 
 import sqlalchemy as sa
 
-from jobs import database, errors, gate, intake, outlook, settings, sources
+from jobs import database, errors, gate, outlook, pictures, settings, sources
 from jobs.choice import Choice
 from jobs.store import incoming, quotas, scans, schema
 from jobs.tables import ScanStatus
@@ -165,8 +166,8 @@ class Scanner:
         except errors.BlobMissing as error:
             gone = errors.BadPicture(error.code, error.detail)
             return incoming.NewImage(found.path, UNREAD, found.size, gone, **place)
-        image = intake.judge(intake.Upload(found.path, data), self._settings)
-        return incoming.NewImage(image.name, image.sha256, image.bytes, image.error, **place)
+        image = pictures.judge(found.path, data, max_bytes=most, max_pixels=self._settings.max_pixels)
+        return replace(image, source=source.name, location=found.path)
 
 
 def _page(ahead: Iterator[sources.Found], most: int, most_bytes: int) -> list[sources.Found]:
