@@ -3,25 +3,15 @@
 Or pictures that lie with the server, or in a bucket: by reference, so that nothing is sent.
 """
 
-import csv
 import itertools
-import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NoReturn, TextIO
 
 import click
-from click.core import ParameterSource
 
 from sortbelt import enqueue as runs
-from sortbelt import export, folder, manifest, progress, records, reference, terminal
+from sortbelt import export, folder, progress, terminal
 from sortbelt.client import Client
-from sortbelt.commands import folders, options, serving
-
-ALONE = {"dry_run": "--dry-run", "fresh": "--fresh", "retry_failed": "--retry-failed", "watch": "--watch"}
-ALONE |= {"idle": "--idle", "book": "--manifest", "job_id": "--job"}
-"""What has no meaning for pictures that are not sent."""
-MOST_LISTED = 20  # failures told one by one; --failures gets them all
+from sortbelt.commands import folders, options, references, serving
 
 
 @click.command()
@@ -101,8 +91,8 @@ def enqueue(
       sortbelt enqueue --on-server camera/january
     """  # noqa: D301 - click wants the \b as it is
     wishes = runs.Wishes(model, priority, retry_failed, max_failure_rate, webhook)
-    if place := _place(source, on_server, include, exclude):
-        _by_reference(client, place, wishes, failures, follow=not no_wait, as_json=as_json)
+    if place := references.place(source, on_server, include, exclude):
+        references.put_through(client, place, wishes, failures, follow=not no_wait, as_json=as_json)
     assert source is not None  # noqa: S101 - else there was a place
     pictures = folder.Folder(source, include, exclude)
     with (
@@ -119,67 +109,6 @@ def enqueue(
         bar.end()
         _report(run, run.settle() if run.ended else None, failures, as_json=as_json)
     sys.exit(0 if run.all_well else 1)
-
-
-def _place(
-    source: str | None, on_server: str | None, include: Sequence[str], exclude: Sequence[str]
-) -> reference.Place | None:
-    """What is to be classified by reference; None for a folder of this machine."""
-    if (source is None) == (on_server is None):
-        raise click.UsageError("Name a folder, an address such as s3://photos/2026, or --on-server NAME: one of them.")
-    if on_server is None and source is not None and not source.startswith(reference.BUCKET):
-        return None
-    given = click.get_current_context()
-    for name, option in ALONE.items():
-        if given.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{option} goes only with a folder of this machine.")
-    name, _, prefix = on_server.partition("/") if on_server is not None else (source or "", "", "")
-    return reference.Place(name, prefix, include, exclude)
-
-
-def _by_reference(
-    client: Client, place: reference.Place, wishes: runs.Wishes, failures: str | None, *, follow: bool, as_json: bool
-) -> NoReturn:
-    """Have the server classify what it finds, and show what came of it."""
-    with progress.progress() as bar:
-        client.notify(bar.wait)
-        run = reference.ReferenceRun(client, place, wishes, bar.show)
-        run.order()
-        assert run.job  # noqa: S101 - it was ordered
-        with serving.interruptible(
-            lambda: f"The job goes on: `sortbelt wait {run.job and run.job.id}` comes back to it."
-        ):
-            if follow:
-                run.follow()
-        bar.end()
-    summary = run.settle() if run.job.ended else runs.Summary()
-    if failures and run.job.ended:
-        with export.target(failures) as file:
-            _write_failures(run.failures(), file, as_csv=failures.lower().endswith(".csv"))
-    listed = list(itertools.islice(run.failures(), MOST_LISTED)) if summary.failed else []
-    if as_json:
-        print(terminal.as_json(_told(run.job, summary, listed)))
-        sys.exit(0 if run.all_well else 1)
-    terminal.table(("label", "images"), summary.labels.most_common())
-    for failure in listed:
-        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    if (more := summary.failed - MOST_LISTED) > 0:
-        options.tell(f"… and {more} more: --failures FILE writes them all.")
-    if run.job.scan and run.job.scan.status == "failed":
-        options.tell(f"Not everything was found: {run.job.scan.error}")
-    options.tell(f"Job {run.job.id} {run.job.status}: `sortbelt results {run.job.id}` shows every image.")
-    sys.exit(0 if run.all_well else 1)
-
-
-def _told(job: records.Job, summary: runs.Summary, listed: Sequence[manifest.Failure]) -> dict[str, object]:
-    return {
-        "job_id": job.id,
-        "status": job.status,
-        "counts": job.raw["counts"],
-        "labels": dict(summary.labels.most_common()),
-        "scan": job.raw["scan"],
-        "failures": [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed],
-    }
 
 
 def _tell_plan(run: runs.FolderRun, *, as_json: bool) -> None:
@@ -201,8 +130,7 @@ def _tell_plan(run: runs.FolderRun, *, as_json: bool) -> None:
 
 def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | None, *, as_json: bool) -> None:
     if failures:
-        with export.target(failures) as file:
-            _write_failures(run.failures(), file, as_csv=failures.lower().endswith(".csv"))
+        export.failures(run.failures(), failures)
     if as_json:
         print(terminal.as_json(_as_json(run, summary)))
         return
@@ -219,7 +147,7 @@ def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | N
 
 
 def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, object]:
-    listed = itertools.islice(run.failures(), MOST_LISTED)
+    listed = itertools.islice(run.failures(), options.MOST_LISTED)
     return {
         "job_id": run.job.id if run.job else None,
         "status": run.job.status if run.job else None,
@@ -235,19 +163,10 @@ def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, obj
     }
 
 
-def _write_failures(failures: Iterable[manifest.Failure], file: TextIO, *, as_csv: bool) -> None:
-    if as_csv:
-        writer = csv.writer(file)
-        writer.writerow(("image", "code", "detail"))
-        writer.writerows((f.name, f.code, f.detail) for f in failures)
-        return
-    file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in failures)
-
-
 def _tell_failures(run: runs.FolderRun, summary: runs.Summary | None) -> None:
-    for failure in itertools.islice(run.failures(), MOST_LISTED):
+    for failure in itertools.islice(run.failures(), options.MOST_LISTED):
         options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    more = run.tally.not_sent + (summary.failed if summary else 0) - MOST_LISTED
+    more = run.tally.not_sent + (summary.failed if summary else 0) - options.MOST_LISTED
     if more > 0:
         options.tell(f"… and {more} more: --failures FILE writes them all.")
 
