@@ -126,7 +126,7 @@ class Scanner:
         except errors.Later as later:
             self._db.write(scans.put_back, claimed, seconds=later.seconds, error=later.detail)
         except errors.SourceUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("%s (%s)", error.detail, error.reason)
             self._db.write(scans.fail_for_now, claimed, error.detail)
         except (errors.NotThere, errors.TooManyImages) as error:
             self._db.write(scans.end, claimed, ScanStatus.FAILED, error.detail)
@@ -163,9 +163,10 @@ class Scanner:
             return incoming.NewImage(found.path, UNREAD, min(found.size, MOST_BYTES), error, **place)
         try:
             data = source.read(found.path, most)
-        except errors.BlobMissing as error:
-            gone = errors.BadPicture(error.code, error.detail)
-            return incoming.NewImage(found.path, UNREAD, found.size, gone, **place)
+        except (errors.BlobMissing, errors.SourceRefuses) as error:
+            # It has let itself be listed: what it refuses is this one.
+            gone = errors.BadPicture(errors.BlobMissing.code, error.detail)
+            return incoming.NewImage(found.path, UNREAD, min(found.size, MOST_BYTES), gone, **place)
         image = pictures.judge(found.path, data, max_bytes=most, max_pixels=self._settings.max_pixels)
         return replace(image, source=source.name, location=found.path)
 
