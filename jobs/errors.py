@@ -256,8 +256,19 @@ class SourceUnavailable(Unavailable):
     code = "source_unavailable"
 
     def __init__(self, source: str, reason: str) -> None:
-        super().__init__(f"The source {source} does not answer: {reason.rstrip('.')}.")
+        super().__init__(f"The source {source} does not answer.")
         self.source = source
+        self.reason = reason
+        """For logs only: it may tell where the source is."""
+
+
+class SourceRefuses(SourceUnavailable):
+    """A source of pictures answers, and says no."""
+
+    @property
+    def detail(self) -> str:
+        """One sentence for a person."""
+        return f"The source {self.source} refuses to give the picture."
 
 
 class NotThere(SortbeltError):

@@ -164,7 +164,9 @@ class Intake:
 
     def _examine(self, uploads: Sequence[Upload]) -> list[incoming.NewImage]:
         self._limit(uploads)
-        return self._named([judge(upload, self.settings) for upload in uploads])
+        limits = {"max_bytes": self.settings.max_image_bytes, "max_pixels": self.settings.max_pixels}
+        judged = [pictures.judge(_name(u.name), u.data, custom_id=u.custom_id, **limits) for u in uploads]
+        return self._named(judged)
 
     def _limit(self, uploads: Sequence[Upload | Reference]) -> None:
         if len(uploads) > self.settings.max_images_per_request:
@@ -184,18 +186,6 @@ class Intake:
 
     def _keep(self, images: Sequence[incoming.NewImage], uploads: Sequence[Upload]) -> None:
         self.blobs.put((i.sha256, u.data) for i, u in zip(images, uploads, strict=True) if i.error is None)
-
-
-def judge(upload: Upload, limits: settings.Settings) -> incoming.NewImage:
-    """A picture's digest and size, and what its header says against it."""
-    sha256 = hashlib.sha256(upload.data).hexdigest()
-    image = incoming.NewImage(_name(upload.name), sha256, len(upload.data), custom_id=upload.custom_id)
-    try:
-        pictures.inspect(upload.data, max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels)
-    except errors.BadPicture as error:
-        # A new one: the traceback of this would keep the picture until the garbage collector comes by.
-        return replace(image, error=errors.BadPicture(error.code, error.detail))
-    return image
 
 
 def _name(name: str) -> str:

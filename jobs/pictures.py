@@ -1,14 +1,29 @@
 """Which pictures are taken in: judged by their header alone, never decoded here."""
 
+import hashlib
 import io
 import warnings
 
 from PIL import Image, UnidentifiedImageError
 
 from jobs import errors
+from jobs.store import incoming
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 MAX_SIDE = 16_384
+
+
+def judge(
+    name: str, data: bytes, *, max_bytes: int, max_pixels: int, custom_id: str | None = None
+) -> incoming.NewImage:
+    """A picture's digest and size, and what its header says against it."""
+    error = None
+    try:
+        inspect(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    except errors.BadPicture as bad:
+        # A new one: the traceback of this would keep the picture until the garbage collector comes by.
+        error = errors.BadPicture(bad.code, bad.detail)
+    return incoming.NewImage(name, hashlib.sha256(data).hexdigest(), len(data), error, custom_id)
 
 
 def inspect(data: bytes, *, max_bytes: int, max_pixels: int) -> None:

@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+from dataclasses import replace
 
 import sqlalchemy as sa
 
-from jobs import database, errors, gate, intake, outlook, settings, sources
+from jobs import database, errors, gate, outlook, pictures, settings, sources
 from jobs.choice import Choice
 from jobs.store import incoming, quotas, scans, schema
 from jobs.tables import ScanStatus
@@ -125,7 +126,7 @@ class Scanner:
         except errors.Later as later:
             self._db.write(scans.put_back, claimed, seconds=later.seconds, error=later.detail)
         except errors.SourceUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("%s (%s)", error.detail, error.reason)
             self._db.write(scans.fail_for_now, claimed, error.detail)
         except (errors.NotThere, errors.TooManyImages) as error:
             self._db.write(scans.end, claimed, ScanStatus.FAILED, error.detail)
@@ -162,11 +163,12 @@ class Scanner:
             return incoming.NewImage(found.path, UNREAD, min(found.size, MOST_BYTES), error, **place)
         try:
             data = source.read(found.path, most)
-        except errors.BlobMissing as error:
-            gone = errors.BadPicture(error.code, error.detail)
-            return incoming.NewImage(found.path, UNREAD, found.size, gone, **place)
-        image = intake.judge(intake.Upload(found.path, data), self._settings)
-        return incoming.NewImage(image.name, image.sha256, image.bytes, image.error, **place)
+        except (errors.BlobMissing, errors.SourceRefuses) as error:
+            # It has let itself be listed: what it refuses is this one.
+            gone = errors.BadPicture(errors.BlobMissing.code, error.detail)
+            return incoming.NewImage(found.path, UNREAD, min(found.size, MOST_BYTES), gone, **place)
+        image = pictures.judge(found.path, data, max_bytes=most, max_pixels=self._settings.max_pixels)
+        return replace(image, source=source.name, location=found.path)
 
 
 def _page(ahead: Iterator[sources.Found], most: int, most_bytes: int) -> list[sources.Found]:

@@ -64,6 +64,7 @@ class Source(Protocol):
 
         Raises:
             errors.BlobMissing: there is no such file, or it is none that may be read.
+            errors.SourceRefuses: the source refuses: this one, or everything.
             errors.SourceUnavailable: the source does not answer.
         """
 
@@ -209,8 +210,12 @@ class Bucket:
         try:
             yield
         except exceptions.InvalidPathError as error:
-            reason = str(error).partition("\n")[0]
+            # Where in the bucket the source begins is not for callers.
+            start = self.address.removeprefix(BUCKET).partition("/")[2]
+            reason = str(error).partition("\n")[0].replace(f"{start}/", "" if start else "/")
             raise errors.NotThere(f"{self.name} cannot be listed, for one of its keys is no path: {reason}") from None
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            raise errors.SourceRefuses(self.name, str(error).partition("\n")[0]) from error
         except (exceptions.BaseError, OSError) as error:
             raise errors.SourceUnavailable(self.name, str(error).partition("\n")[0]) from error
 

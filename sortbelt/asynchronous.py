@@ -157,6 +157,23 @@ class AsyncClient:
         """As `Client.add_known`."""
         return self._job(await self._call(calls.add_known(job_id, named, custom_ids)))
 
+    async def sources(self) -> list[records.Source]:
+        """As `Client.sources`."""
+        return await self._call(calls.sources())
+
+    async def scan(
+        self,
+        job_id: str,
+        source: str,
+        prefix: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        *,
+        seal: bool = True,
+    ) -> AsyncJob:
+        """As `Client.scan`."""
+        return self._job(await self._call(calls.scan(job_id, source, prefix, include, exclude, seal=seal)))
+
     async def seal(self, job_id: str) -> AsyncJob:
         """As `Client.seal`."""
         return self._job(await self._call(calls.steer(job_id, "seal")))

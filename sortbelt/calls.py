@@ -84,6 +84,19 @@ def steer(job_id: str, verb: str) -> Call[records.Job]:
     return Call("POST", _of_job(job_id, verb), _job)
 
 
+def sources() -> Call[list[records.Source]]:
+    """The places from which a job can be filled."""
+    return Call("GET", "/v1/sources", lambda answer: list(map(records.Source.read, answer.json()["sources"])))
+
+
+def scan(
+    job_id: str, source: str, prefix: str, include: Sequence[str], exclude: Sequence[str], *, seal: bool
+) -> Call[records.Job]:
+    """An open job that the server fills."""
+    body = {"source": source, "prefix": prefix, "include": list(include), "exclude": list(exclude), "seal": seal}
+    return Call("POST", _of_job(job_id, "scan"), _job, {"json": body})
+
+
 def verify(result_id: str) -> Call[records.Job]:
     """A new job that classifies the picture of a result again, alone."""
     return Call("POST", f"/v1/results/{_part(result_id)}/verify", _job)

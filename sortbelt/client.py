@@ -200,6 +200,36 @@ class Client:
         """
         return self._job(self._call(calls.add_known(job_id, named, custom_ids)))
 
+    def sources(self) -> list[records.Source]:
+        """The places of the server whose pictures need not be sent: `scan` has them classified where they lie."""
+        return self._call(calls.sources())
+
+    def scan(
+        self,
+        job_id: str,
+        source: str,
+        prefix: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        *,
+        seal: bool = True,
+    ) -> Job:
+        """The open job, which the server fills from now on by itself; its `scan` tells how far that is.
+
+        Args:
+            job_id: the job.
+            source: the name of one of the `sources`, or the `s3://` address of something in one.
+            prefix: a folder in it; without one, all of it.
+            include: globs: files like these are taken, whatever their suffix.
+            exclude: globs: files and folders like these are left alone.
+            seal: whether the job is sealed when everything was found.
+
+        Raises:
+            errors.Invalid: there is no such source.
+            errors.Conflict: the job is sealed, or filled from another place.
+        """
+        return self._job(self._call(calls.scan(job_id, source, prefix, include, exclude, seal=seal)))
+
     def seal(self, job_id: str) -> Job:
         """The job, which takes no more pictures from now on."""
         return self._job(self._call(calls.steer(job_id, "seal")))

@@ -19,6 +19,7 @@ COMMANDS = {
     "up": ("up", "Start everything on this machine, and stop it with ctrl-C."),
     "submit": ("submit", "Submit some pictures as one job."),
     "enqueue": ("enqueue", "Put a whole folder through as one job, and show what came of it."),
+    "sources": ("sources", "List where the server finds pictures that need not be sent."),
     "sort": ("sort", "Put the pictures of a folder into a folder per label."),
     "jobs": ("jobs", "List jobs, newest first."),
     "status": ("jobs", "Show how a job is."),

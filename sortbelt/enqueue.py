@@ -62,6 +62,16 @@ class Wishes:
     max_failure_rate: float | None = None
     webhook: str | None = None
 
+    def judge(self, failed: int, ended: int) -> None:
+        """See that not too many of the pictures that have ended have failed.
+
+        Raises:
+            errors.TooManyFailures: they have.
+        """
+        limit = self.max_failure_rate
+        if limit is not None and ended >= ENOUGH_TO_JUDGE and failed > limit * ended:
+            raise errors.TooManyFailures(f"{failed} of {ended} pictures failed, more than the {limit:.0%} allowed.")
+
 
 class FolderRun:
     """One folder on its way through one job.
@@ -284,22 +294,16 @@ class FolderRun:
         self._judge()
 
     def _judge(self) -> None:
-        """Stop if too much fails.
-
-        Raises:
-            errors.TooManyFailures: it does.
-        """
-        limit = self._wishes.max_failure_rate
+        """Stop if too much fails."""
         failed, ended = self.tally.not_sent, self.tally.not_sent
         if self.job:
             failed, ended = failed + self.job.counts.failed, ended + self.job.counts.ended
-        if limit is not None and ended >= ENOUGH_TO_JUDGE and failed > limit * ended:
-            raise errors.TooManyFailures(f"{failed} of {ended} pictures failed, more than the {limit:.0%} allowed.")
+        self._wishes.judge(failed, ended)
 
     def _settle(self, job: manifest.Job) -> Summary:
         summary = Summary()
         unlabelled = (
-            _failure(result)
+            failure(result)
             for result in self._client.results(job.id, limit=SETTLED_AT_ONCE)
             if not summary.counts(result)
         )
@@ -318,6 +322,7 @@ def _age(job: records.Job) -> tuple[bool, bool, int, int]:
     return job.ended, job.sealed, job.counts.ended, job.counts.total
 
 
-def _failure(result: records.Result) -> manifest.Failure:
+def failure(result: records.Result) -> manifest.Failure:
+    """Why a picture has no label."""
     error = result.error or records.Failure(result.status, "no label")
     return manifest.Failure(result.image, error.code, error.detail)

@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from sortbelt import frames, records, terminal
+from sortbelt import frames, manifest, records, terminal
 
 SERVERS = {"parquet": "application/vnd.apache.parquet", "labelstudio": "application/vnd.label-studio+json"}
 """The forms that the server makes, by the names that people give them."""
@@ -73,3 +74,14 @@ def target(path: str | None, *, binary: bool = False) -> Iterator[Any]:
 
 def _opened(path: Path, *, binary: bool) -> IO[Any]:
     return path.open("wb") if binary else path.open("w", encoding="utf-8", newline="")
+
+
+def failures(found: Iterable[manifest.Failure], path: str) -> None:
+    """Write what failed, and why, as CSV or NDJSON, as the file's name says."""
+    with target(path) as file:
+        if path.lower().endswith(".csv"):
+            writer = csv.writer(file)
+            writer.writerow(("image", "code", "detail"))
+            writer.writerows((f.name, f.code, f.detail) for f in found)
+            return
+        file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in found)

@@ -108,6 +108,9 @@ class Bar:
         """Take note of the job as it is."""
         if sent is not None:
             self._set("sent", sent, total, "")
+        if job.scan is not None:
+            over = job.scan.status != "pending"
+            self._set("found", job.scan.found, job.scan.found if over else None, job.scan.error or "")
         expected = max(total or 0, job.counts.total)
         self._set("classified", job.counts.ended, expected, self._pace.note(job.counts, expected))
 
@@ -146,6 +149,8 @@ def line(job: records.Job, pace: Pace, sent: int | None, total: int | None) -> s
     """How far a job is, in one line."""
     expected = max(total or 0, job.counts.total)
     parts = [] if sent is None else [f"{sent}/{total} sent"]
+    if job.scan is not None and job.scan.status == "pending":
+        parts += [f"{job.scan.found} found so far", job.scan.error or ""]
     parts += [f"{job.counts.ended}/{expected} classified", pace.note(job.counts, expected)]
     return ", ".join(part for part in parts if part)
 

@@ -38,8 +38,44 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A place of the server whose pictures need not be sent; `address` is told to admins only."""
+
+    name: str
+    address: str | None
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Source":
+        """The source in a JSON object."""
+        return cls(raw["name"], raw.get("address"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """How the server fills a job from a source; `status` is pending, done, failed or cancelled.
+
+    Attributes:
+        found: pictures so far; all of them are in the job.
+        skipped: files so far that were left alone.
+        error: why it has failed, or what it waits for.
+    """
+
+    source: str
+    prefix: str
+    status: str
+    found: int
+    skipped: int
+    error: str | None
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Scan":
+        """The scan in a JSON object."""
+        return cls(**{name: raw[name] for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A job as the server last told it."""
+    """A job as the server last told it; `scan` is None for one that is not filled from a source of the server."""
 
     id: str
     status: str
@@ -48,6 +84,7 @@ class Job:
     model: str
     priority: str
     metadata: Mapping[str, Any]
+    scan: Scan | None
     created_at: dt.datetime | None
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
@@ -64,6 +101,7 @@ class Job:
             model=raw.get("model") or "",
             priority=raw.get("priority") or "",
             metadata=raw.get("metadata") or {},
+            scan=Scan.read(raw["scan"]) if raw.get("scan") else None,
             created_at=moment(raw.get("created_at")),
             started_at=moment(raw.get("started_at")),
             finished_at=moment(raw.get("finished_at")),
@@ -77,8 +115,9 @@ class Job:
 
     @property
     def all_well(self) -> bool:
-        """Whether every image was classified."""
-        return self.ended and self.counts.done == self.counts.total
+        """Whether every image was found and classified."""
+        found = self.scan is None or self.scan.status == "done"
+        return self.ended and found and self.counts.done == self.counts.total
 
 
 @dataclass(frozen=True, slots=True)

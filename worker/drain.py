@@ -162,7 +162,7 @@ class Drain:
             readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
             pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
         except errors.SourceUnavailable as error:
-            log.warning("%s", error)
+            log.warning("%s (%s)", error.detail, error.reason)
             self._resting[error.source] = time.monotonic() + REST_SECONDS
             self._let_go(claims, work.release)
             return None

@@ -1,24 +1,24 @@
-"""`sortbelt enqueue`: a folder as one job, with progress and a summary; a repeat does nothing twice."""
+"""`sortbelt enqueue`: a folder as one job, with progress and a summary; a repeat does nothing twice.
 
-import csv
+Or pictures that lie with the server, or in a bucket: by reference, so that nothing is sent.
+"""
+
 import itertools
-import json
 import sys
-from collections.abc import Iterable
-from typing import TextIO
 
 import click
 
 from sortbelt import enqueue as runs
-from sortbelt import export, folder, manifest, progress, terminal
+from sortbelt import export, folder, progress, terminal
 from sortbelt.client import Client
-from sortbelt.commands import folders, options, serving
-
-MOST_LISTED = 20  # failures told one by one; --failures gets them all
+from sortbelt.commands import folders, options, references, serving
 
 
 @click.command()
-@click.argument("source", metavar="FOLDER", type=click.Path())
+@click.argument("source", metavar="[FOLDER | s3://BUCKET/PREFIX]", type=click.Path(), required=False)
+@click.option(
+    "--on-server", metavar="NAME[/PREFIX]", help="Pictures that lie with the server: `sortbelt sources` lists where."
+)
 @click.option(
     "--include", metavar="GLOB", multiple=True, help="Take files like this, whatever their suffix; repeatable."
 )
@@ -47,8 +47,9 @@ MOST_LISTED = 20  # failures told one by one; --failures gets them all
 @serving.server(serving.PATIENT)
 def enqueue(
     client: Client,
-    source: str,
+    source: str | None,
     *,
+    on_server: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     no_wait: bool,
@@ -72,6 +73,10 @@ def enqueue(
     and special files are left alone. What was sent is remembered: the same command again goes on where
     one was stopped or killed, and later sends only what is new or changed, in a new job. Where the server
     has no room, or the key's quota is used up, it waits and goes on.
+
+    Pictures in a bucket, or with --on-server in a folder of the server, are classified where they lie, if
+    the server's admin has put that on its list: nothing is sent, and the job goes on without this command.
+
     Exits with 0 if every picture was classified, else with 1.
 
     \b
@@ -82,9 +87,14 @@ def enqueue(
       sortbelt enqueue ~/Pictures --max-failure-rate 0.05 --failures failed.csv
       sortbelt enqueue ~/Pictures --retry-failed
       sortbelt enqueue /srv/camera --watch
+      sortbelt enqueue s3://photos/2026
+      sortbelt enqueue --on-server camera/january
     """  # noqa: D301 - click wants the \b as it is
-    pictures = folder.Folder(source, include, exclude)
     wishes = runs.Wishes(model, priority, retry_failed, max_failure_rate, webhook)
+    if place := references.place(source, on_server, include, exclude):
+        references.put_through(client, place, wishes, failures, follow=not no_wait, as_json=as_json)
+    assert source is not None  # noqa: S101 - else there was a place
+    pictures = folder.Folder(source, include, exclude)
     with (
         folders.book(client, source, model, book, job_id, fresh=fresh) as opened,
         progress.progress() as bar,
@@ -120,8 +130,7 @@ def _tell_plan(run: runs.FolderRun, *, as_json: bool) -> None:
 
 def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | None, *, as_json: bool) -> None:
     if failures:
-        with export.target(failures) as file:
-            _write_failures(run.failures(), file, as_csv=failures.lower().endswith(".csv"))
+        export.failures(run.failures(), failures)
     if as_json:
         print(terminal.as_json(_as_json(run, summary)))
         return
@@ -138,7 +147,7 @@ def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | N
 
 
 def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, object]:
-    listed = itertools.islice(run.failures(), MOST_LISTED)
+    listed = itertools.islice(run.failures(), options.MOST_LISTED)
     return {
         "job_id": run.job.id if run.job else None,
         "status": run.job.status if run.job else None,
@@ -154,19 +163,10 @@ def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, obj
     }
 
 
-def _write_failures(failures: Iterable[manifest.Failure], file: TextIO, *, as_csv: bool) -> None:
-    if as_csv:
-        writer = csv.writer(file)
-        writer.writerow(("image", "code", "detail"))
-        writer.writerows((f.name, f.code, f.detail) for f in failures)
-        return
-    file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in failures)
-
-
 def _tell_failures(run: runs.FolderRun, summary: runs.Summary | None) -> None:
-    for failure in itertools.islice(run.failures(), MOST_LISTED):
+    for failure in itertools.islice(run.failures(), options.MOST_LISTED):
         options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    more = run.tally.not_sent + (summary.failed if summary else 0) - MOST_LISTED
+    more = run.tally.not_sent + (summary.failed if summary else 0) - options.MOST_LISTED
     if more > 0:
         options.tell(f"… and {more} more: --failures FILE writes them all.")
 

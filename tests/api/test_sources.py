@@ -93,25 +93,26 @@ def test_what_is_in_a_bucket_is_found_by_its_address(me):
     assert (answer.json["scan"]["source"], answer.json["scan"]["prefix"]) == ("photos", "january")
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        ({"source": "kitchen"}, "unknown_source"),
-        ({"source": "/etc"}, "unknown_source"),
-        ({"source": "s3://photos/2025"}, "unknown_source"),
-        ({"source": "camera", "prefix": "../etc"}, "bad_parameter"),
-        ({"source": "camera", "prefix": "a\nb"}, "bad_parameter"),
-        ({"source": "camera", "include": [""]}, "bad_parameter"),
-        ({"source": "camera", "include": ["x"] * 51}, "bad_parameter"),
-        ({"source": "camera", "include": "*.jpg"}, "bad_parameter"),
-        ({"source": "camera", "seal": "yes"}, "bad_parameter"),
-        ({}, "bad_parameter"),
-    ],
-)
-def test_what_is_not_on_the_list_is_refused(me, body, code):
+REFUSED = [
+    ({"source": "kitchen"}, "unknown_source"),
+    ({"source": "/etc"}, "unknown_source"),
+    ({"source": "s3://photos/2025"}, "unknown_source"),
+    ({"source": "camera", "prefix": "../etc"}, "bad_parameter"),
+    ({"source": "camera", "prefix": "a\nb"}, "bad_parameter"),
+    ({"source": "camera", "include": [""]}, "bad_parameter"),
+    ({"source": "camera", "include": ["x"] * 51}, "bad_parameter"),
+    ({"source": "camera", "include": "*.jpg"}, "bad_parameter"),
+    ({"source": "camera", "seal": "yes"}, "bad_parameter"),
+    ({}, "bad_parameter"),
+]
+
+
+def test_what_is_not_on_the_list_is_refused(me, subtests):
     """And so is a way out of what is."""
-    detail = problem(scan(me, opened(me), **body), 422, code)
-    assert "camera=" not in detail
+    job = opened(me)
+    for body, code in REFUSED:
+        with subtests.test(str(body)):
+            assert "/camera" not in problem(scan(me, job, **body), 422, code)
 
 
 def test_other_people_s_jobs_and_sealed_ones(me, other, admin, reader):

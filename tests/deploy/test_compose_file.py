@@ -155,3 +155,11 @@ def test_with_a_bucket_only_the_place_of_the_pictures_and_the_way_there_differ()
     for asked in overlay.values():
         assert set(asked) == {"env_file", "environment", "networks"}
         assert list(asked["environment"]) == ["SORTBELT_BLOBS"]
+
+
+def test_with_sources_who_reads_them_cannot_write_them():
+    overlay = yaml.safe_load((ROOT / "deploy" / "sources.yml").read_text(encoding="utf-8"))["services"]
+
+    assert {name for name, asked in overlay.items() if "volumes" in asked} == {"courier", "worker", "worker-gpu"}
+    assert all(list(asked["environment"]) == ["SORTBELT_SOURCES"] for asked in overlay.values())
+    assert all(volume.endswith(":/sources:ro") for asked in overlay.values() for volume in asked.get("volumes", []))

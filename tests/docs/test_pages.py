@@ -1,6 +1,7 @@
 """The tutorial and the how-tos do what they say: their snippets run as they stand, against a real stack."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -50,9 +51,19 @@ def up(folder, words=("sortbelt", "up"), **settings):
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
+def listed(s3, tmp_path_factory):
+    """The sources that a page has exported, with what finds the bucket; $PWD is a folder of its own."""
+    export, _ = [line for line in typed("howto/bulk-from-s3.md") if line.startswith(("export", "sortbelt up"))]
+    name, said = re.fullmatch(r'export (\w+)="(.*)"', export).groups()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    keys |= {"AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": s3}
+    return keys | {name: said.replace("$PWD", str(tmp_path_factory.mktemp("server")))}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory, listed):
     """The stack that most pages speak of."""
-    with up(tmp_path_factory.mktemp("data"), SORTBELT_WEBHOOK_ALLOW="127.0.0.0/8") as environ:
+    with up(tmp_path_factory.mktemp("data"), SORTBELT_WEBHOOK_ALLOW="127.0.0.0/8", **listed) as environ:
         yield environ
 
 
@@ -160,30 +171,42 @@ def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here):
     import boto3
     from moto.server import ThreadedMotoServer
 
-    bucket = ThreadedMotoServer("127.0.0.1", port=servers.free_port(), verbose=False)
-    bucket.start()
-    host, port = bucket.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-    there = keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-    try:
-        s3 = boto3.client(
-            "s3",
-            f"{keys['AWS_DEFAULT_REGION']}",
-            endpoint_url=there["AWS_ENDPOINT_URL"],
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-        )
-        s3.create_bucket(Bucket="photos")
-        for number in range(20):
-            s3.put_object(Bucket="photos", Key=f"2026/{number}.jpg", Body=(here / "lunch.jpg").read_bytes())
-        s3.put_object(Bucket="photos", Key="2026/notes.txt", Body=b"no picture")
-        printed = shell(typed("howto/bulk-from-s3.md"), here, stack | there)
-        again = shell(typed("howto/bulk-from-s3.md"), here, stack | there)
-    finally:
-        bucket.stop()
+
+@pytest.fixture(scope="module")
+def photos(s3, tmp_path_factory):
+    """A bucket with twenty pictures and something else."""
+    lunch = tmp_path_factory.mktemp("photos") / "lunch.jpg"
+    Image.new("RGB", (200, 150), (90, 120, 80)).save(lunch)
+    objects = {f"2026/january/{number}.jpg": lunch.read_bytes() for number in range(20)}
+    servers.fill_bucket(s3, "photos", objects | {"2026/notes.txt": b"no picture"})
+
+
+def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here, photos):
+    (line,) = (line for line in typed("howto/bulk-from-s3.md") if line.startswith("python "))
+
+    printed = shell([line], here, stack)
+    again = shell([line], here, stack)
 
     assert len(printed.splitlines()) == 20
     assert sorted(again.splitlines()) == sorted(printed.splitlines())
+
+
+def test_a_bucket_and_a_folder_are_classified_where_they_lie(stack, here, photos):
+    _, _, sources, bucket, folder, *curl = [
+        line for line in typed("howto/bulk-from-s3.md") if not line.startswith("python ")
+    ]
+    camera = Path(stack["SORTBELT_SOURCES"].rpartition("camera=")[2])
+    (camera / "january").mkdir(parents=True)
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(camera / "january" / "dinner.jpg")
+
+    assert "camera" in shell([sources], here, stack)
+    told = [json.loads(shell([f"{line} --json"], here, stack)) for line in (bucket, folder)]
+    last = shell([*curl[:-1], f"{curl[-1]} --json"], here, stack)
+
+    assert [one["counts"]["done"] for one in told] == [20, 1]
+    assert json.loads(last.splitlines()[-1])["counts"]["done"] == 20
+    dinner = hashlib.sha256((camera / "january" / "dinner.jpg").read_bytes()).hexdigest()
+    assert not list(Path(stack["SORTBELT_DATA_DIR"], "blobs").rglob(dinner))
 
 
 def test_the_questions_in_sql_are_answered(stack, here):

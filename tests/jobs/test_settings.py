@@ -38,6 +38,9 @@ def test_settings_are_frozen():
         ("DATABASE_URL", "postgresql://x"),
         ("REDIS_URL", "http://x"),
         ("REDIS_URL", ""),
+        ("SOURCES", "camera"),
+        ("SOURCES", "a=relative"),
+        ("SOURCES", "a=/x,a=/y"),
         ("PORT", "x"),
         ("PORT", "65536"),
         ("PORT", "-1"),
@@ -197,3 +200,21 @@ def test_the_environment_is_read_when_it_is_asked_for(monkeypatch):
     """Not at import."""
     monkeypatch.setenv("SORTBELT_PORT", "4242")
     assert settings.read().port == 4242
+
+
+@pytest.mark.parametrize(
+    ("blobs", "listed"),
+    [
+        ("/data/blobs", "a=/data"),
+        ("/data/blobs", "a=/data/blobs/"),
+        ("/data/blobs", "a=/data/blobs/ab"),
+        ("/data/blobs", "a=/data/other/../blobs"),
+        ("s3://bucket/blobs", "a=s3://bucket"),
+        ("s3://bucket/blobs", "a=s3://bucket/blobs/x"),
+    ],
+)
+def test_no_source_holds_what_people_have_sent(blobs, listed):
+    """Else whoever may submit could have other people's pictures classified."""
+    with pytest.raises(errors.BadSetting, match="SORTBELT_SOURCES"):
+        settings.read({"SORTBELT_BLOBS": blobs, "SORTBELT_SOURCES": listed})
+    settings.read({"SORTBELT_BLOBS": blobs, "SORTBELT_SOURCES": "a=/data/blobs-2,b=s3://bucket/blobs2"})

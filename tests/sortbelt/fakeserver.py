@@ -29,6 +29,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.models = []
         self.comparison = {}
         self.blobs = {}  # bytes by their SHA-256
+        self.sources = {}  # name: {path: bytes}
         self.received = collections.Counter()  # how often the bytes of each name came
         self.old = False  # a server that knows neither blobs/check nor pictures by reference
         self.asked = []  # (method, path, headers) of each request
@@ -66,6 +67,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
             "model": job["choices"].get("model", "fake"),
             "priority": job["choices"].get("priority", "interactive"),
             "metadata": job["choices"].get("metadata", {}),
+            "scan": job.get("scan"),
             "status_url": here,
             "results_url": f"{here}/results",
             "created_at": "2026-01-31T12:00:00.5Z",
@@ -142,8 +144,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._list(self._wanted(path), path, "jobs")
         elif path.path.startswith(("/v1/results", "/v1/stats")):
             self._results(path)
-        elif match := re.match(r"/v1/(keys|models|webhooks)", path.path):
-            {"keys": self._keys, "models": self._models, "webhooks": self._webhooks}[match[1]](path, body)
+        elif match := re.match(r"/v1/(keys|models|webhooks|sources)", path.path):
+            getattr(self, f"_{match[1]}")(path, body)
         else:
             self._problem(404, "not_found", "There is nothing here.")
 
@@ -213,6 +215,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.server.add(job, brought)
             elif not self._refer(job, brought):
                 return
+        if verb == "scan" and not self._scan(job, json.loads(body)):
+            return
         job["sealed"] |= verb == "seal"
         job["cancelled"] |= verb == "cancel"
         if verb == "retry":
@@ -221,6 +225,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             job = self.server.jobs[again["id"]] = again | {"choices": {}, "sealed": True}
         job["polls"] += verb is None
         self._json(200, self.server.as_json(job), {"Retry-After": "0"})
+
+    def _sources(self, _path, _body):
+        self._json(200, {"sources": [{"name": name, "address": None} for name in self.server.sources]})
+
+    def _scan(self, job, wanted):
+        if wanted["source"] not in self.server.sources:
+            self._problem(422, "unknown_source", "There is no such source on this server's list.")
+            return False
+        place = self.server.sources[wanted["source"]]
+        job["images"] |= {path: data for path, data in place.items() if path.startswith(wanted["prefix"])}
+        counts = {"found": len(job["images"]), "skipped": 0, "error": None, "status": "done"}
+        job |= {"scan": {**wanted, **counts}, "sealed": True}
+        return True
 
     def _refer(self, job, order):
         gone = [image["name"] for image in order["images"] if image["sha256"] not in self.server.blobs]

@@ -103,6 +103,19 @@ def test_many_pictures_travel_in_several_requests_and_are_one_job(server):
     assert len(server.jobs) == 1
 
 
+def test_a_job_is_filled_by_the_server(server):
+    server.sources = {"camera": {"2026/a.jpg": b"1", "2025/b.jpg": b"2"}}
+
+    async def work(client):
+        job = await client.scan((await client.open_job()).id, "camera", "2026", exclude=["thumbs"])
+        return [one.name for one in await client.sources()], await job.wait()
+
+    names, job = run(server, work)
+    assert names == ["camera"]
+    assert (job.status, job.scan.status, job.scan.found, job.counts.done) == ("done", "done", 1, 1)
+    assert server.received == {}
+
+
 def test_jobs_can_be_watched_and_keys_listed(server):
     server.polls_until_ended = 2
 
