@@ -167,11 +167,6 @@ def test_a_key_is_made_limited_and_revoked(stack, here):
     assert (answer.status_code, answer.json()["code"]) == (401, "no_key")
 
 
-def test_a_bucket_is_put_through_and_a_repeat_sends_nothing(stack, here):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-
 @pytest.fixture(scope="module")
 def photos(s3, tmp_path_factory):
     """A bucket with twenty pictures and something else."""
