@@ -60,13 +60,13 @@ _FROM_SCRATCH = Recipe(
 _OURS = {
     "cookpad-cnn": Preset(64, dataclasses.replace(_FROM_SCRATCH, epochs=80, batch=32)),
     "residual": Preset(
-        112,
+        160,
         dataclasses.replace(
             _FROM_SCRATCH,
-            epochs=36,
+            epochs=44,
             batch=64,
             weight=4.0,
-            sizes=((0.5, 64), (1.0, 96)),
+            sizes=((0.45, 96), (1.0, 144)),
             detail=1.3,
             mirrored=True,
         ),

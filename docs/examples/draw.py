@@ -51,18 +51,23 @@ def sushi(pencil: ImageDraw.ImageDraw, dice: random.Random) -> None:
 
 
 def sandwich(pencil: ImageDraw.ImageDraw, dice: random.Random) -> None:
-    """Toast, and all that is between."""
-    y = 120 + dice.randint(-10, 10)
-    left, right = 80 + dice.randint(-10, 10), 400 + dice.randint(-10, 10)
-    layers = [((198, 142, 78), 58, 28), ((110, 165, 60), 26, 12), ((206, 60, 48), 28, 6), ((248, 206, 90), 18, 2)]
-    layers += [((190, 120, 96), 34, 8), ((110, 165, 60), 22, 12), ((192, 134, 72), 60, 26)]
-    for colour, height, radius in layers:
-        sway = dice.randint(-12, 12)
-        pencil.rounded_rectangle((left + sway, y, right + sway, y + height), radius, fill=shade(colour, dice, 18))
-        y += height - 4
-    for _ in range(40):
-        x, top = dice.randint(left + 20, right - 20), dice.randint(128, 164)
-        pencil.ellipse((x, top, x + 5, top + 4), fill=shade((228, 188, 130), dice, 15))
+    """Toast cut in two, and all that is between; the cut faces to the viewer."""
+    fillings = [((110, 165, 60), 16), ((206, 60, 48), 22), ((248, 206, 90), 14), ((190, 120, 96), 20)]
+    fillings.append(((110, 165, 60), 14))
+    for half in range(2):
+        x, y = 60 + half * 190 + dice.randint(-8, 8), 110 + half * 50 + dice.randint(-8, 8)
+        crust, crumb = shade((170, 112, 56), dice, 18), shade((226, 190, 130), dice, 14)
+        pencil.polygon(slice_(x, y, 60), fill=crumb, outline=crust, width=8)
+        y += 60
+        for colour, height in fillings:
+            pencil.polygon(slice_(x, y, height), fill=shade(colour, dice, 18))
+            y += height - 2
+        pencil.polygon(slice_(x, y, 70), fill=crumb, outline=crust, width=8)
+
+
+def slice_(x: int, y: int, height: int) -> list[tuple[int, int]]:
+    """The corners of something flat that lies askew."""
+    return [(x, y + 70), (x + 200, y), (x + 200, y + height), (x, y + 70 + height)]
 
 
 def shade(colour: tuple[int, int, int], dice: random.Random, most: int) -> tuple[int, ...]:

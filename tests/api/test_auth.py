@@ -13,7 +13,7 @@ def every_route(app):
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<job_id>", NOWHERE).replace("<key_id>", NOWHERE)
         path = path.replace("<name>", "x").replace("<other_id>", NOWHERE).replace("<result_id>", "1")
-        path = path.replace("<delivery_id>", "1")
+        path = path.replace("<delivery_id>", "1").replace("<image_id>", "1")
         assert "<" not in path
         for method in METHODS:
             yield rule.endpoint, path, method
