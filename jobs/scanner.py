@@ -106,8 +106,8 @@ class Scanner:
             log.exception("the scan of job %s broke down; it is tried again when its lease ends", claimed.job_id)
 
     def _scan(self, claimed: scans.Claim) -> None:
-        defaults = quotas.Quotas(*(getattr(self._settings, f"key_{name}") for name in quotas.NAMES))
-        own, until, most = claimed.limits.over(defaults), time.monotonic() + TURN_SECONDS, PAGE
+        own = claimed.limits.over(gate.quotas_by(self._settings))
+        until, most = time.monotonic() + TURN_SECONDS, PAGE
         seen: list[sources.Found] = []
         try:
             source = self._source(claimed)

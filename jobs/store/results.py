@@ -1,4 +1,4 @@
-"""Results: what became of images, by job, or by anything else that an admin may ask."""
+"""Results: what became of images, by job, or across all of them by anything else."""
 
 import enum
 from collections.abc import Callable, Sequence
@@ -89,9 +89,6 @@ def _by_image(query: sa.Select[Any], wanted: Filter, after: Place | None, order:
         # Of both tables: a join that merges them would else begin at the end of the one that has no bound.
         query = query.where(*[number < after.image_id if newest else number > after.image_id for number in numbers])
     return query.order_by(*[column.desc() if newest else column for column in columns])
-
-
-GROUPS = ("label", "status", "error", "model", "day", "hour")
 
 
 def stats(c: sa.Connection, wanted: Filter, group: str) -> Sequence[sa.Row[Any]]:
