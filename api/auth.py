@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar, cast
 import flask
 
 from api.parts import Parts, parts
-from jobs import errors, tables
+from jobs import errors, gate, tables
 from jobs.store import keys, quotas
 
 P = ParamSpec("P")
@@ -44,9 +44,7 @@ def caller() -> keys.Caller:
 
 def quotas_of_caller() -> quotas.Quotas:
     """What they may hand in: by their key, and else by the settings."""
-    wanted = parts().settings
-    defaults = quotas.Quotas(*(getattr(wanted, f"key_{name}") for name in quotas.NAMES))
-    return caller().limits.over(defaults)
+    return caller().limits.over(gate.quotas_by(parts().settings))
 
 
 def needs(role: tables.Role) -> Callable[[Callable[P, T]], Callable[P, T]]:

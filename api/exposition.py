@@ -58,6 +58,8 @@ class Exposition:
         yield _gauge("sortbelt_webhooks_pending", "Webhooks still to be delivered.", [], seen.webhooks_pending)
         overdue = "Webhooks due for so long that no courier can be at work."
         yield _gauge("sortbelt_webhooks_overdue", overdue, [], seen.webhooks_overdue)
+        overdue = "Scans of sources due for so long that no courier can be at work."
+        yield _gauge("sortbelt_scans_overdue", overdue, [], seen.scans_overdue)
         finished = _of("images", seen.totals)
         models = {key[0] for key in finished} | {model for model, _ in seen.open}
         finished = {(model, "failed", code, "false"): 0.0 for model in sorted(models) for code in OURS} | finished

@@ -34,7 +34,7 @@ HOPELESS = {"empty", "undecodable", "too_large", "unsupported_format", "crashed_
 def thumbnail(image_id: str) -> flask.Response:
     """A picture, upright, as a JPEG of at most 256 pixels a side: made anew, without its metadata."""
     number = int(image_id) if asked.is_row(image_id) else -1
-    row = parts().db.read(images.one, number, None if auth.caller().is_admin else auth.caller().id)
+    row = parts().db.read(images.one, number, auth.caller().sees)
     if row.error_code in HOPELESS:
         raise errors.NoThumbnail(f"There is no thumbnail of this picture: {row.error_detail}")
     tag = hashlib.sha256(f"{MADE_AS} {row.sha256}".encode()).hexdigest()[:32]

@@ -82,7 +82,7 @@ def seal(job_id: str) -> flask.Response:
     """Say that an open job is complete; again changes nothing."""
     parts().db.write(jobs.seal, _id(job_id), auth.caller().id)
     parts().notices.tell([job_id])
-    return later.shown(job_id, _whose())
+    return later.shown(job_id, auth.caller().sees)
 
 
 @blueprint.post("/<job_id>/scan")
@@ -117,7 +117,7 @@ def cancel(job_id: str) -> flask.Response:
     """Call off what no worker has taken yet; what has a result keeps it. Again changes nothing."""
     parts().db.write(jobs.cancel, _id(job_id), auth.caller().id)
     parts().notices.tell([job_id])
-    return later.shown(job_id, _whose())
+    return later.shown(job_id, auth.caller().sees)
 
 
 @blueprint.post("/<job_id>/retry")
@@ -150,7 +150,7 @@ def retry(job_id: str) -> flask.Response:
 )
 def show(job_id: str, query: asked.Waiting) -> flask.Response:
     """A job with its live counts, which always sum to the total."""
-    response = later.shown(_id(job_id), _whose())
+    response = later.shown(_id(job_id), auth.caller().sees)
     known = flask.request.headers.get("If-None-Match")
     if query.wait and "Retry-After" in response.headers and known in (None, response.headers["ETag"]):
         later.leave(later.Wait(job_id, flask.request.url_root, query.wait, known=known))
@@ -173,7 +173,7 @@ def events(job_id: str) -> flask.Response:
     The data of each is the job. The id of an event is the number of pictures that have ended, or `end`; who reconnects
     with the last one is told only what is new, and who had the end gets 204.
     """
-    parts().db.read(jobs.job, _id(job_id), _whose())
+    parts().db.read(jobs.job, _id(job_id), auth.caller().sees)
     known = flask.request.headers.get("Last-Event-ID", "")
     if known == later.END:
         return flask.Response(status=204)
@@ -192,7 +192,7 @@ def results(job_id: str, query: asked.Rows) -> flask.Response:
 
     As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given.
     """
-    parts().db.read(jobs.job, _id(job_id), _whose())
+    parts().db.read(jobs.job, _id(job_id), auth.caller().sees)
     return pages.results(query, store_results.Filter(job=job_id))
 
 
@@ -201,7 +201,7 @@ def results(job_id: str, query: asked.Rows) -> flask.Response:
 def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
     """The pictures that two jobs both have, by name, and whose labels differ: what another model sees otherwise."""
     for id_ in (job_id, other_id):
-        parts().db.read(jobs.job, _id(id_), _whose())
+        parts().db.read(jobs.job, _id(id_), auth.caller().sees)
     rows = parts().db.read(store_results.diff, job_id, other_id, limit=query.limit, after=query.cursor)
     return pages.answer("changes", query, rows, shapes.change, lambda row: row.name)
 
@@ -210,8 +210,8 @@ def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
 @document.call(shapes.Jobs, '"$URL/v1/jobs?status=running&since=2026-01-31"', answered=pages.ANSWERED)
 def index(query: asked.Jobs) -> flask.Response:
     """Jobs, newest first: everybody's for an admin, else one's own."""
-    mine = {} if auth.caller().is_admin else {"owner": auth.caller().id}
-    wanted = listed.Filter(**query.model_dump(exclude={"limit", "cursor"}) | mine)
+    given = query.model_dump(exclude={"limit", "cursor"})
+    wanted = listed.Filter(**given | {"owner": auth.caller().sees or query.owner})
     rows = parts().db.read(listed.page, wanted, limit=query.limit, after=_place(query.cursor))
     root, outlook = flask.request.url_root, parts().outlook.now()
     return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), _key)
@@ -226,10 +226,6 @@ def _place(cursor: str | None) -> listed.Place | None:
         return None
     made, _, job_id = cursor.partition("_")
     return listed.Place(EPOCH + int(made) * MICROSECOND, job_id)
-
-
-def _whose() -> str | None:
-    return None if auth.caller().is_admin else auth.caller().id
 
 
 def _id(given: str) -> str:

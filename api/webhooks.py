@@ -31,9 +31,8 @@ def index(query: asked.Deliveries) -> flask.Response:
     Each is tried ten times over three days. `failed` are those whose last attempt was in vain, `disabled` those whose
     receiver has answered 410.
     """
-    owner = None if auth.caller().is_admin else auth.caller().id
     filters = {"job_id": query.job, "status": query.status}
-    rows = parts().db.read(deliveries.page, owner, limit=query.limit, before=query.cursor, filters=filters)
+    rows = parts().db.read(deliveries.page, auth.caller().sees, limit=query.limit, before=query.cursor, filters=filters)
     root = flask.request.url_root
     return pages.answer("deliveries", query, rows, lambda row: shapes.delivery(row, root), lambda row: row.id)
 

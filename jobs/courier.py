@@ -12,49 +12,27 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent import futures
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import database, destinations, errors, scanner, sending, settings, webhooks
+from jobs import database, destinations, errands, errors, scanner, sending, settings, webhooks
 from jobs.store import deliveries, jobs, scans, schema, signing
 
 AT_ONCE = 32
 OF_ONE_OWNER = AT_ONCE // 4
-LOOK_SECONDS = 1.0  # between two looks for what is due
 
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class Courier(errands.Errands):
     """Claims what is due, sends it, and notes what came of it; several at once share the work."""
 
     def __init__(self, wanted: settings.Settings, db: database.Database) -> None:
+        super().__init__("courier", AT_ONCE)
         self._rules = destinations.Rules.read(wanted.webhook_allow)
         self._db = db
         self._tls = sending.trust()
-        self._threads = futures.ThreadPoolExecutor(AT_ONCE, "courier")
-        self._out: dict[futures.Future[None], str] = {}
-        self._stopping = False
-
-    def stop(self) -> None:
-        """Claim nothing new; a handler of signals may say so."""
-        self._stopping = True
-
-    def run(self) -> None:
-        """Work until stopped; what is under way is brought to its end."""
-        while not self._stopping:
-            claimed = 0
-            try:
-                claimed = self.look()
-            except errors.DatabaseUnavailable as error:
-                log.warning("%s", error.detail)
-            except Exception:
-                log.exception("a look for webhooks broke down; the next one is soon")
-            if not claimed:
-                self._pause()
-        self.finish()
 
     def look(self) -> int:
         """Claim what is due, as far as there are hands, and send it off. Returns how many.
@@ -62,32 +40,14 @@ class Courier:
         Raises:
             errors.DatabaseUnavailable: the database does not answer, or its tables are of another age.
         """
-        self._out = {future: owner for future, owner in self._out.items() if not future.done()}
-        free = AT_ONCE - len(self._out)
+        free = self._free()
         if not free or not self._db.read(deliveries.is_due):
             return 0
         busy = [owner for owner, count in Counter(self._out.values()).items() if count >= OF_ONE_OWNER]
         claims = self._db.write(_claim, free, busy)
         for claimed, job, secrets in claims:
-            self._out[self._threads.submit(self._deliver, claimed, job, secrets)] = claimed.owner
+            self._begin(claimed.owner, self._deliver, claimed, job, secrets)
         return len(claims)
-
-    def _pause(self) -> None:
-        """Wait until a hand is free, or for a while."""
-        if self._out:
-            futures.wait(self._out, LOOK_SECONDS, futures.FIRST_COMPLETED)
-            return
-        until = time.monotonic() + LOOK_SECONDS
-        while not self._stopping and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS / 10)
-
-    def finish(self) -> None:
-        """Wait for what is under way."""
-        futures.wait(self._out)
-
-    def close(self) -> None:
-        """Finish, and let go of the threads."""
-        self._threads.shutdown()
 
     def _deliver(self, claimed: deliveries.Claim, job: Any, secrets: list[str]) -> None:
         try:

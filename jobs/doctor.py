@@ -15,6 +15,7 @@ from jobs.store import deliveries, invariants, purge, scans, schema, workers
 from jobs.surroundings import Finding
 
 LOOKED_AT = 200  # queued pictures whose bytes are looked for
+START_A_COURIER = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
 
 
 def examine(wanted: settings.Settings) -> Iterator[Finding]:
@@ -92,15 +93,13 @@ def _models(c: sa.Connection, _: settings.Settings) -> list[Finding]:
 def _webhooks(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     late = deliveries.overdue(c)
     detail = f"{late} are overdue by more than {deliveries.LATE_SECONDS:g} s"
-    mend = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
-    return [Finding("webhooks", late == 0, detail, mend)]
+    return [Finding("webhooks", late == 0, detail, START_A_COURIER)]
 
 
 def _scans(c: sa.Connection, _: settings.Settings) -> list[Finding]:
     late = scans.overdue(c)
     detail = f"{late} are overdue by more than {scans.LATE_SECONDS:g} s"
-    mend = "Start a courier: python -m jobs.courier. If one runs, its log says why it does not get on."
-    return [Finding("scans", late == 0, detail, mend)]
+    return [Finding("scans", late == 0, detail, START_A_COURIER)]
 
 
 def _retention(c: sa.Connection, wanted: settings.Settings) -> list[Finding]:

@@ -244,12 +244,6 @@ class BlobsUnavailable(Unavailable):
     code = "blobs_unavailable"
 
 
-class BlobMissing(SortbeltError):
-    """The picture's bytes are gone from the store."""
-
-    code = "blob_missing"
-
-
 class SourceUnavailable(Unavailable):
     """A source of pictures does not answer."""
 
@@ -269,6 +263,12 @@ class SourceRefuses(SourceUnavailable):
     def detail(self) -> str:
         """One sentence for a person."""
         return f"The source {self.source} refuses to give the picture."
+
+
+class BlobMissing(SortbeltError):
+    """The picture's bytes are gone from the store."""
+
+    code = "blob_missing"
 
 
 class NotThere(SortbeltError):

@@ -10,6 +10,11 @@ LEAST_SECONDS, MOST_SECONDS = 1.0, 60.0  # after which whoever is sent away may 
 UNKNOWN_SECONDS = 10.0  # where nobody knows how fast it goes
 
 
+def quotas_by(wanted: settings.Settings) -> quotas.Quotas:
+    """What every key may do that has no quotas of its own."""
+    return quotas.Quotas(*(getattr(wanted, f"key_{name}") for name in quotas.NAMES))
+
+
 class Gate:
     """Keeps the queue below its watermark, and each key within its quotas.
 

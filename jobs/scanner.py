@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from jobs import database, errors, gate, outlook, pictures, settings, sources
+from jobs import database, errands, errors, gate, outlook, pictures, settings, sources
 from jobs.choice import Choice
 from jobs.store import incoming, quotas, scans, schema
 from jobs.tables import ScanStatus
@@ -24,43 +24,22 @@ PAGE = 100  # pictures
 PAGE_BYTES = 64_000_000
 PAGE_SEEN = 5_000  # files, chosen or not
 TURN_SECONDS = 10.0
-LOOK_SECONDS = 1.0  # between two looks for what is due
 UNREAD = "0" * 64
 MOST_BYTES = 2**31 - 1  # that a row can tell of
 
 log = logging.getLogger(__name__)
 
 
-class Scanner:
+class Scanner(errands.Errands):
     """Claims what is due, and works on it for a turn."""
 
     def __init__(self, wanted: settings.Settings, db: database.Database) -> None:
+        super().__init__("scanner", AT_ONCE)
         self._settings = wanted
         self._sources = sources.Sources.read(wanted.sources)
         self._db = db
         self._gate = gate.Gate(wanted, db, outlook.Outlook(db))
-        self._scans = futures.ThreadPoolExecutor(AT_ONCE, "scan")
         self._readers = futures.ThreadPoolExecutor(READERS, "reader")
-        self._out: set[futures.Future[None]] = set()
-        self._stopping = False
-
-    def stop(self) -> None:
-        """Begin no page any more; a handler of signals may say so."""
-        self._stopping = True
-
-    def run(self) -> None:
-        """Work until stopped; pages under way are brought to their end."""
-        while not self._stopping:
-            claimed = 0
-            try:
-                claimed = self.look()
-            except errors.DatabaseUnavailable as error:
-                log.warning("%s", error.detail)
-            except Exception:
-                log.exception("a look for scans broke down; the next one is soon")
-            if not claimed:
-                self._pause()
-        self.finish()
 
     def look(self) -> int:
         """Claim what is due, as far as there are hands, and begin with it. Returns how many scans.
@@ -68,30 +47,17 @@ class Scanner:
         Raises:
             errors.DatabaseUnavailable: the database does not answer, or its tables are of another age.
         """
-        self._out = {future for future in self._out if not future.done()}
-        free = AT_ONCE - len(self._out)
+        free = self._free()
         if not free or not self._db.read(scans.is_due):
             return 0
         claims = self._db.write(_claim, free)
-        self._out |= {self._scans.submit(self._turn, claimed) for claimed in claims}
+        for claimed in claims:
+            self._begin(claimed.owner, self._turn, claimed)
         return len(claims)
-
-    def _pause(self) -> None:
-        """Wait until a hand is free, or for a while."""
-        if self._out:
-            futures.wait(self._out, LOOK_SECONDS, futures.FIRST_COMPLETED)
-            return
-        until = time.monotonic() + LOOK_SECONDS
-        while not self._stopping and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS / 10)
-
-    def finish(self) -> None:
-        """Wait for what is under way."""
-        futures.wait(self._out)
 
     def close(self) -> None:
         """Finish, and let go of the threads."""
-        self._scans.shutdown()
+        super().close()
         self._readers.shutdown()
 
     def _turn(self, claimed: scans.Claim) -> None:
@@ -106,8 +72,8 @@ class Scanner:
             log.exception("the scan of job %s broke down; it is tried again when its lease ends", claimed.job_id)
 
     def _scan(self, claimed: scans.Claim) -> None:
-        defaults = quotas.Quotas(*(getattr(self._settings, f"key_{name}") for name in quotas.NAMES))
-        own, until, most = claimed.limits.over(defaults), time.monotonic() + TURN_SECONDS, PAGE
+        own = claimed.limits.over(gate.quotas_by(self._settings))
+        until, most = time.monotonic() + TURN_SECONDS, PAGE
         seen: list[sources.Found] = []
         try:
             source = self._source(claimed)

@@ -37,14 +37,21 @@ class Settings(pydantic.BaseModel):
     """A key that `python -m migrations` makes valid, with the role admin."""
 
     host: str = "127.0.0.1"
+    """The address at which the API listens."""
     port: int = pydantic.Field(default=8000, ge=0, le=65535)
+    """The port at which it listens."""
     api_threads: int = pydantic.Field(default=8, ge=1, le=256)
+    """How many requests the API works on at once; those that wait for a job's end do not count."""
     max_body_bytes: int = pydantic.Field(default=64_000_000, ge=1_000)
+    """The largest request, but for bundles."""
     max_image_bytes: int = pydantic.Field(default=20_000_000, ge=1)
+    """The largest picture, by its file."""
     max_images_per_request: int = pydantic.Field(default=1_000, ge=1)
+    """How many pictures one request may hold; a job may have more."""
     max_event_streams: int = pydantic.Field(default=200, ge=0)
     """How many may follow jobs by server-sent events at once, for each process that serves."""
     max_pixels: int = pydantic.Field(default=40_000_000, ge=1)
+    """The largest picture, width times height."""
     webhook_allow: str = ""
     """Where webhooks may go besides public addresses by https: networks (`10.0.0.0/8`) and hosts, between commas."""
 
@@ -55,9 +62,11 @@ class Settings(pydantic.BaseModel):
     key_images_per_minute: int = pydantic.Field(default=0, ge=0)
     """What each key may hand in, unless it has a quota of its own; as with the three that follow, 0 is no limit."""
     key_bytes_per_minute: int = pydantic.Field(default=0, ge=0)
+    """The same by bytes."""
     key_open_images: int = pydantic.Field(default=0, ge=0)
     """How many pictures of a key may be without a result at a time."""
     key_open_bytes: int = pydantic.Field(default=0, ge=0)
+    """How many bytes of a key's pictures may be so."""
     max_bad_keys_per_minute: int = pydantic.Field(default=30, ge=0)
     """How often one address may try wrong keys, for each process that serves; 0 is no limit."""
     retention_days: float = pydantic.Field(default=0, ge=0)
@@ -77,12 +86,15 @@ class Settings(pydantic.BaseModel):
     models_seconds: float = pydantic.Field(default=2.0, gt=0)
     """How often a worker looks whether another version was promoted."""
     device: str = pydantic.Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where the network runs: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`."""
     decoders: int = pydantic.Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256)
+    """How many processes of a worker decode pictures."""
     decode_seconds: float = pydantic.Field(default=10.0, gt=0)
     """The longest that one picture may take to decode, by the clock on the wall."""
     decode_memory_bytes: int = pydantic.Field(default=768_000_000, ge=64_000_000)
     """How far one decoder's address space may grow beyond what it starts with."""
     batch_size: int = pydantic.Field(default=64, ge=1, le=4096)
+    """How many pictures the network sees at once."""
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
     """How long a batch that is not full waits for more, while another is at work; the first goes at once."""
     drain_seconds: float = pydantic.Field(default=1.0, gt=0)
@@ -92,6 +104,7 @@ class Settings(pydantic.BaseModel):
     lease_seconds: float = pydantic.Field(default=15.0, gt=0)
     """How long a worker that shows no life keeps what it has claimed; it renews four times as often."""
     max_attempts: int = pydantic.Field(default=3, ge=1, le=100)
+    """How often a picture may be lost with its worker before it fails as `worker_lost`."""
     stuck_seconds: float = pydantic.Field(default=60.0, gt=0)
     """A worker whose batch makes no progress for so long ends itself; its supervisor starts another."""
 

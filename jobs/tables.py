@@ -12,7 +12,7 @@ REVISION = "0008"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
-SEEN = sa.text("purged_at IS NULL")
+SEEN = "purged_at IS NULL"
 LIFE_SECONDS = 15.0
 """A worker shows life every few seconds; after so long without, it is taken for gone."""
 
@@ -95,6 +95,11 @@ Uuid = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
 Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 # SQLite numbers rows by itself only where the key is exactly INTEGER.
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
+    """An index of those rows only that a condition holds for."""
+    return sa.Index(name, *columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 class Base(orm.DeclarativeBase):
@@ -180,35 +185,14 @@ class Job(Base):
         sa.UniqueConstraint("owner", "idempotency_key"),
         sa.Index(None, "retry_of", unique=True),
         # The newest first: everybody's, somebody's, and those for a model.
-        sa.Index("ix_jobs_newest", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
-        sa.Index("ix_jobs_newest_of", "owner", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
-        sa.Index("ix_jobs_newest_for", "model", "created_at", "id", sqlite_where=SEEN, postgresql_where=SEEN),
+        _partial("ix_jobs_newest", "created_at", "id", where=SEEN),
+        _partial("ix_jobs_newest_of", "owner", "created_at", "id", where=SEEN),
+        _partial("ix_jobs_newest_for", "model", "created_at", "id", where=SEEN),
         # The jobs that are not over, in the order in which they are served; and those that have a deadline.
-        sa.Index(
-            "ix_jobs_open",
-            "priority",
-            "id",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_jobs_open_of",
-            "owner",
-            sqlite_where=sa.text("finished_at IS NULL"),
-            postgresql_where=sa.text("finished_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_jobs_full",
-            "finished_at",
-            sqlite_where=sa.text("emptied_at IS NULL"),
-            postgresql_where=sa.text("emptied_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_jobs_expiring",
-            "expires_at",
-            sqlite_where=sa.text("finished_at IS NULL AND expires_at IS NOT NULL"),
-            postgresql_where=sa.text("finished_at IS NULL AND expires_at IS NOT NULL"),
-        ),
+        _partial("ix_jobs_open", "priority", "id", where="finished_at IS NULL"),
+        _partial("ix_jobs_open_of", "owner", where="finished_at IS NULL"),
+        _partial("ix_jobs_full", "finished_at", where="emptied_at IS NULL"),
+        _partial("ix_jobs_expiring", "expires_at", where="finished_at IS NULL AND expires_at IS NOT NULL"),
         sa.CheckConstraint("done + failed + cancelled + expired <= total", name="counts"),
     )
 
@@ -241,28 +225,10 @@ class Image(Base):
     __table_args__ = (
         sa.UniqueConstraint("job_id", "name"),
         sa.Index(None, "sha256"),
-        sa.Index(
-            "ix_images_custom_id",
-            "custom_id",
-            "id",
-            sqlite_where=sa.text("custom_id IS NOT NULL"),
-            postgresql_where=sa.text("custom_id IS NOT NULL"),
-        ),
+        _partial("ix_images_custom_id", "custom_id", "id", where="custom_id IS NOT NULL"),
         # The open work of each model, in the order in which it is served: small however large the table.
-        sa.Index(
-            "ix_images_queued",
-            "model",
-            "priority",
-            "id",
-            sqlite_where=sa.text("status = 'queued'"),
-            postgresql_where=sa.text("status = 'queued'"),
-        ),
-        sa.Index(
-            "ix_images_running",
-            "job_id",
-            sqlite_where=sa.text("status = 'running'"),
-            postgresql_where=sa.text("status = 'running'"),
-        ),
+        _partial("ix_images_queued", "model", "priority", "id", where="status = 'queued'"),
+        _partial("ix_images_running", "job_id", where="status = 'running'"),
     )
 
 
@@ -295,20 +261,8 @@ class Result(Base):
         sa.Index(None, "model_version", "image_id"),
         sa.Index(None, "finished_at"),
         # The least confident first; and what failed, by its code.
-        sa.Index(
-            "ix_results_confidence",
-            "confidence",
-            "image_id",
-            sqlite_where=sa.text("confidence IS NOT NULL"),
-            postgresql_where=sa.text("confidence IS NOT NULL"),
-        ),
-        sa.Index(
-            "ix_results_error_code",
-            "error_code",
-            "image_id",
-            sqlite_where=sa.text("error_code IS NOT NULL"),
-            postgresql_where=sa.text("error_code IS NOT NULL"),
-        ),
+        _partial("ix_results_confidence", "confidence", "image_id", where="confidence IS NOT NULL"),
+        _partial("ix_results_error_code", "error_code", "image_id", where="error_code IS NOT NULL"),
     )
 
 
@@ -363,13 +317,7 @@ class Model(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("name", "version"),
-        sa.Index(
-            "ix_models_live",
-            "name",
-            unique=True,
-            sqlite_where=sa.text("stage = 'live'"),
-            postgresql_where=sa.text("stage = 'live'"),
-        ),
+        _partial("ix_models_live", "name", where="stage = 'live'", unique=True),
     )
 
 
@@ -432,12 +380,7 @@ class Delivery(Base):
         sa.UniqueConstraint("job_id", "event"),
         sa.Index(None, "owner", "id"),
         # What is not over, in the order in which it is due: small however long the log.
-        sa.Index(
-            "ix_deliveries_pending",
-            "next_at",
-            sqlite_where=sa.text("status = 'pending'"),
-            postgresql_where=sa.text("status = 'pending'"),
-        ),
+        _partial("ix_deliveries_pending", "next_at", where="status = 'pending'"),
     )
 
 
@@ -474,12 +417,7 @@ class Scan(Base):
 
     __table_args__ = (
         # What is not over, in the order in which it is due: small however many there were.
-        sa.Index(
-            "ix_scans_pending",
-            "next_at",
-            sqlite_where=sa.text("status = 'pending'"),
-            postgresql_where=sa.text("status = 'pending'"),
-        ),
+        _partial("ix_scans_pending", "next_at", where="status = 'pending'"),
     )
 
 

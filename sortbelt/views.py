@@ -16,18 +16,19 @@ VIEWS = {
                 ELSE 'done'
             END AS status,
             total, done, failed, cancelled, expired, metadata,
-            jobs.created_at, sealed_at, started_at, finished_at
+            jobs.created_at, sealed_at, started_at, finished_at, jobs.expires_at, retry_of, purged_at
         FROM jobs JOIN api_keys ON api_keys.id = jobs.owner""",
     "v_results": """
         SELECT results.image_id, results.job_id, api_keys.name AS owner, images.name AS image, results.status, label,
             confidence, error_code, error_detail, results.model, model_version, model_digest, cached,
-            images.sha256, images.bytes, images.attempt, results.finished_at, images.custom_id
+            images.sha256, images.bytes, images.attempt, results.finished_at, images.custom_id,
+            images.source, images.location
         FROM results
         JOIN images ON images.id = results.image_id
         JOIN jobs ON jobs.id = results.job_id
         JOIN api_keys ON api_keys.id = jobs.owner""",
     "v_waiting": """
-        SELECT images.id AS image_id, job_id, name AS image, status, priority, attempt, worker, lease_until
+        SELECT images.id AS image_id, job_id, name AS image, status, priority, attempt, worker, lease_until, source
         FROM images WHERE status IN ('queued', 'running')""",
     "v_labels": """
         SELECT label, model, model_version, count(*) AS images, avg(confidence) AS mean_confidence,

@@ -58,11 +58,16 @@ def wait_for_port(port: int, seconds: float = 90) -> None:
             return
 
 
+def s3_variables(endpoint):
+    """The variables with which a bucket is found: AWS_REGION by us, AWS_DEFAULT_REGION by boto3."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": endpoint}
+    return keys | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
+
+
 def point_at_s3(monkeypatch, endpoint):
-    """Set the variables with which a bucket is found."""
-    names = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}
-    for name, value in (names | {"ALLOW_HTTP": "true", "DEFAULT_REGION": "us-east-1"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    """Set them for this process."""
+    for name, value in s3_variables(endpoint).items():
+        monkeypatch.setenv(name, value)
 
 
 def fill_bucket(endpoint, name, objects):

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from jobs.store.sql import IMAGES, JOBS, MODELS
-from jobs.tables import Status
+from jobs.store.sql import IMAGES, JOBS, MODELS, REFUSED
 
 
 def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
@@ -13,11 +12,10 @@ def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int
 
     What only lies in a source was not: it may be gone from there.
     """
-    refused = sa.and_(IMAGES.c.status == Status.FAILED, IMAGES.c.attempt == 0)
     query = (
         sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
         .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~refused, IMAGES.c.source.is_(None))
+        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~REFUSED, IMAGES.c.source.is_(None))
         .distinct()
     )
     return {row.sha256: row.bytes for row in c.execute(query)}

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock
-from jobs.store import deliveries, tallies, workers
+from jobs.store import deliveries, scans, tallies, workers
 from jobs.store.sql import ENDED, IMAGES, JOBS, QUEUED, RUNNING
 
 Queue = tuple[str, int]
@@ -28,6 +28,7 @@ class Gauges:
     workers: list[Any]
     webhooks_pending: int
     webhooks_overdue: int
+    scans_overdue: int
     totals: Mapping[tallies.Key, float]
 
 
@@ -46,6 +47,7 @@ def look(c: sa.Connection) -> Gauges:
         list(workers.living(c)),
         deliveries.pending(c),
         deliveries.overdue(c),
+        scans.overdue(c),
         tallies.totals(c),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, tables
-from jobs.store.sql import DELIVERIES, IMAGES, JOBS, QUEUED, RESULTS, RUNNING
+from jobs.store.sql import DELIVERIES, ENDED, IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
 FINAL = [tables.Status.DONE, tables.Status.FAILED, tables.Status.CANCELLED, tables.Status.EXPIRED]
 
@@ -39,8 +39,7 @@ def miscounted_jobs(c: sa.Connection) -> int:
 
 def unfinished_complete_jobs(c: sa.Connection) -> int:
     """Jobs that are sealed and whose images have all ended, and yet are not finished; or the reverse."""
-    ended = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
-    complete = sa.and_(JOBS.c.sealed_at.is_not(None), ended == JOBS.c.total)
+    complete = sa.and_(JOBS.c.sealed_at.is_not(None), JOBS.c.total == ENDED)
     return _count(c, JOBS, complete != JOBS.c.finished_at.is_not(None))
 
 

@@ -33,6 +33,11 @@ class Caller:
         """Whether this caller sees everybody's jobs and keys."""
         return self.role is tables.Role.ADMIN
 
+    @property
+    def sees(self) -> str | None:
+        """Whose jobs this caller sees: their own; None is everybody's."""
+        return None if self.is_admin else self.id
+
     def may(self, role: tables.Role) -> bool:
         """Whether this caller may do what `role` may."""
         ranks = list(tables.Role)

@@ -7,10 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import clock, errors, tables
-from jobs.store.sql import MODELS, insert
+from jobs.store.sql import KEYS, MODELS, insert
 
 PROMOTIONS: Any = tables.Promotion.__table__
-KEYS: Any = tables.ApiKey.__table__
 FALLBACKS = 3
 LIVE, SHADOW = tables.Stage.LIVE.value, tables.Stage.SHADOW.value
 

@@ -1,4 +1,4 @@
-"""Results: what became of images, by job, or by anything else that an admin may ask."""
+"""Results: what became of images, by job, or across all of them by anything else."""
 
 import enum
 from collections.abc import Callable, Sequence
@@ -91,9 +91,6 @@ def _by_image(query: sa.Select[Any], wanted: Filter, after: Place | None, order:
     return query.order_by(*[column.desc() if newest else column for column in columns])
 
 
-GROUPS = ("label", "status", "error", "model", "day", "hour")
-
-
 def stats(c: sa.Connection, wanted: Filter, group: str) -> Sequence[sa.Row[Any]]:
     """How many results there are of each kind, with their mean confidence; the most of a kind first, or by time."""
     key = _group(c, group).label("key")
@@ -152,12 +149,15 @@ MADE_OF = ("name", "custom_id", "sha256", "bytes", "source", "location", "attemp
 
 
 def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
-    """The result of an image with what is needed to have it made again; `owner` None sees everybody's."""
+    """The result of an image with what is needed to have it made again; `owner` None sees everybody's.
+
+    None also from the first step of a purge of its job on.
+    """
     query: sa.Select[Any] = (
         sa.select(RESULTS, *[IMAGES.c[name] for name in MADE_OF], JOBS.c.owner)
         .join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
         .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
-        .where(RESULTS.c.image_id == image_id)
+        .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
     )
     query = query if owner is None else query.where(JOBS.c.owner == owner)
     return c.execute(query).one_or_none()

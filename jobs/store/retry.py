@@ -5,7 +5,7 @@ from uuid_utils import compat as uuids
 
 from jobs import clock, errors, tables
 from jobs.store import jobs, quotas
-from jobs.store.sql import IMAGES, JOBS
+from jobs.store.sql import IMAGES, JOBS, REFUSED
 
 
 def known(c: sa.Connection, job_id: str) -> str | None:
@@ -32,8 +32,7 @@ def retry(c: sa.Connection, job_id: str, owner: str, own: quotas.Quotas = quotas
         return there
     if job.finished_at is None:
         raise errors.JobNotOver
-    refused = sa.and_(IMAGES.c.status == tables.Status.FAILED, IMAGES.c.attempt == 0)
-    again = (IMAGES.c.job_id == job_id, IMAGES.c.status != tables.Status.DONE, ~refused)
+    again = (IMAGES.c.job_id == job_id, IMAGES.c.status != tables.Status.DONE, ~REFUSED)
     count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(IMAGES.c.bytes), 0)).where(*again)
     total, bytes_ = c.execute(count).one()
     if not total:

@@ -21,6 +21,8 @@ ENDED = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
 QUEUED: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'queued'")
 RUNNING: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'running'")
 SCANNING: sa.ColumnElement[bool] = SCANS.c.status == sa.literal_column("'pending'")
+# By its header, when it came: no worker has seen it, and its bytes were not kept.
+REFUSED = sa.and_(IMAGES.c.status == tables.Status.FAILED, IMAGES.c.attempt == 0)
 
 
 def insert(dialect: str, table: Any) -> Any:

@@ -3,7 +3,6 @@
 Or pictures that lie with the server, or in a bucket: by reference, so that nothing is sent.
 """
 
-import itertools
 import sys
 
 import click
@@ -136,7 +135,7 @@ def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | N
         return
     if summary:
         terminal.table(("label", "images"), summary.labels.most_common())
-    _tell_failures(run, summary)
+    folders.tell_failures(run.failures(), run.tally.not_sent + (summary.failed if summary else 0))
     _tell_skipped(run)
     if run.tally.changed:
         options.tell(f"{run.tally.changed} changed after they were sent: the same command again classifies them anew.")
@@ -147,7 +146,6 @@ def _report(run: runs.FolderRun, summary: runs.Summary | None, failures: str | N
 
 
 def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, object]:
-    listed = itertools.islice(run.failures(), options.MOST_LISTED)
     return {
         "job_id": run.job.id if run.job else None,
         "status": run.job.status if run.job else None,
@@ -159,16 +157,8 @@ def _as_json(run: runs.FolderRun, summary: runs.Summary | None) -> dict[str, obj
         "changed": run.tally.changed,
         "not_sent": run.tally.not_sent,
         "skipped": dict(run.survey.skipped),
-        "failures": [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed],
+        "failures": folders.listed(run.failures()),
     }
-
-
-def _tell_failures(run: runs.FolderRun, summary: runs.Summary | None) -> None:
-    for failure in itertools.islice(run.failures(), options.MOST_LISTED):
-        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    more = run.tally.not_sent + (summary.failed if summary else 0) - options.MOST_LISTED
-    if more > 0:
-        options.tell(f"… and {more} more: --failures FILE writes them all.")
 
 
 def _tell_skipped(run: runs.FolderRun) -> None:

@@ -1,13 +1,16 @@
-"""What the subcommands that take a folder share: its manifest, its way through a job, and how to go on after ctrl-C."""
+"""What the subcommands that put a folder through share: manifest, way, failures, and how to go on after ctrl-C."""
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sortbelt import enqueue, errors, manifest, progress
 from sortbelt.client import Client
-from sortbelt.commands import serving
+from sortbelt.commands import options, serving
+
+MOST_LISTED = 20  # failures told one by one; --failures gets them all
 
 
 @contextlib.contextmanager
@@ -46,6 +49,20 @@ def put_through(run: enqueue.FolderRun, idle: float | None = None, *, watch: boo
         run.seal()
         if follow:
             run.follow()
+
+
+def tell_failures(failures: Iterable[manifest.Failure], count: int) -> None:
+    """Say of some of so many pictures why they have no label."""
+    for failure in itertools.islice(failures, MOST_LISTED):
+        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
+    if count > MOST_LISTED:
+        options.tell(f"… and {count - MOST_LISTED} more: --failures FILE writes them all.")
+
+
+def listed(failures: Iterable[manifest.Failure]) -> list[dict[str, str]]:
+    """The same for an answer in JSON."""
+    some = itertools.islice(failures, MOST_LISTED)
+    return [{"image": f.name, "code": f.code, "detail": f.detail} for f in some]
 
 
 def _how_to_go_on(run: enqueue.FolderRun) -> str:

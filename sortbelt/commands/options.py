@@ -10,8 +10,6 @@ import click
 
 from sortbelt import terminal
 
-MOST_LISTED = 20  # failures told one by one; --failures gets them all
-
 data_dir = click.option(
     "--data-dir", metavar="DIR", help="Data folder of `sortbelt up` [default: SORTBELT_DATA_DIR, else the user's own]."
 )

@@ -1,8 +1,7 @@
 """What `sortbelt enqueue` does with pictures that lie with the server, or in a bucket: nothing is sent."""
 
-import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import click
@@ -10,7 +9,7 @@ from click.core import ParameterSource
 
 from sortbelt import enqueue, export, manifest, progress, records, reference, terminal
 from sortbelt.client import Client
-from sortbelt.commands import options, serving
+from sortbelt.commands import folders, options, serving
 
 ALONE = {"dry_run": "--dry-run", "fresh": "--fresh", "retry_failed": "--retry-failed", "watch": "--watch"}
 ALONE |= {"idle": "--idle", "book": "--manifest", "job_id": "--job"}
@@ -51,27 +50,24 @@ def put_through(
     summary = run.settle() if run.job.ended else enqueue.Summary()
     if failures and run.job.ended:
         export.failures(run.failures(), failures)
-    listed = list(itertools.islice(run.failures(), options.MOST_LISTED)) if summary.failed else []
+    failed = run.failures() if summary.failed else ()
     if as_json:
-        print(terminal.as_json(_told(run.job, summary, listed)))
+        print(terminal.as_json(_told(run.job, summary, failed)))
         sys.exit(0 if run.all_well else 1)
     terminal.table(("label", "images"), summary.labels.most_common())
-    for failure in listed:
-        options.tell(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    if (more := summary.failed - options.MOST_LISTED) > 0:
-        options.tell(f"… and {more} more: --failures FILE writes them all.")
+    folders.tell_failures(failed, summary.failed)
     if run.job.scan and run.job.scan.status == "failed":
         options.tell(f"Not everything was found: {run.job.scan.error}")
     options.tell(f"Job {run.job.id} {run.job.status}: `sortbelt results {run.job.id}` shows every image.")
     sys.exit(0 if run.all_well else 1)
 
 
-def _told(job: records.Job, summary: enqueue.Summary, listed: Sequence[manifest.Failure]) -> dict[str, object]:
+def _told(job: records.Job, summary: enqueue.Summary, failed: Iterable[manifest.Failure]) -> dict[str, object]:
     return {
         "job_id": job.id,
         "status": job.status,
         "counts": job.raw["counts"],
         "labels": dict(summary.labels.most_common()),
         "scan": job.raw["scan"],
-        "failures": [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed],
+        "failures": folders.listed(failed),
     }

@@ -1,6 +1,7 @@
 import pytest
+import sqlalchemy as sa
 
-from jobs import errors
+from jobs import clock, errors, tables
 from jobs.store import jobs, work
 from tests.api.asking import problem, walk
 from tests.jobs import making
@@ -164,3 +165,7 @@ def test_a_result_is_looked_at_again_alone(db, me, other, done):
     problem(other.post(f"/v1/results/{rows['a.png']['id']}/verify"), 404, "result_not_found")
     for id_ in ("x", "999999", "9" * 40, "-1"):
         problem(me.post(f"/v1/results/{id_}/verify"), 404, "result_not_found")
+    # A purge that has begun: its rows may be there for a while.
+    purged = sa.update(tables.Job.__table__).where(tables.Job.id == done["id"]).values(purged_at=clock.now())
+    db.write(lambda c: c.execute(purged))
+    problem(me.post(f"/v1/results/{rows['a.png']['id']}/verify"), 404, "result_not_found")

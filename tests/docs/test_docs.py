@@ -66,7 +66,8 @@ def _rows(text: str) -> dict[str, tuple[str, float]]:
     return {name: (label, float(confidence)) for name, label, confidence in found}
 
 
-def test_the_page_of_commands_is_current():
-    """docs/commands.md is what the commands say of themselves; `python docs/make_commands.py` makes it so."""
-    script = runpy.run_path(str(REPOSITORY / "docs" / "make_commands.py"))
-    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "say python docs/make_commands.py"
+@pytest.mark.parametrize("name", ["make_commands.py", "make_settings.py"])
+def test_the_pages_of_commands_and_settings_are_current(name):
+    """Each is what they say of themselves, all of them; its script makes it so."""
+    script = runpy.run_path(str(REPOSITORY / "docs" / name))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), f"say python docs/{name}"

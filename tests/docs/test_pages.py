@@ -55,9 +55,7 @@ def listed(s3, tmp_path_factory):
     """The sources that a page has exported, with what finds the bucket; $PWD is a folder of its own."""
     export, _ = [line for line in typed("howto/bulk-from-s3.md") if line.startswith(("export", "sortbelt up"))]
     name, said = re.fullmatch(r'export (\w+)="(.*)"', export).groups()
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    keys |= {"AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": s3}
-    return keys | {name: said.replace("$PWD", str(tmp_path_factory.mktemp("server")))}
+    return servers.s3_variables(s3) | {name: said.replace("$PWD", str(tmp_path_factory.mktemp("server")))}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from tests import servers
 from tests.faults.stack import SLACK, picture
 
 
@@ -134,9 +135,7 @@ def bucket(stack, monkeypatch):
     Bucket.kept, Bucket.refuse, Bucket.asked = {}, None, 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    names = {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
-    for name, value in (names | {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    servers.point_at_s3(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     stack.settings |= {"blobs": "s3://pictures/some"}
     yield stack
     server.shutdown()

@@ -351,6 +351,19 @@ def test_a_purge_removes_nothing_of_a_source(db, order, rounds, camera, tmp_path
         making.view(db, job_id)
 
 
+def test_overdue_is_what_nobody_works_on_however_long_the_line(db, owner, order):
+    """Scans that wait behind others are no reason to call for somebody."""
+    for _ in range(3):
+        order()
+    assert db.read(scans.overdue) == 0
+    pass_time(db)
+    assert db.read(scans.overdue) == 3
+    (claimed,) = db.write(scans.claim, limit=1)
+    assert db.read(scans.overdue) == 0
+    db.write(scans.put_back, claimed)
+    assert db.read(scans.overdue) == 2
+
+
 def test_a_scanner_killed_on_the_way_is_made_good(db, database_url, camera, order):
     """Kill -9 of the courier in the middle: at the end everything is there, and nothing twice."""
     for number in range(300):

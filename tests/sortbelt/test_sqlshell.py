@@ -1,5 +1,7 @@
 import pytest
+import sqlalchemy as sa
 
+from jobs.store import incoming, jobs, purge
 from sortbelt import errors, sqlshell, views
 from tests.jobs import making
 
@@ -34,6 +36,20 @@ def test_the_views_tell_of_jobs_results_and_labels(shell):
     assert rows(shell, "SELECT label, images FROM v_labels") == [("sushi", 2)]
     ((day, *rest),) = rows(shell, "SELECT * FROM v_days")
     assert (len(day), rest) == (10, ["done", "sushi", 2])
+
+
+def test_what_was_purged_keeps_its_counts_and_the_rest_tells_where_it_lies(shell, db, owner):
+    db.write(lambda c: c.execute(sa.text("UPDATE jobs SET finished_at = '2020-01-01' WHERE finished_at IS NOT NULL")))
+    db.write(purge.purge, days=1)
+    job = db.write(
+        jobs.create, making.order(owner), [incoming.NewImage("d.jpg", "d" * 64, 1, None, None, "nas", "x/d")]
+    )
+
+    assert rows(shell, "SELECT total, done FROM v_jobs WHERE purged_at IS NOT NULL") == [(2, 2)]
+    assert rows(shell, "SELECT count(*) FROM v_results") == [(0,)]
+    assert rows(shell, "SELECT image, source FROM v_waiting ORDER BY image") == [("c.jpg", None), ("d.jpg", "nas")]
+    db.write(jobs.cancel, job, owner)
+    assert rows(shell, "SELECT source, location FROM v_results") == [("nas", "x/d")]
 
 
 def test_the_status_of_a_job_in_its_view_is_that_of_the_api(shell, db):
@@ -110,8 +126,6 @@ def test_the_document_has_every_view_with_its_columns(shell, pytestconfig):
 
 
 def test_the_views_can_be_made_for_good(db):
-    import sqlalchemy as sa
-
     for statement in views.statements():
         db.write(lambda c, s=statement: c.execute(sa.text(s)))
 

@@ -1,7 +1,7 @@
 import sqlalchemy as sa
 
 from jobs import clock, tables
-from jobs.store import deliveries, gauges, jobs, workers
+from jobs.store import deliveries, gauges, jobs, scans, workers
 from tests.jobs import making
 
 BULK, INTERACTIVE = tables.Priority.BULK, tables.Priority.INTERACTIVE
@@ -45,3 +45,12 @@ def test_workers_and_webhooks_are_told(db, owner):
     late = sa.update(deliveries.DELIVERIES).values(next_at=clock.now(-deliveries.LATE_SECONDS - 5))
     db.write(lambda c: c.execute(late))
     assert db.read(gauges.look).webhooks_overdue == 1
+
+
+def test_scans_that_nobody_works_on_are_told(db, owner):
+    """As webhooks are: by nothing else would one see that the courier is away."""
+    job = db.write(jobs.create, making.order(owner, sealed=False), [])
+    db.write(scans.order, job, owner, scans.NewScan("camera"))
+    assert db.read(gauges.look).scans_overdue == 0
+    db.write(lambda c: c.execute(sa.update(scans.SCANS).values(next_at=clock.now(-scans.LATE_SECONDS - 5))))
+    assert db.read(gauges.look).scans_overdue == 1
