@@ -6,7 +6,7 @@ from typing import IO
 
 import flask
 import multipart  # type: ignore[import-untyped]  # it has types, and does not say so
-from werkzeug import datastructures, exceptions, formparser
+from werkzeug import datastructures, exceptions, formparser, http
 
 Parsed = tuple[IO[bytes], datastructures.MultiDict[str, str], datastructures.MultiDict[str, datastructures.FileStorage]]
 MOST_HEADER_BYTES = 8_192  # a name of 1,024 characters, each of them escaped
@@ -55,11 +55,11 @@ class Parser(formparser.FormDataParser):
         fields: datastructures.MultiDict[str, str] = datastructures.MultiDict()
         files: datastructures.MultiDict[str, datastructures.FileStorage] = datastructures.MultiDict()
         for part, data in parts:
-            name = str(part.name)
-            if part.filename is None:
+            name, filename = str(part.name), _filename(part)
+            if filename is None:
                 fields.add(name, data.decode(part.charset or "utf-8"))
             else:
-                files.add(name, datastructures.FileStorage(io.BytesIO(data), part.filename, name, part.content_type))
+                files.add(name, datastructures.FileStorage(io.BytesIO(data), filename, name, part.content_type))
         return stream, fields, files
 
     def _parts(self, body: bytes, boundary: str) -> list[tuple[multipart.MultipartSegment, bytes]]:
@@ -73,7 +73,15 @@ class Parser(formparser.FormDataParser):
                     found.append((event, []))
                 elif event is not None:
                     found[-1][1].append(bytes(event))
-                    text_bytes += len(event) if found[-1][0].filename is None else 0
+                    text_bytes += len(event) if _filename(found[-1][0]) is None else 0
                 if len(found) > most_parts or text_bytes > most_text:
                     raise exceptions.RequestEntityTooLarge
         return [(part, b"".join(pieces)) for part, pieces in found]
+
+
+def _filename(part: multipart.MultipartSegment) -> str | None:
+    """The file name of a part, or None. The library does not know names that are percent-encoded (RFC 5987)."""
+    if part.filename is not None:
+        return str(part.filename)
+    said = part.header("Content-Disposition", "")
+    return http.parse_options_header(said)[1].get("filename") if "*" in said else None

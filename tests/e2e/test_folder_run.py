@@ -8,6 +8,8 @@ import time
 
 from tests.e2e.conftest import REPOSITORY, until
 
+ODD = ["100%.png", 'say "hi".png', "back\\slash.png", "1.23.45\u202fPM.png", "寿司 *.png", "=1+@.png"]
+
 
 def jobs(stack):
     with stack.client() as client:
@@ -15,9 +17,15 @@ def jobs(stack):
 
 
 def test_a_killed_run_goes_on_in_the_same_job_and_ends_in_sorted_folders(start, folder, tmp_path):
-    """Kill -9 of the enqueuer three times on the way: one job, one result for each picture, each in one place."""
+    """Kill -9 of the enqueuer three times on the way: one job, one result for each picture, each in one place.
+
+    Whatever the pictures are called.
+    """
     stack = start()
     pictures, dice = folder(300), random.Random(3)  # noqa: S311 (nothing secret)
+    for path, odd in zip(sorted(pictures.iterdir()), ODD, strict=False):
+        path.rename(pictures / odd)
+    names = sorted(path.name for path in pictures.iterdir())
     command = [sys.executable, "-m", "sortbelt", "enqueue", str(pictures), "--json"]
     options = {"env": stack.environment, "cwd": REPOSITORY, "text": True}
     for _ in range(3):
@@ -34,7 +42,7 @@ def test_a_killed_run_goes_on_in_the_same_job_and_ends_in_sorted_folders(start, 
 
     assert [job["id"] for job in jobs(stack)] == [last["job_id"]]
     assert last["counts"]["done"] == last["counts"]["total"] == 300
-    assert sorted(r["image"] for r in stack.results(last["job_id"])) == [f"{n:05}.png" for n in range(300)]
+    assert sorted(r["image"] for r in stack.results(last["job_id"])) == names
 
     sort = stack.sortbelt("sort", str(pictures), "--into", str(tmp_path / "out"), "--link", "--json")
     assert sort.returncode == 0, sort.stderr
