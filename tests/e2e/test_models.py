@@ -115,12 +115,16 @@ class Load(threading.Thread):
 def test_promotion_and_rollback_under_load(start, tmp_path):
     """Two workers, never idle: each result by exactly one version, no batch of two versions, nothing lost."""
     stack = start("--workers", "2", batch_size=8, models_seconds=0.3, idle_ring_seconds=0.5)
-    say(stack, "models", "add", str(bundles.make(tmp_path, "2", size=40, always="sushi")))
+    say(stack, "models", "add", str(bundles.make(tmp_path, "12", size=40, always="sushi")))
     load = Load(stack)
     load.start()
     try:
         with stack.client() as client:
-            for version, step in (("1", ()), ("2", ("promote", f"{bundles.NAME}@2")), ("1", ("rollback",))):
+            for version, step in (
+                (bundles.OWN, ()),
+                ("12", ("promote", f"{bundles.NAME}@12")),
+                (bundles.OWN, ("rollback",)),
+            ):
                 if step:
                     assert say(stack, "models", *step)["version"] == version
                 until(lambda v=version: list(served(stack).values()) == [v] * 2, 240, f"both workers serve {version}")
@@ -134,9 +138,9 @@ def test_promotion_and_rollback_under_load(start, tmp_path):
     versions = [versions_of(stack, job) for job in load.jobs]
     for by in versions:
         assert sorted(name for names in by.values() for name in names) == [f"{n:02}.png" for n in range(PICTURES)]
-    assert {version for by in versions for version in by} == {"1", "2"}
-    assert set(versions[0]) == set(versions[-1]) == {"1"}
-    assert {"2"} in [set(by) for by in versions]
+    assert {version for by in versions for version in by} == {bundles.OWN, "12"}
+    assert set(versions[0]) == set(versions[-1]) == {bundles.OWN}
+    assert {"12"} in [set(by) for by in versions]
 
     db = database.Database(f"sqlite:///{stack.data_dir}/sortbelt.db")
     assert db.read(lambda c: c.execute(sa.text(MIXED)).all()) == []
@@ -156,7 +160,7 @@ def test_a_bad_version_that_is_promoted_stops_nothing(start, folder, tmp_path):
     assert "self-test fails" in refusals()[0]["reason"]
     run = stack.sortbelt("enqueue", str(folder(20)), "--json")
     assert run.returncode == 0, run.stderr
-    assert set(versions_of(stack, json.loads(run.stdout.splitlines()[-1])["job_id"])) == {"1"}
+    assert set(versions_of(stack, json.loads(run.stdout.splitlines()[-1])["job_id"])) == {bundles.OWN}
     assert "is refused by worker" in stack.sortbelt("models", "list").stderr
 
 

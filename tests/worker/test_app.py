@@ -232,13 +232,13 @@ def test_a_promoted_version_is_taken_up_without_a_restart(postgres_database_url,
 
     with worker(tmp_path, postgres_database_url, redis_url, **options) as process:
         until(desk.living, 300, tmp_path)
-        assert {version for version, _ in versions()} == {"1"}
-        promote(bundles.make(tmp_path, "2", size=40, always="sushi"))
-        until(lambda: db.read(workers.living)[0].serves == {making.MODEL: "2"}, 300, tmp_path)
-        assert versions() == {("2", "sushi")}
+        assert {version for version, _ in versions()} == {bundles.OWN}
+        promote(bundles.make(tmp_path, "12", size=40, always="sushi"))
+        until(lambda: db.read(workers.living)[0].serves == {making.MODEL: "12"}, 300, tmp_path)
+        assert versions() == {("12", "sushi")}
         promote(bundles.lying(tmp_path, "9", size=22))
         until(lambda: db.read(workers.living)[0].refuses, 300, tmp_path)
-        assert versions() == {("2", "sushi")}
+        assert versions() == {("12", "sushi")}
         process.terminate()
         assert ended(process, tmp_path, 300) == 0
     assert f"{making.MODEL}@9 is refused: The self-test fails" in (tmp_path / "log").read_text()

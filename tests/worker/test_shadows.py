@@ -24,10 +24,10 @@ def database_url(sqlite_database_url):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Candidates: 2 sees pictures as the live one does and 3 otherwise; 9 cannot be used."""
+    """Candidates: 12 and 13 see pictures in sizes of their own; 9 cannot be used."""
     folder = tmp_path_factory.mktemp("bundles")
-    two = bundles.make(folder, "2", size=64, always="sushi")
-    return {"2": two, "3": bundles.make(folder, "3", size=40, seed=3), "9": bundles.lying(folder, size=22)}
+    two = bundles.make(folder, "12", size=64, always="sushi")
+    return {"12": two, "13": bundles.make(folder, "13", size=40, seed=3), "9": bundles.lying(folder, size=22)}
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def rows(db, count, seconds=20.0):
 
 def test_a_shadow_judges_its_share_of_what_was_answered(db, served, thread, answer):
     """The same pixels, its own labels, a table of its own; the results stay as they are."""
-    on = served(v2=0.5)
+    on = served(v12=0.5)
     answered = answer(on, 40)
     before = db.read(lambda c: c.execute(sa.select(making.RESULTS)).all())
     thread(on).offer(answered)
@@ -112,10 +112,10 @@ def test_a_shadow_that_sees_pictures_otherwise_decodes_them_itself(db, served, t
     """What it says is what its bundle says of the file."""
     from model import bundle, classifier
 
-    on = served(v3=1.0)
+    on = served(v13=1.0)
     thread(on).offer(answer(on, 6))
     found = rows(db, 6)
-    alone = classifier.Classifier(bundle.load(made["3"]), "cpu")
+    alone = classifier.Classifier(bundle.load(made["13"]), "cpu")
     pixels = np.stack([alone.bundle.preprocess.pixels(good(number)) for number in range(6)])
     best = alone.classify(pixels).max(axis=1)
     assert [row.confidence for row in found] == pytest.approx(list(best), abs=1e-3)
@@ -123,14 +123,14 @@ def test_a_shadow_that_sees_pictures_otherwise_decodes_them_itself(db, served, t
 
 def test_pictures_that_nobody_could_decode_are_not_asked_for(db, served, thread, answer):
     """They are no fault of a candidate."""
-    on = served(v2=1.0)
+    on = served(v12=1.0)
     thread(on).offer(answer(on, 5, bad={1, 3}))
     assert len(rows(db, 3)) == 3
 
 
 def test_several_shadows_judge_the_same_pictures(db, served, thread, answer):
     """So that they can be compared with each other too."""
-    on = served(v2=0.4, v3=0.4)
+    on = served(v12=0.4, v13=0.4)
     thread(on).offer(answered := answer(on, 20))
     expected = [claim.image_id for claim in answered.claims if shadows.chosen(claim.image_id, 0.4)]
     found = rows(db, 2 * len(expected))
@@ -151,7 +151,7 @@ def test_a_shadow_that_cannot_be_loaded_is_counted_and_then_left_out(db, served,
 
 def test_a_shadow_that_breaks_down_harms_nobody(db, served, thread, answer, monkeypatch):
     """Neither the thread nor the one who offers; the next batch is judged."""
-    on = served(v2=1.0)
+    on = served(v12=1.0)
     one = thread(on)
     answered = answer(on, 3)
     with monkeypatch.context() as broken:
@@ -164,7 +164,7 @@ def test_a_shadow_that_breaks_down_harms_nobody(db, served, thread, answer, monk
 
 def test_whoever_offers_never_waits_and_what_is_too_much_is_dropped(db, served, thread, answer, monkeypatch):
     """The shadows stand still: the live way does not notice, and the memory that they hold has an end."""
-    on = served(v2=1.0)
+    on = served(v12=1.0)
     one, go = thread(on), threading.Event()
     judge = one._judge
     monkeypatch.setattr(one, "_judge", lambda *given: go.wait(30) and judge(*given))
@@ -181,7 +181,7 @@ def test_whoever_offers_never_waits_and_what_is_too_much_is_dropped(db, served, 
 
 def test_an_offer_never_fails(served, thread, answer, caplog):
     """Whatever is wrong is in the log, and the results are committed already."""
-    on = served(v2=1.0)
+    on = served(v12=1.0)
     answered = answer(on, 2)
     one = thread(on)
     one._shelf = None
