@@ -15,7 +15,7 @@ import spectree
 from spectree.plugins import flask_plugin
 from typing_extensions import TypedDict
 
-from api import asked
+from api import asked, formats
 
 View = TypeVar("View", bound=Callable[..., Any])
 PROBLEM = "application/problem+json"
@@ -208,7 +208,10 @@ def _finish(operation: dict[str, Any], path: str, method: str) -> None:
     good["description"] = operation["summary"]
     if about.media != "application/json":
         good["content"] = {about.media: good["content"].popitem()[1]}
-    good["content"] |= {form: {"schema": {"type": "string"}} for form in about.forms}
+    good["content"] |= {
+        form: {"schema": {"type": "string"} | ({"description": formats.CSV} if form == "text/csv" else {})}
+        for form in about.forms
+    }
     good["headers"] = {
         name: {"schema": {"type": "string"}, "description": description} for name, description in about.answered.items()
     }

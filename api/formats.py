@@ -31,6 +31,11 @@ COLUMNS = {
     "custom_id": lambda row: row.custom_id,
 }
 """What a row of CSV or Parquet holds; the same columns in both."""
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+CSV = (
+    "CSV as RFC 4180 has it. A text that begins with `=`, `+`, `-`, `@` or a control character has a `'` before it, so "
+    "that no spreadsheet takes it for a formula; the other forms are exact."
+)
 
 Pages = Iterable[Sequence[Any]]
 
@@ -58,7 +63,7 @@ def ndjson(pages: Pages) -> Iterator[bytes]:
 
 
 def comma_separated(pages: Pages) -> Iterator[bytes]:
-    """CSV as RFC 4180 has it, under a line of names; scores are a JSON object."""
+    """CSV as RFC 4180 has it, under a line of names; scores are a JSON object, and no text is a formula."""
     yield (",".join(COLUMNS) + "\r\n").encode()
     for rows in pages:
         text = io.StringIO(newline="")
@@ -71,7 +76,12 @@ def _cells(row: Any) -> list[Any]:
     values["cached"] = str(row.cached).lower()
     values["finished_at"] = shapes.time(row.finished_at)
     values["scores"] = None if row.scores is None else json.dumps(row.scores)
-    return list(values.values())
+    return [_inert(value) for value in values.values()]
+
+
+def _inert(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: names are what strangers say."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def parquet(pages: Pages) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from sortbelt import frames, manifest, records, terminal
 
 SERVERS = {"parquet": "application/vnd.apache.parquet", "labelstudio": "application/vnd.label-studio+json"}
 """The forms that the server makes, by the names that people give them."""
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def as_table(results: Iterable[records.Result], out: TextIO) -> None:
@@ -44,7 +45,12 @@ def as_csv(results: Iterable[records.Result], out: TextIO) -> None:
         row = dict(zip(frames.COLUMNS, frames.row(result), strict=True))
         row["cached"] = str(result.cached).lower()
         row["finished_at"] = result.finished_at.isoformat() if result.finished_at else ""
-        writer.writerow(row.values())
+        writer.writerow(inert(row.values()))
+
+
+def inert(row: Iterable[Any]) -> list[Any]:
+    """A row of CSV in which no spreadsheet finds a formula: a text that looks like one has a `'` before it."""
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in row]
 
 
 WRITERS: dict[str, Callable[[Iterable[records.Result], TextIO], None]] = {
@@ -82,6 +88,6 @@ def failures(found: Iterable[manifest.Failure], path: str) -> None:
         if path.lower().endswith(".csv"):
             writer = csv.writer(file)
             writer.writerow(("image", "code", "detail"))
-            writer.writerows((f.name, f.code, f.detail) for f in found)
+            writer.writerows(inert((f.name, f.code, f.detail)) for f in found)
             return
         file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in found)

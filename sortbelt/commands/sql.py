@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from sortbelt import datafolder, environment, errors, sqlshell, terminal, views
+from sortbelt import datafolder, environment, errors, export, sqlshell, terminal, views
 from sortbelt.commands import options
 
 HELP = "End a question with a semicolon. .views lists the views, .quit (or ctrl-D) ends; docs/schema.md tells more."
@@ -122,8 +122,8 @@ def _answer(database: sqlshell.Database, query: str, form: str) -> None:
             print(json.dumps(dict(zip(names, row, strict=True)), default=_plain))
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\r\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerow(export.inert(names))
+        writer.writerows(map(export.inert, rows))
     else:
         terminal.table(names, rows)
 

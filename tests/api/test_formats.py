@@ -50,6 +50,21 @@ def test_csv_reads_back(me, many):
     assert rows["odd, näme;"]["label"] == rows["odd, näme;"]["scores"] == ""
 
 
+def test_no_name_is_a_formula_in_csv_and_elsewhere_it_is_exact(db, me):
+    """A spreadsheet would run it; a program wants it as it was sent."""
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\uff1d1", "a=b"]
+    files, ids = [(name, making.picture(n)) for n, name in enumerate(names)], dict.fromkeys(names, "=2")
+    job = me.post("/v1/jobs", images=files, data={"custom_ids": json.dumps(ids)}).json
+    making.finish(db, making.claim(db))
+    rows = list(csv.DictReader(io.StringIO(stream(me, job["results_url"], "text/csv").decode(), newline="")))
+    assert [row["image"] for row in rows] == [*(f"'{name}" for name in names[:-1]), "a=b"]
+    assert {row["custom_id"] for row in rows} == {"'=2"}
+    table = pyarrow.parquet.read_table(io.BytesIO(stream(me, job["results_url"], "application/vnd.apache.parquet")))
+    assert table["image"].to_pylist() == names
+    lines = stream(me, job["results_url"], "application/x-ndjson").splitlines()
+    assert [json.loads(line)["image"] for line in lines] == names
+
+
 def test_parquet_is_written_by_row_groups(me, many):
     """So that a million rows are never in memory at once."""
     file = pyarrow.parquet.ParquetFile(io.BytesIO(stream(me, many["results_url"], "application/vnd.apache.parquet")))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sortbelt import export, records
+from sortbelt import export, manifest, records
 
 GOOD = {
     "image": 'a, "b".jpg',
@@ -45,6 +45,17 @@ def test_csv_has_a_line_for_each_image_under_the_names_of_the_columns():
     assert [row["image"] for row in rows] == ['a, "b".jpg', "x"]
     assert (rows[0]["label"], rows[0]["confidence"], rows[0]["model_version"]) == ("sushi", "0.75", "2")
     assert (rows[1]["label"], rows[1]["error_code"]) == ("", "undecodable")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\uff1d1"])
+def test_no_name_is_a_formula_in_csv(name, tmp_path):
+    out = io.StringIO(newline="")
+    export.as_csv([records.Result.read({**GOOD, "image": name})], out)
+    export.failures([manifest.Failure(name, "undecodable", "No picture.")], str(tmp_path / "failed.csv"))
+
+    assert next(csv.DictReader(io.StringIO(out.getvalue(), newline="")))["image"] == f"'{name}"
+    with (tmp_path / "failed.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1][0] == f"'{name}"
 
 
 def test_the_table_shows_label_and_confidence_or_why_there_are_none():

@@ -40,6 +40,12 @@ def test_a_question_is_answered_as_lines_json_or_csv(sortbelt, url, monkeypatch)
     assert rows[:2] == [["image", "label", "confidence"], ["a.jpg", "sushi", "0.9"]]
 
 
+def test_a_text_is_no_formula_in_csv_and_a_number_stays_one(sortbelt, url):
+    run = sortbelt("sql", "SELECT '=1+1' AS name, -1 AS number", "--format", "csv", "--database-url", url)
+
+    assert run.out.splitlines()[1] == "'=1+1,-1"
+
+
 def test_questions_come_on_standard_input(url):
     run = click.testing.CliRunner().invoke(
         command.cli, ["sql", "--database-url", url], input="SELECT ';' AS x;\n\nSELECT count(*)\nFROM v_jobs"
