@@ -6,6 +6,8 @@ can run it.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -18,16 +20,19 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from api import auth, later, memory, meter, models, watch
+from api import auth, later, memory, meter, models, room, watch
 from api import errors as problems
 from api.app import create_app
 from jobs import errors, parents, purge, settings
 
 IDLE_SECONDS = 20.0  # a sender that is silent for so long is given up
 MOST_SECONDS = 600.0  # and one that takes so long for one request
-MOST_HELD_BYTES = 512_000_000  # of all bodies that are coming in at once
+PACE_SECONDS = 30.0  # in each such span of time a sender sends
+LEAST_BYTES_PER_SECOND = 10_000  # at least, on average: a poor mobile line does
 SMALL_BYTES = 65_536  # bodies up to this size are kept without asking whose they are
 MOST_DISCARDED_BYTES = 256_000_000  # read on from a body over the limit, so that its sender sees the answer
+MOST_DISCARDED_OF_STRANGERS = 8_000_000  # the same from who has no good key
+MOST_DRAINED_BYTES = 64_000_000  # and from who is refused for want of room
 
 BODILESS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 # What a better answer says anew.
@@ -81,7 +86,7 @@ class Front:
         self._threads = futures.ThreadPoolExecutor(threads, thread_name_prefix="view")
         self._most_bytes = most_bytes
         self._most_bytes_at = most_bytes_at or {}
-        self._held = 0
+        self._room = room.Room()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -93,23 +98,27 @@ class Front:
             return
         most = self._most_bytes_at.get(scope["path"], self._most_bytes)
         pieces: list[bytes] = []
-        left, environ = None, None
+        place, left, environ = None, None, None
         began = time.monotonic()
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                # Who has no good key will be told so; what they send is not kept.
-                length = await self._gather(pieces, receive, most if await self._may_send(scope) else 0)
+                place = await self._place(scope, most)
+                length, whole = await self._gather(scope, pieces, receive, place, most)
             environ = _environ(scope, b"".join(pieces), length)
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
+            if not whole:
+                answer = dataclasses.replace(answer, headers=[*answer.headers, (b"connection", b"close")])
             left = environ.get(later.KEY)
         except TimeoutError:
             answer = _refusal(scope, 408, "request_timeout", "The request did not come in time.")
-        except MemoryError:
+        except room.Full:
+            _let_go(pieces, place)
+            await _drain(receive)
             answer = _refusal(scope, 503, "too_busy", "Too much is being sent at once; try again in 2 seconds.")
         except Gone:
             answer = _refusal(scope, 400, "cut_off", "The request was cut off: its body has not come whole.")
         finally:
-            self._held -= sum(map(len, pieces))
+            _let_go(pieces, place)
         if environ is None and self._meter is not None:
             self._meter.note(scope["method"], meter.NO_ROUTE, answer.status, time.monotonic() - began)
         if left is None or self._watch is None:
@@ -124,17 +133,25 @@ class Front:
         if not gone.done():
             await going
 
-    async def _may_send(self, scope: Message) -> bool:
-        """Whether the body of this request is to be kept: only what is small is kept for anybody who shows a key."""
+    async def _place(self, scope: Message, most_bytes: int) -> room.Place | None:
+        """Where the body of this request is kept; None for who has no good key: they will be told so.
+
+        What is small is kept for anybody who shows a key, while there is room for such; then they are asked for it too.
+        """
         headers = dict(scope["headers"])
         shown = headers.get(b"authorization", b"").decode("latin-1")
-        length = headers.get(b"content-length", b"")
-        bodiless = scope["method"] in BODILESS and not length and b"transfer-encoding" not in headers
-        if not shown or bodiless or (length.isdigit() and int(length) <= SMALL_BYTES):
-            return bool(shown)
+        if not shown:
+            return None
+        told = b"content-length" in headers
+        bodiless = scope["method"] in BODILESS and not told and b"transfer-encoding" not in headers
+        length = _told_length(scope)
+        if bodiless or (told and length <= SMALL_BYTES):
+            with contextlib.suppress(room.Full):
+                return self._room.small(length)
         address, key = (scope.get("client") or ("", 0))[0], shown.partition(" ")[2].strip()
         run = asyncio.get_running_loop().run_in_executor
-        return await run(self._doorkeepers, self._trusts, address, key)
+        trusted = await run(self._doorkeepers, self._trusts, address, key)
+        return self._room.of(key, most_bytes) if trusted else None
 
     async def _go_on(self, answer: Answer, left: later.Wait | later.Events, watched: watch.Watch, send: Send) -> None:
         """Do what the view has left to be done: only a coroutine waits, and none for who has hung up."""
@@ -178,9 +195,18 @@ class Front:
             gone.cancel()
             await run(self._threads, answer.close)
 
-    async def _gather(self, pieces: list[bytes], receive: Receive, most_bytes: int) -> int:
-        """Read the body; what is beyond the limit is counted and thrown away. Returns its length."""
-        length = 0
+    async def _gather(
+        self, scope: Message, pieces: list[bytes], receive: Receive, place: room.Place | None, most_bytes: int
+    ) -> tuple[int, bool]:
+        """Read the body; what is not to be kept is counted and thrown away. Returns its length, and if it came whole.
+
+        Who waits for leave to send a body that is refused anyway is not given it: to receive would be to give it.
+        """
+        told = _told_length(scope)
+        if _asks_for_leave(scope) and (place is None or told > most_bytes):
+            return told, False
+        most_discarded = MOST_DISCARDED_OF_STRANGERS if place is None else MOST_DISCARDED_BYTES
+        length, before, since = 0, 0, time.monotonic()
         while True:
             async with asyncio.timeout(IDLE_SECONDS):
                 message = await receive()
@@ -188,13 +214,20 @@ class Front:
                 raise Gone
             data = message.get("body", b"")
             length += len(data)
-            if length <= most_bytes:
+            if place is None or length > most_bytes:
+                _let_go(pieces, place)
+            else:
+                place.hold(length)
                 pieces.append(data)
-                self._held += len(data)
-            if self._held > MOST_HELD_BYTES:
-                raise MemoryError
-            if not message.get("more_body") or length > MOST_DISCARDED_BYTES:
-                return length
+            if not message.get("more_body"):
+                return length, True
+            if length > most_discarded:
+                return length, False
+            seconds = time.monotonic() - since
+            if seconds > PACE_SECONDS:
+                if length - before < seconds * LEAST_BYTES_PER_SECOND:
+                    raise TimeoutError
+                before, since = length, since + seconds
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         """Run the view."""
@@ -210,6 +243,33 @@ class Front:
             return Answer(status, headers, iter([b"".join(data)]), whole=True)
         finally:
             close()
+
+
+def _let_go(pieces: list[bytes], place: room.Place | None) -> None:
+    pieces.clear()
+    if place is not None:
+        place.leave()
+
+
+def _told_length(scope: Message) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0
+
+
+def _asks_for_leave(scope: Message) -> bool:
+    return bool(dict(scope["headers"]).get(b"expect", b"").lower() == b"100-continue")
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a while, so that a refused sender sees the answer and no broken line."""
+    length = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(IDLE_SECONDS):
+            while length <= MOST_DRAINED_BYTES:
+                message = await receive()
+                length += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 async def _hung_up(receive: Receive) -> None:

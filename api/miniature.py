@@ -88,9 +88,10 @@ def small(data: bytes, *, max_pixels: int) -> bytes:
 def _plain(picture: Image.Image) -> Image.Image:
     """As RGB: alpha flattened on white, grey levels beyond eight bits stretched from their own range."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        low, high = map(float, picture.getextrema())  # type: ignore[arg-type]  # one band
+        levels = picture.convert("F")  # first: of big-endian ones Pillow knows no extrema
+        low, high = map(float, levels.getextrema())  # type: ignore[arg-type]  # one band
         scale = 255 / (high - low) if high > low else 0.0
-        return picture.convert("F").point(lambda level: level * scale - low * scale).convert("RGB")
+        return levels.point(lambda level: level * scale - low * scale).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         alpha: Any = picture.convert("RGBA")
         flat = Image.new("RGB", picture.size, WHITE)

@@ -307,7 +307,11 @@ def _source(name: str, address: str) -> Source:
 
 
 def _prefix(given: str) -> str:
-    path = given.strip("/")
+    if given.startswith("/"):
+        raise errors.BadParameter(
+            f"{given[:100]!r} is no prefix in a source: it begins with /, but is to be relative, like 2026/january."
+        )
+    path = given.rstrip("/")
     if path and (not _is_plain(path) or STEPS & set(path.split("/"))):
         raise errors.BadParameter(f"{given[:100]!r} is no prefix in a source: it must be like 2026/january.")
     return path

@@ -10,6 +10,9 @@ VIEWS = {
                 )) THEN 'running'
                 WHEN finished_at IS NULL THEN 'queued'
                 WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                WHEN EXISTS (
+                    SELECT 1 FROM scans WHERE scans.job_id = jobs.id AND scans.status = 'failed'
+                ) THEN 'failed'
                 WHEN done > 0 THEN 'done'
                 WHEN failed > 0 THEN 'failed'
                 WHEN expired > 0 THEN 'expired'

@@ -279,12 +279,19 @@ def view() -> sa.Select[Any]:
 
 
 def status() -> sa.ColumnElement[str]:
-    """The status of a job: that of the stage that it is in, and once it has ended that of the best of its images."""
+    """The status of a job: that of the stage that it is in, and once it has ended that of the best of its images.
+
+    One whose scan has failed has failed, whatever was found before: it is not all that was ordered.
+    """
     some_running = sa.exists().where(IMAGES.c.job_id == JOBS.c.id, RUNNING)
+    # Of its own, for some who ask have the scans in their query and some have not.
+    scan_failed = sa.exists().where(SCANS.c.job_id == JOBS.c.id, SCANS.c.status == tables.ScanStatus.FAILED.value)
+    scan_failed = scan_failed.correlate(JOBS)
     return sa.case(
         (JOBS.c.finished_at.is_(None) & ((ENDED > 0) | some_running), tables.Status.RUNNING.value),
         (JOBS.c.finished_at.is_(None), tables.Status.QUEUED.value),
         (JOBS.c.cancelled_at.is_not(None), tables.Status.CANCELLED.value),
+        (scan_failed, tables.Status.FAILED.value),
         (JOBS.c.done > 0, tables.Status.DONE.value),
         (JOBS.c.failed > 0, tables.Status.FAILED.value),
         (JOBS.c.expired > 0, tables.Status.EXPIRED.value),

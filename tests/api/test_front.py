@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from api import front
+from api import front, room
 from jobs import errors
 
 SCOPE = {
@@ -65,7 +65,7 @@ def test_a_request_arrives_whole_and_as_wsgi_has_it(made):
     assert seen["PATH_INFO"].encode("latin-1").decode() == "/päth/%"
     assert seen["QUERY_STRING"] == "a=%ff"
     assert not any(name.startswith("HTTP_CONTENT") for name in seen)
-    assert made._held == 0
+    assert not made._room.held
 
 
 def test_a_body_over_the_limit_is_read_to_its_end_but_not_kept(made):
@@ -74,28 +74,28 @@ def test_a_body_over_the_limit_is_read_to_its_end_but_not_kept(made):
     seen = json.loads(body)
     assert seen["CONTENT_LENGTH"] == "301"
     assert len(seen["body"]) <= 100
-    assert made._held == 0
+    assert not made._room.held
 
 
 def test_who_hangs_up_gets_no_view(made):
     """Half a body is no request."""
     answered = serve(made, piece(b"abc", more=True))
     assert answered is None or answered[0] == 400
-    assert made._held == 0
+    assert not made._room.held
 
 
 def test_who_is_silent_for_too_long_is_given_up(made, monkeypatch):
     """408, and nothing is held for them any more."""
     monkeypatch.setattr(front, "IDLE_SECONDS", 0.1)
     assert serve(made, piece(b"abc", more=True), silent=True)[0] == 408
-    assert made._held == 0
+    assert not made._room.held
 
 
 def test_too_much_at_once_is_refused_for_now(made, monkeypatch):
     """What all senders together have in our memory has a limit."""
-    monkeypatch.setattr(front, "MOST_HELD_BYTES", 50)
+    monkeypatch.setattr(room, "MOST_BYTES", 50)
     assert serve(made, piece(b"x" * 60, more=True), piece(b"x"))[0] == 503
-    assert made._held == 0
+    assert not made._room.held
     assert serve(made, piece(b"x" * 40))[0] == 201
 
 
@@ -105,7 +105,7 @@ def test_too_much_at_once_is_refused_for_now(made, monkeypatch):
 def test_what_the_front_itself_refuses_has_the_shape_of_all_errors(made, monkeypatch, status, code):
     """A problem with a code and the request's id, in the body and as a header."""
     monkeypatch.setattr(front, "IDLE_SECONDS", 0.1)
-    monkeypatch.setattr(front, "MOST_HELD_BYTES", 50 if status == 503 else 1000)
+    monkeypatch.setattr(room, "MOST_BYTES", 50 if status == 503 else 1000)
     pieces = [piece(b"x" * 60, more=True)]
     named = (KEY, (b"x-request-id", b"mine-17"))
     answered, body = serve(made, *pieces, silent=status == 408, headers=named)
@@ -123,7 +123,7 @@ def test_a_view_that_fails_frees_what_it_held(made):
     made._app = broken
     with pytest.raises(RuntimeError):
         serve(made, piece(b"abc"))
-    assert made._held == 0
+    assert not made._room.held
 
 
 def test_starting_and_stopping_are_answered(made):
@@ -144,7 +144,7 @@ def test_who_shows_no_key_gets_an_answer_and_no_room(made):
     """The body of a stranger is read, so that they see the 401, and kept nowhere."""
     status, body = serve(made, piece(b"abcdefg"), headers=())
     assert (status, json.loads(body)["body"], json.loads(body)["CONTENT_LENGTH"]) == (201, "", "7")
-    assert made._held == 0
+    assert not made._room.held
 
 
 def endless(told):
@@ -239,3 +239,95 @@ def test_a_wrong_key_gets_an_answer_and_no_room():
     assert len(asked) == 2
     one._threads.shutdown()
     one._doorkeepers.shutdown()
+
+
+def test_one_key_cannot_fill_the_room(monkeypatch):
+    """Who holds a share of it is refused more, and sees that; everybody else still gets in."""
+    monkeypatch.setattr(room, "MOST_BYTES", 4_000_000)
+    one = front.Front(told, threads=2, most_bytes=800_000)
+    size = (b"content-length", b"800000")
+    mine, theirs = (KEY, size), ((b"authorization", b"Bearer of-another"), size)
+    held = one._room.of("of-somebody", 800_000)
+    held.hold(800_000)
+    read = []
+
+    async def receive():
+        read.append(piece(b"x" * 200_000, more=len(read) < 3))
+        return read[-1]
+
+    async def send(message):
+        read.append(message["type"])
+
+    asyncio.run(one(SCOPE | {"headers": [*SCOPE["headers"], *mine]}, receive, send))
+    assert read[4:] == ["http.response.start", "http.response.body"]  # all of the body was read before
+    assert serve(one, piece(b"x" * 800_000), headers=mine)[0] == 503
+    assert serve(one, piece(b"x" * 800_000), headers=theirs)[0] == 201
+    held.leave()
+    assert serve(one, piece(b"x" * 800_000), headers=mine)[0] == 201
+    assert not one._room.held
+
+
+def test_small_bodies_of_strangers_have_little_room_and_then_keys_are_asked_for(monkeypatch):
+    """Junk keeps nobody out: who has a good key then goes by its share."""
+    monkeypatch.setattr(room, "MOST_SMALL_BYTES", 100)
+    one = front.Front(told, threads=2, most_bytes=100_000, trusts=lambda _address, key: key == "of-somebody")
+    reserved = one._room.small(95)
+    junk = (b"authorization", b"Bearer junk")
+    for key, kept in ((junk, 0), (KEY, 7)):
+        status, body = serve(one, piece(b"abcdefg"), headers=(key,))
+        assert (status, len(json.loads(body)["body"])) == (201, kept)
+    reserved.leave()
+    assert len(json.loads(serve(one, piece(b"abcdefg"), headers=(junk,))[1])["body"]) == 7
+    assert not one._room.held
+
+
+@pytest.mark.parametrize(("least", "status"), [(100, 408), (10, 201)])
+def test_who_sends_a_byte_now_and_then_is_given_up(made, monkeypatch, least, status):
+    """However much came at first; a slow but honest line lives."""
+    monkeypatch.setattr(front, "PACE_SECONDS", 0.1)
+    monkeypatch.setattr(front, "LEAST_BYTES_PER_SECOND", least)
+    coming, sent = [piece(b"x" * 60, more=True), *[piece(b"x", more=True)] * 20, piece(b"x")], []
+
+    async def receive():
+        await asyncio.sleep(0.02)
+        return coming.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(made(SCOPE | {"headers": [*SCOPE["headers"], KEY]}, receive, send))
+    assert sent[0]["status"] == status
+    assert not made._room.held
+
+
+def test_little_is_read_of_a_stranger_s_body(made):
+    """Who shows no key is answered after a few megabytes, and the connection is closed."""
+    read, sent = [], []
+
+    async def receive():
+        read.append(1_000_000)
+        return piece(bytes(read[-1]), more=True)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(made(SCOPE, receive, send))
+    assert sum(read) <= 10_000_000
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize("headers", [(), (KEY,)], ids=["no key", "too much"])
+def test_nobody_gets_leave_to_send_what_will_be_refused(made, headers):
+    """Nothing is received: that would be the leave."""
+    sent = []
+
+    async def receive():
+        raise AssertionError("leave was given")
+
+    async def send(message):
+        sent.append(message)
+
+    asks = [(b"content-length", b"99000000000"), (b"expect", b"100-continue"), *headers]
+    asyncio.run(made(SCOPE | {"headers": asks}, receive, send))
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"])["CONTENT_LENGTH"] == "99000000000"

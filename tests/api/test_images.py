@@ -170,22 +170,22 @@ def test_a_store_without_files():
         make(None)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I", "I;16", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I", "I;16", "I;16B", "CMYK"])
 def test_every_mode_becomes_rgb(mode):
     """What is red stays on the left; grey levels beyond eight bits are stretched."""
-    data = deep() if mode == "I;16" else photo("TIFF", (30, 30), mode)
+    data = deep(mode) if mode.startswith("I;16") else photo("TIFF", (30, 30), mode)
     with Image.open(io.BytesIO(miniature.small(data, max_pixels=1_000_000))) as picture:
         assert picture.mode == "RGB"
         left, right = (picture.getpixel((x, 15)) for x in (5, 25))
         assert max(abs(a - b) for a, b in zip(left, right, strict=True)) > 30 or mode == "1"
 
 
-def deep():
+def deep(mode):
     """A picture of 16 bits whose levels are all in the lowest eighth."""
-    picture = Image.new("I;16", (30, 30), 500)
+    picture = Image.new(mode, (30, 30), 500)
     picture.paste(3000, (0, 0, 15, 30))
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, "TIFF")
     return file.getvalue()
 
 

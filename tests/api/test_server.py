@@ -63,6 +63,18 @@ def test_curl_s_expect_is_answered(server):
         assert answer(line)[0] == 202
 
 
+@pytest.mark.parametrize(("key", "status"), [("", 401), (None, 413)], ids=["no key", "too much"])
+def test_nobody_gets_leave_to_send_what_will_be_refused(server, key, status):
+    """The refusal comes at once, and the connection is closed."""
+    head = server.head(Content_Type="image/png", Content_Length=99_000_000_000, Expect="100-continue")
+    if key is not None:
+        head = CRLF.join(line for line in head.split(CRLF) if not line.lower().startswith(b"authorization"))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(head)
+        assert answer(line)[0] == status
+        assert line.recv(1024) == b""
+
+
 @pytest.mark.parametrize("size", [300_001, 5_000_000])
 def test_a_body_over_the_limit_is_answered_and_not_hung_up_on(server, size):
     """A plain client that sends everything and then reads gets the 413, and no broken pipe."""

@@ -107,6 +107,17 @@ REFUSED = [
 ]
 
 
+def test_a_job_whose_scan_failed_has_failed(me, db, wanted):
+    """Who polls its status must not take it for done; the list finds it so too."""
+    job = opened(me)
+    scan(me, job, source="camera", prefix="nowhere")
+    find(wanted, db)
+    told = me.get(job).json
+    assert (told["status"], told["counts"]["total"], told["scan"]["status"]) == ("failed", 0, "failed")
+    assert [one["id"] for one in me.get("/v1/jobs?status=failed").json["jobs"]] == [told["id"]]
+    assert me.get("/v1/jobs?status=done").json["jobs"] == []
+
+
 def test_what_is_not_on_the_list_is_refused(me, subtests):
     """And so is a way out of what is."""
     job = opened(me)

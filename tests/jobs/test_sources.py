@@ -179,7 +179,7 @@ def test_a_list_that_is_none(listed):
     ("wanted", "prefix", "found"),
     [
         ("camera", "", ("camera", "")),
-        ("camera", "/2026/", ("camera", "2026")),
+        ("camera", "2026/", ("camera", "2026")),
         ("s3://photos/2026", "", ("photos", "")),
         ("s3://photos/2026/", "", ("photos", "")),
         ("s3://photos/2026/january", "first", ("photos", "january/first")),
@@ -199,6 +199,8 @@ def test_what_is_on_the_list_is_found(wanted, prefix, found):
         ("s3://photos/2026b", "", errors.UnknownSource),
         ("s3://other/2026", "", errors.UnknownSource),
         ("s3://photos/2026/../2025", "", errors.BadParameter),
+        ("camera", "/2026", errors.BadParameter),
+        ("camera", "/", errors.BadParameter),
         ("camera", "..", errors.BadParameter),
         ("camera", "a/../../etc", errors.BadParameter),
         ("camera", "./a", errors.BadParameter),

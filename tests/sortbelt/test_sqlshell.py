@@ -1,7 +1,8 @@
 import pytest
 import sqlalchemy as sa
 
-from jobs.store import incoming, jobs, purge
+from jobs import tables
+from jobs.store import incoming, jobs, purge, scans
 from sortbelt import errors, sqlshell, views
 from tests.jobs import making
 
@@ -52,7 +53,12 @@ def test_what_was_purged_keeps_its_counts_and_the_rest_tells_where_it_lies(shell
     assert rows(shell, "SELECT source, location FROM v_results") == [("nas", "x/d")]
 
 
-def test_the_status_of_a_job_in_its_view_is_that_of_the_api(shell, db):
+def test_the_status_of_a_job_in_its_view_is_that_of_the_api(shell, db, owner):
+    scanned = db.write(jobs.create, making.order(owner, sealed=False), [])
+    db.write(scans.order, scanned, owner, scans.NewScan("nas"))
+    (claimed,) = db.write(scans.claim, limit=1)
+    db.write(scans.end, claimed, tables.ScanStatus.FAILED, "It is away.")
+    assert making.view(db, scanned).status == "failed"
     for job_id, status in rows(shell, "SELECT id, status FROM v_jobs"):
         assert making.view(db, str(job_id)).status == status
 
