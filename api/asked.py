@@ -216,7 +216,9 @@ class Stats(Filter):
 class Names(Page):
     """A page of rows that have a name."""
 
-    cursor: str | None = pydantic.Field(None, description=CURSOR, min_length=1, max_length=1024)
+    cursor: Annotated[Text, pydantic.Field(min_length=1, description=CURSOR)] | None = pydantic.Field(
+        None, description=CURSOR
+    )
 
 
 Webhook = Annotated[

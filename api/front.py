@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent import futures
 from dataclasses import dataclass
@@ -168,13 +169,14 @@ class Front:
             return
         headers_ = [(name, value) for name, value in answer.headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers_})
-        watched.streams += 1
+        watched.streams[left.key_id] += 1
         try:
             async for event in left.events(watched):
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
-            watched.streams -= 1
+            watched.streams[left.key_id] -= 1
+            watched.streams += Counter()  # without the keys that have none
 
     async def _hand_on(self, answer: Answer, receive: Receive, send: Send) -> None:
         """Send an answer; the next piece is made when the one before is on its way, and none for who has hung up."""

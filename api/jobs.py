@@ -1,5 +1,6 @@
 """Jobs: submit, fill, seal, call off, look."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -177,8 +178,7 @@ def events(job_id: str) -> flask.Response:
     known = flask.request.headers.get("Last-Event-ID", "")
     if known == later.END:
         return flask.Response(status=204)
-    if parts().watch.streams >= parts().settings.max_event_streams:
-        raise TooManyStreams
+    _check_streams(auth.caller().id)
     later.leave(later.Events(job_id, auth.caller().id, flask.request.url_root, known))
     return flask.Response(mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -215,6 +215,13 @@ def index(query: asked.Jobs) -> flask.Response:
     rows = parts().db.read(listed.page, wanted, limit=query.limit, after=_place(query.cursor))
     root, outlook = flask.request.url_root, parts().outlook.now()
     return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), _key)
+
+
+def _check_streams(key_id: str) -> None:
+    """Raise TooManyStreams if there can be no more: of all, or of this key, which may have half of them."""
+    streams, most = parts().watch.streams, parts().settings.max_event_streams
+    if streams.total() >= most or streams[key_id] >= math.ceil(most / 2):
+        raise TooManyStreams
 
 
 def _key(row: Any) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent import futures
 from typing import Any
@@ -40,8 +40,8 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self._hears = False
         self._ended: set[str] = set()
-        self.streams = 0
-        """How many streams of events are open."""
+        self.streams: Counter[str] = Counter()
+        """How many streams of events are open, by the ids of their keys."""
 
     async def rows(self, job_id: str, key_id: str | None = None) -> AsyncGenerator[Any]:
         """The job as it is now, and again whenever it has changed; ends when it is gone, or its watcher's key is."""

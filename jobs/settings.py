@@ -49,7 +49,7 @@ class Settings(pydantic.BaseModel):
     max_images_per_request: int = pydantic.Field(default=1_000, ge=1)
     """How many pictures one request may hold; a job may have more."""
     max_event_streams: int = pydantic.Field(default=200, ge=0)
-    """How many may follow jobs by server-sent events at once, for each process that serves."""
+    """How many may follow jobs by server-sent events at once, for each process that serves; one key half of them."""
     max_pixels: int = pydantic.Field(default=40_000_000, ge=1)
     """The largest picture, width times height."""
     webhook_allow: str = ""

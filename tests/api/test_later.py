@@ -9,16 +9,17 @@ import time
 import pytest
 
 from api import later
-from jobs import database
+from jobs import database, tables
+from jobs.store import keys
 from tests.api.conftest import serve
 from tests.jobs import making
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, redis_url, template):
-    """A server with few threads and few streams, and its database."""
+    """A server with few threads and few streams, three for a key, and its database."""
     folder = tmp_path_factory.mktemp("later")
-    with serve(folder, template, redis_url, API_THREADS="2", MAX_EVENT_STREAMS="3") as server:
+    with serve(folder, template, redis_url, API_THREADS="2", MAX_EVENT_STREAMS="5") as server:
         db = database.Database(f"sqlite:///{folder}/sortbelt.db")
         yield server, db
         db.close()
@@ -134,10 +135,10 @@ def follow(place):
     """Opens streams of events, and closes them at the end: the connection and the response."""
     lines = []
 
-    def open_(job_id, **headers):
+    def open_(job_id, key=place[0].key, **headers):
         line = http.client.HTTPConnection("127.0.0.1", place[0].port, timeout=30)
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        headers["Authorization"] = f"Bearer {place[0].key}"
+        headers["Authorization"] = f"Bearer {key}"
         line.request("GET", f"/v1/jobs/{job_id}/events", None, headers)
         lines.append((line, line.getresponse()))
         return lines[-1]
@@ -186,7 +187,7 @@ def test_who_reconnects_is_told_only_what_is_new(place, follow):
 
 
 def test_streams_have_a_limit_and_a_vanished_client_gives_its_place_back(place, follow):
-    """503 with Retry-After beyond it; polling goes on."""
+    """503 with Retry-After beyond it, which is half of all for one key; polling goes on."""
     server, db = place
     job = submit(server)[2]
     lines = [follow(job["id"]) for _ in range(3)]
@@ -197,6 +198,14 @@ def test_streams_have_a_limit_and_a_vanished_client_gives_its_place_back(place, 
     assert refused.headers["Retry-After"]
     assert json.loads(refused.read())["code"] == "too_many_streams"
     assert ask(server, "GET", f"/v1/jobs/{job['id']}")[0] == 200
+    another = keys.make()
+    db.write(keys.create, "another", tables.Role.ADMIN, another)
+    theirs = [follow(job["id"], another)[1] for _ in range(2)]
+    for response in theirs:
+        read_event(response)
+    assert follow(job["id"], another)[1].status == 503
+    for response in theirs:
+        response.close()
     lines[0][1].close()
     lines[0][0].close()
     deadline = time.monotonic() + 20

@@ -149,6 +149,7 @@ def test_two_jobs_are_compared(db, me, other):
     (change,) = me.get(f"/v1/jobs/{runs[0]}/diff/{runs[1]}").json["changes"]
     assert (change["image"], change["a"]["label"], change["b"]["label"]) == ("a", "sushi", "sandwich")
     assert me.get(f"/v1/jobs/{runs[0]}/diff/{runs[0]}").json == {"changes": []}
+    problem(me.get(f"/v1/jobs/{runs[0]}/diff/{runs[1]}?cursor=%00"), 422, "bad_parameter")
     theirs = other.post("/v1/jobs", images=[("a", making.picture())]).json["id"]
     problem(me.get(f"/v1/jobs/{runs[0]}/diff/{theirs}"), 404, "job_not_found")
 
