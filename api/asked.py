@@ -6,7 +6,7 @@ import unicodedata
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import flask
 import pydantic
@@ -23,6 +23,7 @@ MOST_METADATA_BYTES = 16_384
 PAIR = r"^\d\.\d{1,20}(e-\d{1,3})?_\d{1,18}$"
 PLACE = r"^((0|1|0\.[0-9]{1,20})_)?[0-9]{1,18}$"
 MADE = r"^[0-9]{1,16}_" + ID.removeprefix("^")
+MOMENT = "a moment, like 2026-01-31T12:00:00Z"
 CURSOR = "where the page before ended: it is in its Link"
 
 
@@ -39,7 +40,7 @@ def _moment(given: object) -> datetime:
         moment = datetime.fromisoformat(str(given))
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("it is none") from None
+        raise ValueError(f"it must be {MOMENT}") from None
 
 
 def _flag(given: object) -> object:
@@ -51,7 +52,7 @@ def _parsed(given: Any) -> Any:
     if isinstance(given, str):
         given = validation.parse(given)
     if not isinstance(given, dict):
-        raise ValueError("it is none")  # noqa: TRY004 (pydantic wants a ValueError)
+        raise ValueError("it must be a JSON object")  # noqa: TRY004 (pydantic wants a ValueError)
     return given
 
 
@@ -72,9 +73,7 @@ Text = Annotated[
     ),
     pydantic.AfterValidator(_plain),
 ]
-Moment = Annotated[
-    datetime, pydantic.BeforeValidator(_moment), pydantic.Field(description="a moment, like 2026-01-31T12:00:00Z")
-]
+Moment = Annotated[datetime, pydantic.BeforeValidator(_moment), pydantic.Field(description=MOMENT)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1, description="a number from 0 to 1")]
 Title = Annotated[
     str, pydantic.Field(pattern=r"^[a-z0-9._-]{1,100}@[a-z0-9._-]{1,100}$", description="a version, like NAME@VERSION")
@@ -159,8 +158,8 @@ class Jobs(Page):
     owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
         None, description="the id of a key: whose jobs; for admins, others see only their own in any case"
     )
-    since: Moment | None = pydantic.Field(None, description="made then or later: a moment, like 2026-01-31T12:00:00Z")
-    until: Moment | None = pydantic.Field(None, description="made before: a moment, like 2026-01-31T12:00:00Z")
+    since: Moment | None = pydantic.Field(None, description=f"made then or later: {MOMENT}")
+    until: Moment | None = pydantic.Field(None, description=f"made before: {MOMENT}")
     cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
 
 
@@ -286,13 +285,17 @@ class Waiting(Asked):
     )
 
 
-Digest = Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[
+    str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, those above 9 in lower case")
+]
 
 
 class Reference(Asked):
     """A picture whose bytes were sent before."""
 
-    name: Annotated[str, pydantic.Field(min_length=1, max_length=1024)]
+    name: Annotated[
+        str, pydantic.Field(min_length=1, max_length=1024, description="a name in the results, 1 to 1,024 characters")
+    ]
     sha256: Digest
     custom_id: CustomId | None = None
 
@@ -447,11 +450,25 @@ def _inlined(schema: Any, kinds: Mapping[str, Any] | None = None) -> Any:
 def refusal(asked: type[Asked], error: pydantic.ValidationError) -> errors.BadParameter:
     """Why something asked is not acceptable: one sentence for each of its faults."""
     sentences = [
-        validation.sentence(name, fault, asked.model_fields[name].description)
-        for fault in error.errors()
-        for name in [str(fault["loc"][0])]
+        validation.sentence(_place(fault["loc"]), fault, _wanted(asked, fault["loc"])) for fault in error.errors()
     ]
     return errors.BadParameter(" ".join(filter(None, [*sentences, asked.example])))
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    """Where a fault is, such as `images[0].sha256`."""
+    first, *rest = steps
+    after = [f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r:.100}]" for step in rest]
+    return f"{first}{''.join(after)}"
+
+
+def _wanted(asked: type[Asked], steps: tuple[int | str, ...]) -> str | None:
+    """What must be there, as the document says it too."""
+    schema: Any = _inlined(asked.model_json_schema())
+    for step in steps:
+        named = schema.get("properties", {})
+        schema = given(named[step] if step in named else schema.get("items") or schema.get("additionalProperties"))
+    return cast("str | None", schema.get("description"))
 
 
 def preferred_wait() -> float | None:

@@ -10,7 +10,7 @@ import werkzeug
 from uuid_utils import compat as uuids
 from werkzeug import exceptions
 
-from api import auth, formats, parts
+from api import auth, formats, forms, parts
 from jobs import errors
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,11 @@ def _unavailable(error: errors.Unavailable) -> flask.Response:
 def _http(error: exceptions.HTTPException) -> flask.Response:
     status = error.code or 500
     detail = error.description or "The request failed."
+    if isinstance(error, forms.TooMuchText):
+        most = flask.current_app.config["MAX_FORM_MEMORY_SIZE"]
+        return problem(
+            422, "bad_parameter", f"The fields besides the files are too large: they may have {most:,} bytes."
+        )
     if status == 413:
         return _too_much()
     response = problem(status, CODES.get(status, "bad_request" if status < 500 else "internal_error"), detail)

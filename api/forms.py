@@ -12,6 +12,10 @@ Parsed = tuple[IO[bytes], datastructures.MultiDict[str, str], datastructures.Mul
 MOST_HEADER_BYTES = 8_192  # a name of 1,024 characters, each of them escaped
 
 
+class TooMuchText(exceptions.RequestEntityTooLarge):
+    """The fields besides the files are too large."""
+
+
 class Request(flask.Request):
     """A request whose form is either read whole or refused."""
 
@@ -74,7 +78,9 @@ class Parser(formparser.FormDataParser):
                 elif event is not None:
                     found[-1][1].append(bytes(event))
                     text_bytes += len(event) if _filename(found[-1][0]) is None else 0
-                if len(found) > most_parts or text_bytes > most_text:
+                if text_bytes > most_text:
+                    raise TooMuchText
+                if len(found) > most_parts:
                     raise exceptions.RequestEntityTooLarge
         return [(part, b"".join(pieces)) for part, pieces in found]
 

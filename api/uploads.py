@@ -104,13 +104,20 @@ def brought(query: asked.RawPicture) -> Brought:
         name = "image" if query.name is None else query.name
         found = [intake.Upload(name, request.get_data(cache=False), query.custom_id)]
     else:
-        raise errors.NoImages("Send pictures as multipart/form-data parts named `images`, or one as the raw body.")
+        raise errors.NoImages(
+            "Send pictures as multipart/form-data parts named `images`, or one picture as the raw body with "
+            f"`Content-Type: image/jpeg`; yours was {request.mimetype:.100}."
+        )
     if not found:
         raise errors.NoImages
     return Brought(found, [])
 
 
 def _parts(custom_ids: Mapping[str, str]) -> list[intake.Upload]:
+    if "images" in flask.request.form:
+        raise errors.NoImages(
+            "A part `images` has no file name: it is the picture's name, as in `-F images=@lunch.jpg`."
+        )
     files = [(part.filename or "", part.read()) for part in flask.request.files.getlist("images")]
     if unknown := set(custom_ids) - dict(files).keys():
         name = min(unknown)[:100]

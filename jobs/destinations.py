@@ -22,7 +22,7 @@ HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?\.?", re.IGNORECASE)
 # What some releases of Python take for public.
 CLOSED = [*map(ipaddress.ip_network, ("192.0.0.0/24", "2001::/23", "3fff::/20", "5f00::/16", "64:ff9b:1::/48"))]
 # Not which address it has, or whether there is the name: that is not for strangers to find out.
-NOWHERE = "its host has no public address"
+NOWHERE = "its host cannot be resolved, or has no public address"
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 

@@ -14,9 +14,17 @@ def sentence(name: str, error: ErrorDetails, wanted: str | None = None) -> str:
         return f"{name} is missing: it must be {wanted}."
     shown = repr(error["input"])
     shown = shown if len(shown) <= MOST_SHOWN else shown[:MOST_SHOWN] + "…"
+    return f"{name}={shown} is not acceptable: {_reason(error, wanted)}."
+
+
+def _reason(error: ErrorDetails, wanted: str | None) -> str:
+    if error["type"] == "bool_type":
+        return "it must be true or false"
+    if error["type"] == "string_too_long":
+        return f"it is too long: it may have {error['ctx']['max_length']:,} characters"
     message = error["msg"].removeprefix("Value error, ")
-    reason = f"it must be {wanted}" if wanted else message[0].lower() + message[1:]
-    return f"{name}={shown} is not acceptable: {reason}."
+    ours = message.startswith("it ")  # a validator of ours knows best
+    return f"it must be {wanted}" if wanted and not ours else message[0].lower() + message[1:]
 
 
 def parse(text: str) -> Any:

@@ -18,6 +18,7 @@ READING = {
 READING_PRAGMAS = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"}
 GLANCE = 100_000  # steps of SQLite's machine between two looks at whether ctrl-C was pressed
 
+READ_ONLY = "25006"  # what PostgreSQL calls a write in a transaction that only reads
 FETCHED = ("select", "with", "values", "table")  # what PostgreSQL hands out bit by bit
 
 Answer = tuple[Sequence[str], Iterable[Sequence[Any]]]
@@ -135,7 +136,11 @@ class _Postgres:
 
 
 def _refused(error: Exception) -> errors.BadInput:
-    return errors.BadInput(f"The database says: {str(error).strip().splitlines()[0]}.", "bad_query")
+    writes = (
+        getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_AUTH or getattr(error, "sqlstate", "") == READ_ONLY
+    )
+    hint = ": only reading is allowed" if writes else ""
+    return errors.BadInput(f"The database says: {str(error).strip().splitlines()[0]}{hint}.", "bad_query")
 
 
 def _not_ours(what: str, error: Exception) -> errors.BadInput:

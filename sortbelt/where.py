@@ -8,8 +8,8 @@ from pathlib import Path
 from sortbelt import datafolder, errors
 
 NOBODY = (
-    "No Sortbelt server is known: start one on this machine with `sortbelt up`, "
-    "or set SORTBELT_URL and SORTBELT_KEY to those of another."
+    "No Sortbelt server is known: start one on this machine with `sortbelt up`, name the data folder of one that runs "
+    "with --data-dir or SORTBELT_DATA_DIR, or set SORTBELT_URL and SORTBELT_KEY to those of another."
 )
 
 

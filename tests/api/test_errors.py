@@ -40,9 +40,39 @@ def test_a_big_text_field_is_not_said_to_be_a_big_body(me):
     response = me.post(
         "/v1/jobs", images=[("a", making.picture())], data={"metadata": '{"a": "' + "x" * 200_000 + '"}'}
     )
-    assert response.status_code in (202, 413, 422)
-    if response.status_code == 413:
-        assert "300,000" not in response.json["detail"]
+    assert "16,384 bytes" in problem(response, 422, "bad_parameter")
+
+
+def test_too_much_text_is_not_said_to_be_too_many_pictures(app, me):
+    """A client that sent fewer pictures would do so in vain."""
+    app.config["MAX_FORM_MEMORY_SIZE"] = 1_000
+    response = me.post("/v1/jobs", images=[("a", making.picture())], data={"metadata": "x" * 2_000})
+    assert "besides the files" in problem(response, 422, "bad_parameter")
+
+
+def test_what_is_wrong_is_named_with_what_it_must_be(me, subtests):
+    """The place, and words that fit it: a description of what it does is no help."""
+    for path, json, said in (
+        ("/v1/jobs?since=yesterday", None, "since='yesterday' is not acceptable: it must be a moment, like 2026-"),
+        ("/v1/results?until=yesterday", None, "it must be a moment, like 2026-"),
+        ("/v1/jobs", {"open": True, "fresh": "yes"}, "fresh='yes' is not acceptable: it must be true or false."),
+        ("/v1/jobs", {"open": True, "metadata": []}, "it must be a JSON object."),
+        (
+            "/v1/jobs",
+            {"images": [{"name": "a", "sha256": "zz"}]},
+            "images[0].sha256='zz' is not acceptable: it must be 64 hex",
+        ),
+        ("/v1/jobs", {"images": [{"name": "a"}]}, "images[0].sha256 is missing: it must be 64 hexadecimal digits"),
+        ("/v1/blobs/check", {"sha256": ["zz"]}, "sha256[0]='zz' is not acceptable: it must be 64 hexadecimal digits"),
+    ):
+        with subtests.test(said):
+            response = me.get(path) if json is None else me.post(path, json=json)
+            assert said in problem(response, 422, "bad_parameter")
+    job = me.post("/v1/jobs", json={"open": True}).json
+    for more, said in (({"prefix": "x" * 5_000}, "too long: it may have 1,024"), ({"seal": "no"}, "true or false")):
+        with subtests.test(said):
+            response = me.post(f"/v1/jobs/{job['id']}/scan", json={"source": "photos", **more})
+            assert said in problem(response, 422, "bad_parameter")
 
 
 def test_a_fault_of_ours_is_a_500_that_tells_nothing_but_its_name(app, me, caplog):

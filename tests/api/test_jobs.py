@@ -320,8 +320,11 @@ def test_without_pictures_there_is_no_job(db, me):
     """An empty form, and forms with everything but pictures."""
     problem(me.post("/v1/jobs", data={}, content_type="multipart/form-data; boundary=x"), 422, "no_images")
     problem(me.post("/v1/jobs", data={"priority": "bulk"}, content_type="multipart/form-data"), 422, "no_images")
-    problem(me.post("/v1/jobs", data={"images": "a text"}, content_type="multipart/form-data"), 422, "no_images")
-    problem(me.post("/v1/jobs", data="a=b", content_type="application/x-www-form-urlencoded"), 422, "no_images")
+    nameless = me.post("/v1/jobs", data={"images": "a text"}, content_type="multipart/form-data")
+    assert "`images` has no file name" in problem(nameless, 422, "no_images")
+    raw = me.post("/v1/jobs", data=making.picture(), content_type="application/x-www-form-urlencoded")
+    said = problem(raw, 422, "no_images")
+    assert "`Content-Type: image/jpeg`; yours was application/x-www-form-urlencoded" in said
     assert making.images(db) == {}
 
 

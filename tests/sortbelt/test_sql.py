@@ -59,6 +59,7 @@ def test_what_would_change_something_is_refused(sortbelt, url):
 
     assert (run.code, run.out) == (2, "")
     assert run.err.startswith("sortbelt: The database says: ")
+    assert "only reading is allowed" in run.err
 
 
 def test_a_terminal_is_asked_until_it_has_enough(url):
