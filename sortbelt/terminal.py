@@ -2,11 +2,13 @@
 
 import datetime as dt
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 TABLE_ROWS = 500  # a longer list is several tables, so that it may be endless
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def clean(text: str) -> str:
@@ -42,11 +44,22 @@ def _draw(heads: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO) -
     from rich import box, console, table, text  # noqa: PLC0415 - costs 0.1 s, which only a terminal shall pay
 
     grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for head, cell in zip(heads, rows[0], strict=True):
-        grid.add_column(head, justify="right" if isinstance(cell, int | float) else "left", overflow="fold")
+    for head, cells in zip(heads, zip(*rows, strict=True), strict=True):
+        least = max((len(_text(cell)) for cell in cells if _is_whole(cell)), default=None)
+        justify: Literal["left", "right"] = "right" if isinstance(cells[0], int | float) else "left"
+        grid.add_column(head, justify=justify, overflow="fold", min_width=least, no_wrap=_is_id(cells[0]))
     for row in rows:
         grid.add_row(*(text.Text(clean(_text(cell))) for cell in row))
-    console.Console(file=out, highlight=False).print(grid)
+    console.Console(file=out, highlight=False).print(grid, crop=False)
+
+
+def _is_whole(cell: object) -> bool:
+    """Whether half of it would be of no use."""
+    return isinstance(cell, int | float) or _is_id(cell)
+
+
+def _is_id(cell: object) -> bool:
+    return isinstance(cell, str) and ID.fullmatch(cell) is not None
 
 
 def _text(cell: object) -> str:

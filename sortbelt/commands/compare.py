@@ -27,8 +27,8 @@ def diff(client: Client, first: str, second: str, *, limit: int | None, as_json:
 
     \b
     Examples:
-      sortbelt diff 0198c9a2 0198d001
-      sortbelt diff 0198c9a2 0198d001 --json | jq .counts
+      sortbelt diff JOB_A JOB_B
+      sortbelt diff JOB_A JOB_B --json | jq .counts
     """  # noqa: D301 - click wants the \b as it is
     both = comparison.Comparison()
     found = both.differences(client.results(client.job(first).id), client.results(client.job(second).id))

@@ -67,8 +67,8 @@ def status(client: Client, job_id: str, *, as_json: bool) -> None:
 
     \b
     Examples:
-      sortbelt status 0198c9a2
-      sortbelt status 0198c9a2 --json | jq .counts
+      sortbelt status JOB
+      sortbelt status JOB --json | jq .counts
     """  # noqa: D301 - click wants the \b as it is
     show(client.job(job_id), as_json=as_json)
 
@@ -85,8 +85,8 @@ def wait(client: Client, job_id: str, *, timeout: float | None, as_json: bool) -
 
     \b
     Examples:
-      sortbelt wait 0198c9a2
-      sortbelt wait 0198c9a2 --timeout 60 --json
+      sortbelt wait JOB
+      sortbelt wait JOB --timeout 60 --json
     """  # noqa: D301 - click wants the \b as it is
     job = stay(client, job_id, timeout)
     show(job, as_json=as_json)
@@ -102,7 +102,7 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
 
     \b
     Example:
-      sortbelt cancel 0198c9a2
+      sortbelt cancel JOB
     """  # noqa: D301 - click wants the \b as it is
     show(client.cancel(job_id), as_json=as_json)
 
@@ -119,8 +119,8 @@ def retry(client: Client, job_id: str, *, to_its_end: bool, as_json: bool) -> No
 
     \b
     Examples:
-      sortbelt retry 0198c9a2
-      sortbelt retry 0198c9a2 --wait
+      sortbelt retry JOB
+      sortbelt retry JOB --wait
     """  # noqa: D301 - click wants the \b as it is
     job: records.Job = client.retry(job_id)
     if to_its_end:

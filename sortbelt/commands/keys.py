@@ -35,8 +35,8 @@ def keys() -> None:
       sortbelt keys create camera-7 --images-per-minute 600 --expires-in 90d
       sortbelt keys create analyst --role read
       sortbelt keys list
-      sortbelt keys set 0198c9a2 --open-images 10000
-      sortbelt keys revoke 0198c9a2
+      sortbelt keys set ID --open-images 10000
+      sortbelt keys revoke ID
     """  # noqa: D301 - click wants the \b as it is
 
 
@@ -97,8 +97,8 @@ def change(client: Client, key_id: str, *, name: str | None, as_json: bool, **wa
 
     \b
     Examples:
-      sortbelt keys set 0198c9a2 --images-per-minute 600 --open-bytes none
-      sortbelt keys set 0198c9a2 --expires-in never
+      sortbelt keys set ID --images-per-minute 600 --open-bytes none
+      sortbelt keys set ID --expires-in never
     """  # noqa: D301 - click wants the \b as it is
     changes: dict[str, Any] = _given(wanted) | ({} if name is None else {"name": name})
     if not changes:
@@ -119,7 +119,7 @@ def revoke(client: Client, key_id: str, *, as_json: bool) -> None:
 
     \b
     Example:
-      sortbelt keys revoke 0198c9a2
+      sortbelt keys revoke ID
     """  # noqa: D301 - click wants the \b as it is
     key = client.revoke_key(key_id)
     if as_json:

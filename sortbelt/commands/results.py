@@ -70,10 +70,10 @@ def results(
 
     \b
     Examples:
-      sortbelt results 0198c9a2
-      sortbelt results 0198c9a2 --status failed
+      sortbelt results JOB
+      sortbelt results JOB --status failed
       sortbelt results --label sushi --max-confidence 0.6 --order confidence --limit 50
-      sortbelt results 0198c9a2 --out labels.csv
+      sortbelt results JOB --out labels.csv
       sortbelt results --since 2026-01-31T00:00:00Z --out january.parquet
     """  # noqa: D301 - click wants the \b as it is
     limit = limit or (None if job_id or out else MOST_UNASKED)
@@ -119,7 +119,7 @@ def stats(client: Client, job_id: str | None, *, group: str, as_json: bool, **wa
     \b
     Examples:
       sortbelt stats
-      sortbelt stats 0198c9a2 --group status
+      sortbelt stats JOB --group status
       sortbelt stats --group day --since 2026-01-01T00:00:00Z --json
     """  # noqa: D301 - click wants the \b as it is
     found = client.stats(group, **({"job": job_id} | wanted))

@@ -55,7 +55,7 @@ def sort(
     Examples:
       sortbelt sort ~/Pictures --into ~/Sorted
       sortbelt sort ~/Pictures --into ~/Sorted --link --min-confidence 0.8
-      sortbelt sort ~/Pictures --into ~/Sorted --job 0198c9a2 --dry-run
+      sortbelt sort ~/Pictures --into ~/Sorted --job JOB --dry-run
     """  # noqa: D301 - click wants the \b as it is
     sorter = sorting.Sorter(source, into, sorting.How(how), min_confidence=min_confidence, dry_run=dry_run)
     if job_id:

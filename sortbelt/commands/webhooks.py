@@ -18,7 +18,7 @@ def webhooks() -> None:
     \b
     Examples:
       sortbelt webhooks list --status failed
-      sortbelt webhooks replay 0198c9a2
+      sortbelt webhooks replay ID
       sortbelt webhooks secret
     """  # noqa: D301 - click wants the \b as it is
 
@@ -36,7 +36,7 @@ def list_webhooks(client: Client, job_id: str | None, *, status: str | None, as_
     \b
     Examples:
       sortbelt webhooks list
-      sortbelt webhooks list 0198c9a2 --json
+      sortbelt webhooks list JOB --json
       sortbelt webhooks list --status failed
     """  # noqa: D301 - click wants the \b as it is
     _tell(client.deliveries(job_id, status), as_json=as_json)
@@ -52,7 +52,7 @@ def replay(client: Client, ids: tuple[str, ...], *, failed: bool, as_json: bool)
 
     \b
     Examples:
-      sortbelt webhooks replay 0198c9a2
+      sortbelt webhooks replay ID
       sortbelt webhooks replay --failed
     """  # noqa: D301 - click wants the \b as it is
     if bool(ids) == failed:

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from sortbelt import terminal
+from sortbelt.commands import jobs
 
 
 class Screen(io.StringIO):
@@ -53,6 +54,17 @@ def test_rows_are_a_table_with_a_head_on_a_terminal():
     assert "image" in out.getvalue()
     assert "[bold]a[/bold]" in out.getvalue()
     assert "\\x1b[2J" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", ["80", "40"])
+def test_an_id_and_a_number_are_whole_however_narrow_the_terminal_is(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
+    out, ids = Screen(), ["019a0000-0000-7000-8000-000000000000", "019a0000-0000-7000-8000-000000000001"]
+
+    terminal.table(jobs.HEADS, [(one, "running (open)", 123456, 1, 2, 3, 4, 5, 6) for one in ids], out)
+
+    assert [line for line in out.getvalue().splitlines() if line.startswith(tuple(ids)) and "123456" in line]
+    assert all(one in out.getvalue() for one in ids)
 
 
 def test_a_long_list_is_shown_before_it_has_ended():
