@@ -47,19 +47,15 @@ def _draw(heads: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO) -
     for head, cells in zip(heads, zip(*rows, strict=True), strict=True):
         least = max((len(_text(cell)) for cell in cells if _is_whole(cell)), default=None)
         justify: Literal["left", "right"] = "right" if isinstance(cells[0], int | float) else "left"
-        grid.add_column(head, justify=justify, overflow="fold", min_width=least, no_wrap=_is_id(cells[0]))
+        grid.add_column(head, justify=justify, overflow="fold", min_width=least)
     for row in rows:
         grid.add_row(*(text.Text(clean(_text(cell))) for cell in row))
     console.Console(file=out, highlight=False).print(grid, crop=False)
 
 
 def _is_whole(cell: object) -> bool:
-    """Whether half of it would be of no use."""
-    return isinstance(cell, int | float) or _is_id(cell)
-
-
-def _is_id(cell: object) -> bool:
-    return isinstance(cell, str) and ID.fullmatch(cell) is not None
+    """Whether half of it would be of no use: a number, or an id."""
+    return isinstance(cell, int | float) or (isinstance(cell, str) and ID.fullmatch(cell) is not None)
 
 
 def _text(cell: object) -> str:
