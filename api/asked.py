@@ -177,22 +177,24 @@ class Filter(Asked):
     """Which results."""
 
     job: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(None, description="a job's id")
-    label: Text | None = pydantic.Field(None, examples=["sushi"])
-    min_confidence: Share | None = pydantic.Field(None, examples=[0.9])
-    max_confidence: Share | None = None
+    label: Text | None = pydantic.Field(None, description="a label that the model gives", examples=["sushi"])
+    min_confidence: Share | None = pydantic.Field(
+        None, description="a number from 0 to 1: results at least so sure", examples=[0.9]
+    )
+    max_confidence: Share | None = pydantic.Field(None, description="a number from 0 to 1: results at most so sure")
     status: Literal["done", "failed", "cancelled", "expired"] | None = pydantic.Field(
         None, description="one of done, failed, cancelled, expired"
     )
-    error: Text | None = None
-    model: Text | None = None
+    error: Text | None = pydantic.Field(None, description="the code of an error, such as undecodable")
+    model: Text | None = pydantic.Field(None, description="the name of a model")
     version: Text | None = pydantic.Field(None, description="the version of the model")
     owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
         None, description="the id of a key: whose results; for admins, others see only their own in any case"
     )
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Moment | None = pydantic.Field(None, description=f"ended then or later: {MOMENT}")
+    until: Moment | None = pydantic.Field(None, description=f"ended before: {MOMENT}")
     name: Text | None = pydantic.Field(None, description="a text that the picture's name contains, in any case")
-    custom_id: CustomId | None = None
+    custom_id: CustomId | None = pydantic.Field(None, description="an identifier of your own, as it was given")
 
 
 class Results(Filter, Page):

@@ -31,9 +31,17 @@ def operations(said):
 
 
 def test_every_route_is_described(app, said):
-    """Each method of each route, but the two that describe."""
+    """Each method of each route, but those that describe."""
     described = {operation["operationId"] for _, _, operation in operations(said)}
-    assert described == {rule.endpoint for rule in app.url_map.iter_rules()} - {"docs.page", "docs.openapi"}
+    assert described == {rule.endpoint for rule in app.url_map.iter_rules()} - {
+        *("docs.start", "docs.page", "docs.openapi")
+    }
+
+
+def test_the_address_of_the_server_leads_to_the_manual(app):
+    """Without a key: whoever has none learns there how to get one."""
+    response = Person(app.test_client(), None).get("/")
+    assert (response.status_code, response.headers["Location"]) == (303, "/docs")
 
 
 def test_every_call_has_an_example_and_says_what_goes_wrong(said, subtests):
@@ -75,11 +83,11 @@ def test_the_page_needs_nothing_but_itself(app, said):
     assert response.status_code == 200
     assert response.mimetype == "text/html"
     assert "<script" not in response.text
-    assert "//" not in response.text.replace("http://localhost", "")
+    assert "//" not in response.text.replace("http://localhost", "").replace("https://example.com/hook", "")
     for _, path, operation in operations(said):
         assert path in response.text
         assert f'id="{operation["operationId"]}"' in response.text
-    for step in ("# submit", "# poll", "# read"):
+    for step in ("# submit", "# poll", "# read", "Content-Type: image/jpeg", '{"open": true}', "sha256", "webhook="):
         assert step in response.text
 
 
