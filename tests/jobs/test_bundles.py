@@ -47,7 +47,7 @@ def test_a_bundle_is_taken_in_with_its_files(db, tmp_path, good):
     who = db.write(keys.create, "boss", tables.Role.ADMIN, keys.make()).id
     store = blobs.Folder(tmp_path / "blobs")
     row, new = bundles.take_in(db, store, good, who)
-    assert (new, row.name, row.version, row.stage) == (True, making.NAME, "2", "candidate")
+    assert (new, row.name, row.version, row.stage) == (True, making.NAME, "12", "candidate")
     assert {name: store.get(sha256) for name, sha256 in row.files.items()} == good
     assert row.digest == hashlib.sha256(good["weights.safetensors"]).hexdigest()
     assert row.manifest["labels"] == list(making.LABELS)

@@ -45,10 +45,6 @@ def changed(**more):
     return {**signed(), **{name.replace("_", "-"): value for name, value in more.items()}}
 
 
-def minutes(count):
-    return signed(moment=datetime.now(UTC) + timedelta(minutes=count))
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -69,11 +65,16 @@ def minutes(count):
         changed(Webhook_Signature=signed()["Webhook-Signature"].replace("v1,", "v2,")),
         signed(body=BODY + " "),
         signed(secret="whsec_" + base64.b64encode(b"another secret of some length").decode()),
-        minutes(-6),
-        minutes(6),
     ],
 )
 def test_anything_else_is_refused_with_one_error(headers):
+    with pytest.raises(errors.BadSignature):
+        webhooks.verify(headers, BODY.encode(), SECRET)
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_what_is_too_old_or_from_the_future_is_refused(minutes):
+    headers = signed(moment=datetime.now(UTC) + timedelta(minutes=minutes))
     with pytest.raises(errors.BadSignature):
         webhooks.verify(headers, BODY.encode(), SECRET)
 
