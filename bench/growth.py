@@ -252,8 +252,7 @@ def main(asked: argparse.Namespace) -> int:
             text += list(lines(name, rows, measure(sizes, asked.runs)))
             for some in sizes:
                 some.close()
-    print("\n".join(text))
-    (asked.out / "growth.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    report.keep(text, asked.out / "growth.txt")
     return 0
 
 

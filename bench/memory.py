@@ -76,10 +76,7 @@ def main(asked: argparse.Namespace) -> int:
     if asked.count < 2 * asked.folder:
         print(f"--count must be at least twice --folder, {2 * asked.folder:,}.", file=sys.stderr)
         return 2
-    text = list(lines(measure(asked.count, asked.folder)))
-    print("\n".join(text))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "memory.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    report.keep(lines(measure(asked.count, asked.folder)), asked.out / "memory.txt")
     return 0
 
 

@@ -1,7 +1,7 @@
 """The report: the figures as a table, as JSON, and as a plot."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import goals, names
@@ -10,13 +10,18 @@ from bench.figures import Board, Figure
 
 def write(board: Board, out: Path) -> None:
     """Print the table, and write it with the JSON and the plot into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines(board))
-    print(text)
-    (out / "bench.txt").write_text(text + "\n", encoding="utf-8")
+    keep(lines(board), out / "bench.txt")
     (out / "bench.json").write_text(json.dumps(board.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     plot(board, out / "bench.png")
     print(f"\nWritten: {out}/bench.txt, bench.json, bench.png")
+
+
+def keep(lines_: Iterable[str], file: Path) -> None:
+    """Print a table, and write it into a file, whose folder is made if need be."""
+    text = "\n".join(lines_)
+    print(text)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def lines(board: Board) -> Iterator[str]:

@@ -185,9 +185,7 @@ def main(asked: argparse.Namespace) -> int:
         text += singles(server, bodies, "single, accepted and classified", single.accepted, asked.seconds)
         if single.knows_wait(server, bodies[0]):
             text += singles(server, bodies, "single, answered with the result", single.finished, asked.seconds)
-    print("\n".join(text))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "stages.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    report.keep(text, asked.out / "stages.txt")
     return 0
 
 

@@ -149,9 +149,7 @@ def main(asked: argparse.Namespace) -> int:
     verdict = "reached" if share >= GOAL else "not reached"
     text = [*report.columns(rows), f"{asked.pollers} polling, {asked.streams} streams: {share:.0%} of the rate is left"]
     text[-1] += f" (≥ {GOAL:.0%}: {verdict})"
-    print("\n".join(text))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "watchers.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    report.keep(text, asked.out / "watchers.txt")
     return 0
 
 
