@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from model import devices, inputs
+from model import devices, fused, inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ class Classifier:
         # With the copy in the bundle's place, whoever has no use for the original may drop it.
         self.bundle = dataclasses.replace(bundle, network=network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
-        self._network = network
+        self._network = fused.fused(network) if self.device.type == "cpu" else network
         self._normalise = inputs.Normalise(bundle.preprocess, self.device)
 
     @torch.inference_mode()
