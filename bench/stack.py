@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from bench import processes
+from bench import loop, processes
 
 STOP_SECONDS = 60
 PATIENCE_SECONDS = 600
@@ -72,6 +72,7 @@ def clean() -> dict[str, str]:
 @contextlib.contextmanager
 def up(database_url: str | None = None, *, also: tuple[int, ...] = (), **settings: Any) -> Iterator[Stack]:
     """A stack with a data folder of its own, in the state in which a user starts it; `also` are roots beside `up`."""
+    settings.setdefault("model", loop.MODEL)
     environment = clean() | {f"SORTBELT_{name.upper()}": str(value) for name, value in settings.items()}
     with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as data:
         command = [sys.executable, "-m", "sortbelt", "up", "--json", "--port", "0", "--data-dir", data]

@@ -17,9 +17,9 @@ class Now(functions.FunctionElement[datetime]):
     inherit_cache = True
 
 
-def now(seconds: float = 0.0) -> Now:
-    """The database's own time, `seconds` on (negative: ago)."""
-    return Now(sa.literal(float(seconds), sa.Float()))
+def now(seconds: float | sa.BindParameter[float] = 0.0) -> Now:
+    """The database's own time, `seconds` on (negative: ago); how many may be bound later."""
+    return Now(seconds if isinstance(seconds, sa.BindParameter) else sa.literal(float(seconds), sa.Float()))
 
 
 def written(moment: datetime) -> str:

@@ -15,6 +15,15 @@ from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, SCANNING, SCAN
 SCANNED = ("source", "prefix", "include", "exclude", "status", "found", "skipped", "error", "created_at", "ended_at")
 """What a job tells of its scan, each as `scan_…`."""
 
+SOME = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
+LOCK = sa.select(JOBS.c.id).where(SOME).order_by(JOBS.c.id).with_for_update()
+END_IF_COMPLETE = (
+    sa.update(JOBS)
+    .where(SOME, JOBS.c.sealed_at.is_not(None), JOBS.c.finished_at.is_(None), JOBS.c.total == ENDED)
+    .values(finished_at=clock.now())
+    .returning(JOBS.c.id, JOBS.c.owner, JOBS.c.webhook)
+)
+
 
 @dataclass(frozen=True)
 class NewJob:
@@ -229,23 +238,13 @@ def _write_ended(c: sa.Connection, job_id: str, status: tables.Status, detail: s
 
 def end_if_complete(c: sa.Connection, job_ids: Iterable[str]) -> None:
     """Mark those of the jobs as finished that are sealed and whose images have all ended; who waits is to be told."""
-    ended = c.execute(
-        sa.update(JOBS)
-        .where(
-            JOBS.c.id.in_(list(job_ids)),
-            JOBS.c.sealed_at.is_not(None),
-            JOBS.c.finished_at.is_(None),
-            JOBS.c.total == ENDED,
-        )
-        .values(finished_at=clock.now())
-        .returning(JOBS.c.id, JOBS.c.owner, JOBS.c.webhook)
-    )
-    deliveries.announce(c, ended.all())
+    deliveries.announce(c, c.execute(END_IF_COMPLETE, {"jobs": list(job_ids)}).all())
 
 
 def lock(c: sa.Connection, job_ids: Iterable[str]) -> None:
     """Lock the rows of these jobs, always in one order, so that two transactions cannot wait for each other."""
-    c.execute(sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(job_ids))).order_by(JOBS.c.id).with_for_update())
+    if c.dialect.name != "sqlite":  # whose transactions that write come one after the other
+        c.execute(LOCK, {"jobs": list(job_ids)})
 
 
 def job(c: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:

@@ -1,5 +1,6 @@
 """Work: how a worker claims images, keeps them, finishes them, hands them back, and how lost ones are found."""
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,24 @@ from jobs.store.sql import IMAGES, JOBS, QUEUED, RESULTS, RUNNING
 
 CLAIMED = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
 CLAIMED += [IMAGES.c[name] for name in ("bytes", "source", "location")]
+# Made once, as all that is asked for each batch: to make a statement takes longer than to run it.
+END = (
+    sa.update(IMAGES)
+    .where(IMAGES.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(IMAGES.c.attempt == sa.bindparam("mine"), IMAGES.c.worker == sa.bindparam("me"), RUNNING)
+    .values(status=sa.bindparam("end"), lease_until=None)
+    .returning(IMAGES.c.id)
+)
+WRITE = sa.insert(RESULTS).values(finished_at=clock.now())
+COUNT = (
+    sa.update(JOBS)
+    .where(JOBS.c.id == sa.bindparam("job"))
+    .values(
+        done=JOBS.c.done + sa.bindparam("more_done"),
+        failed=JOBS.c.failed + sa.bindparam("more_failed"),
+        started_at=sa.func.coalesce(JOBS.c.started_at, sa.bindparam("started", type_=tables.Timestamp())),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -80,13 +99,14 @@ def claim(
     one of them kills its worker, its neighbours live on. Who has others in hand takes `only_new` ones; who takes such
     an image again must `start` it when its turn has come. What lies in another than these `sources` is left to others.
     """
-    waiting = [QUEUED, IMAGES.c.model == model, _readable(sources), *([IMAGES.c.attempt == 0] if only_new else [])]
-    bulk = [*waiting, IMAGES.c.priority == tables.Priority.BULK.value]
-    for some in [bulk, waiting] if bulk_first else [waiting]:
-        first = sa.select(IMAGES.c.attempt).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id).limit(1)
-        attempts = c.execute(first.with_for_update(skip_locked=True)).scalar()
+    kind = {"only_new": only_new, "sources": tuple(sources)}
+    for bulk in [True, False] if bulk_first else [False]:
+        attempts = c.execute(_first(bulk=bulk, **kind), {"of": model}).scalar()
         if attempts is not None:
-            return _take(c, worker, some, attempts, limit, lease_seconds)
+            some = {"of": model, "before": attempts, "company": company(limit, attempts)}
+            values = {"next_attempt": max(1, attempts), "taker": worker, "lease": lease_seconds}
+            taken = c.execute(_take(bulk=bulk, **kind), some | values)
+            return sorted([Claim(*row, again=attempts > 0) for row in taken], key=lambda claim: claim.image_id)
     return []
 
 
@@ -131,32 +151,33 @@ def _readable(sources: Collection[str]) -> sa.ColumnElement[bool]:
     return sa.or_(sent, IMAGES.c.source.in_(sources)) if sources else sent
 
 
-def _take(
-    c: sa.Connection,
-    worker: str,
-    some: Sequence[sa.ColumnElement[bool]],
-    attempts: int,
-    limit: int,
-    lease_seconds: float,
-) -> list[Claim]:
-    some = [*some, IMAGES.c.attempt == attempts]
+@functools.cache
+def _first(**kind: Any) -> sa.Select[Any]:
+    """How often what is next was claimed before."""
+    first = sa.select(IMAGES.c.attempt).where(*_waiting(**kind)).order_by(IMAGES.c.priority, IMAGES.c.id).limit(1)
+    return first.with_for_update(skip_locked=True)
+
+
+@functools.cache
+def _take(**kind: Any) -> Any:
+    some = (*_waiting(**kind), IMAGES.c.attempt == sa.bindparam("before"))
     in_order = sa.select(IMAGES.c.id).where(*some).order_by(IMAGES.c.priority, IMAGES.c.id)
-    picked = in_order.limit(company(limit, attempts))
+    picked = in_order.limit(sa.bindparam("company", type_=sa.Integer()))
     locked = picked.with_for_update(skip_locked=True).cte("picked")
-    taken = (
-        sa.update(IMAGES)
-        .where(IMAGES.c.id.in_(sa.select(locked.c.id)))
-        .values(
-            status=tables.Status.RUNNING,
-            attempt=max(1, attempts),
-            worker=worker,
-            claimed_at=clock.now(),
-            lease_until=clock.now(lease_seconds),
-        )
-        .returning(*CLAIMED)
-    )
-    claims = [Claim(*row, again=attempts > 0) for row in c.execute(taken)]
-    return sorted(claims, key=lambda claim: claim.image_id)
+    values = {
+        "status": tables.Status.RUNNING,
+        "attempt": sa.bindparam("next_attempt"),
+        "worker": sa.bindparam("taker"),
+        "claimed_at": clock.now(),
+        "lease_until": clock.now(sa.bindparam("lease", type_=sa.Float())),
+    }
+    return sa.update(IMAGES).where(IMAGES.c.id.in_(sa.select(locked.c.id))).values(values).returning(*CLAIMED)
+
+
+def _waiting(*, bulk: bool, only_new: bool, sources: Collection[str]) -> list[sa.ColumnElement[bool]]:
+    some = [QUEUED, IMAGES.c.model == sa.bindparam("of"), _readable(sources)]
+    some += [IMAGES.c.attempt == 0] if only_new else []
+    return some + ([IMAGES.c.priority == tables.Priority.BULK.value] if bulk else [])
 
 
 def company(limit: int, attempts: int) -> int:
@@ -186,12 +207,11 @@ def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
     A claim whose lease was lost meanwhile (its attempt is no longer the image's) writes nothing.
     Returns how many results were written.
     """
-    by_id = {fate.claim.image_id: fate for fate in fates}
     jobs.lock(c, {fate.claim.job_id for fate in fates})
-    ours = [by_id[id_] for status in tables.Status for id_ in _end(c, fates, status)]
+    ours = [fate for some in _alike(fates) for fate in _end(c, some)]
     if ours:
         rows = [_row(fate, maker) for fate in ours]
-        c.execute(sa.insert(RESULTS).values(finished_at=clock.now()), rows)
+        c.execute(WRITE, rows)
         _count(c, ours)
         tallies.add_results(c, rows)
     return len(ours)
@@ -248,12 +268,21 @@ def _give_up(c: sa.Connection, lost: sa.Select[Any]) -> int:
     return len(rows)
 
 
-def _end(c: sa.Connection, fates: Iterable[Fate], status: tables.Status) -> Iterable[int]:
-    claims = [fate.claim for fate in fates if fate.status is status]
-    if not claims:
-        return []
-    ended = sa.update(IMAGES).where(_held(claims)).values(status=status, lease_until=None).returning(IMAGES.c.id)
-    return c.execute(ended).scalars().all()
+def _alike(fates: Iterable[Fate]) -> Iterable[list[Fate]]:
+    """By what one statement can end: one status, one fence."""
+    alike: dict[Any, list[Fate]] = {}
+    for fate in fates:
+        alike.setdefault((fate.status, fate.claim.attempt, fate.claim.worker), []).append(fate)
+    return alike.values()
+
+
+def _end(c: sa.Connection, fates: Sequence[Fate]) -> Iterable[Fate]:
+    """End images of one status and fence. Returns those whose lease was not lost meanwhile."""
+    one = fates[0]
+    ids = [fate.claim.image_id for fate in fates]
+    fence = {"ids": ids, "mine": one.claim.attempt, "me": one.claim.worker}
+    ended = set(c.execute(END, {**fence, "end": one.status}).scalars())
+    return [fate for fate in fates if fate.claim.image_id in ended]
 
 
 def _held(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:
@@ -270,17 +299,8 @@ def _held(claims: Sequence[Claim]) -> sa.ColumnElement[bool]:
 
 def _count(c: sa.Connection, fates: Sequence[Fate]) -> None:
     """Move the counters of the jobs, each job once."""
-    update = (
-        sa.update(JOBS)
-        .where(JOBS.c.id == sa.bindparam("job"))
-        .values(
-            done=JOBS.c.done + sa.bindparam("more_done"),
-            failed=JOBS.c.failed + sa.bindparam("more_failed"),
-            started_at=sa.func.coalesce(JOBS.c.started_at, sa.bindparam("started", type_=tables.Timestamp())),
-        )
-    )
     job_ids = sorted({fate.claim.job_id for fate in fates})
-    c.execute(update, [_counted(id_, [fate for fate in fates if fate.claim.job_id == id_]) for id_ in job_ids])
+    c.execute(COUNT, [_counted(id_, [fate for fate in fates if fate.claim.job_id == id_]) for id_ in job_ids])
     jobs.end_if_complete(c, job_ids)
 
 
