@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from worker import decoder
 log = logging.getLogger(__name__)
 CHUNK = 8  # pictures that a child is handed at once
 START_SECONDS = 60.0
+LOOKS = 8  # how often, in the time that one picture may take, its decoder is looked after
+MOST_REPLY_BYTES = 65_536
 Reader = Callable[[], bytes]
 PATH = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
@@ -47,19 +49,31 @@ class Outcome:
     ms: float
 
 
+@dataclass
 class _Batch:
     """What the threads of one `decode` share; each writes rows of its own."""
 
-    def __init__(
-        self, sha256s: Sequence[str], readers: Sequence[Reader | None], pixels: npt.NDArray[np.uint8], moved_at: float
-    ) -> None:
-        self.sha256s = sha256s
-        self.readers = readers
-        self.pixels = pixels
-        self.outcomes: list[Outcome | None] = [None] * len(sha256s)
-        self.suspects: set[int] = set()
-        """Rows at which a child has died once."""
-        self.moved_at = moved_at
+    store: blobs.Blobs
+    sha256s: Sequence[str]
+    readers: Sequence[Reader | None]
+    pixels: npt.NDArray[np.uint8]
+    moved_at: float
+    outcomes: list[Outcome | None] = field(init=False)
+    suspects: set[int] = field(default_factory=set)
+    """Rows at which a child has died once."""
+
+    def __post_init__(self) -> None:
+        self.outcomes = [None] * len(self.sha256s)
+
+    def path(self, row: int) -> str | None:
+        """The file that a child can read by itself; None where there is none."""
+        path = self.store.path(self.sha256s[row]) if self.readers[row] is None else None
+        return None if path is None else str(path)
+
+    def read(self, row: int) -> bytes:
+        """The bytes of what is no file."""
+        reader = self.readers[row]
+        return self.store.get(self.sha256s[row]) if reader is None else reader()
 
 
 class Decoders:
@@ -67,7 +81,8 @@ class Decoders:
 
     def __init__(self, count: int, how: preprocess.Preprocess, store: blobs.Blobs, limits: Limits) -> None:
         self._how = how
-        self._children = [_Decoder(how, store, limits) for _ in range(count)]
+        self._store = store
+        self._children = [_Decoder(how, limits) for _ in range(count)]
         self._threads = futures.ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._batch: _Batch | None = None
 
@@ -100,7 +115,7 @@ class Decoders:
         """
         pixels = np.zeros((len(sha256s), self._how.height, self._how.width, 3), np.uint8)
         readers = [None] * len(sha256s) if readers is None else readers
-        self._batch = batch = _Batch(sha256s, readers, pixels, self.moved_at)
+        self._batch = batch = _Batch(self._store, sha256s, readers, pixels, self.moved_at)
         todo: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         # Smaller chunks where there are few pictures, so that every core has some.
         size = max(1, min(CHUNK, len(sha256s) // len(self._children)))
@@ -126,9 +141,8 @@ class Decoders:
 class _Decoder:
     """One child and the conversation with it."""
 
-    def __init__(self, how: preprocess.Preprocess, store: blobs.Blobs, limits: Limits) -> None:
+    def __init__(self, how: preprocess.Preprocess, limits: Limits) -> None:
         self._how = how
-        self._store = store
         self._limits = limits
         self.process: subprocess.Popen[bytes] | None = None
         self._pipe: Any = None
@@ -139,7 +153,7 @@ class _Decoder:
     def follow(self, how: preprocess.Preprocess) -> None:
         """Decode for another network; one whose pictures are larger than the shared memory needs a new child."""
         self._how = how
-        if self._memory is not None and len(self._memory) < CHUNK * decoder.slot_bytes(how):
+        if self._memory is not None and len(self._memory) < decoder.HEAD_BYTES + CHUNK * decoder.slot_bytes(how):
             self._replace()
 
     def work(self, todo: "queue.SimpleQueue[list[int]]", batch: "_Batch", stop: threading.Event) -> None:
@@ -153,30 +167,35 @@ class _Decoder:
                 rows = self._chunk(rows, batch)
 
     def _chunk(self, rows: list[int], batch: "_Batch") -> list[int]:
-        """Decode rows of a batch; returns those that are left: the child died, or they come one by one."""
-        paths = [self._store.path(batch.sha256s[row]) if batch.readers[row] is None else None for row in rows]
-        now = rows if None not in paths and rows[0] not in batch.suspects else rows[:1]
+        """Decode rows of a batch; returns those that are left: the child died, or some must go alone."""
+        now = self._together(rows, batch)
         try:
-            self._order([batch.sha256s[row] for row in now], paths, batch.readers[rows[0]])
-            for slot, row in enumerate(now):
-                self._take(slot, row, batch)
+            self._order(now, batch)
+            self._take(now, batch)
         except errors.Unavailable:
             self._replace()  # what it would still answer is not asked for any more
             raise
         except errors.BlobMissing as missing:
             batch.outcomes[now[0]] = Outcome(errors.BadPicture(missing.code, missing.detail), 0.0)
         except (EOFError, OSError) as broken:
-            culprit = next(row for row in now if batch.outcomes[row] is None)
+            culprit = now[min(self._done(), len(now) - 1)]
             batch.outcomes[culprit] = self._bury(culprit, batch, hung=isinstance(broken, TimeoutError))
         return [row for row in rows if batch.outcomes[row] is None]
 
-    def _order(self, sha256s: Sequence[str], paths: Sequence[Path | None], reader: Reader | None) -> None:
+    def _together(self, rows: list[int], batch: "_Batch") -> list[int]:
+        """The first of these rows that the child can be handed at once: by path, and none that it has died of."""
+        for count, row in enumerate(rows):
+            if row in batch.suspects or batch.path(row) is None:
+                return rows[: max(1, count)]
+        return rows
+
+    def _order(self, rows: list[int], batch: "_Batch") -> None:
         if not self._ready:
             self._greet()
-        data = None
-        if paths[0] is None:
-            data = self._store.get(sha256s[0]) if reader is None else reader()
-        orders = [{"sha256": s, "path": str(p) if p else None} for s, p in zip(sha256s, paths, strict=False)]
+        paths = [batch.path(row) for row in rows]
+        data = batch.read(rows[0]) if paths[0] is None else None
+        orders = [{"sha256": batch.sha256s[row], "path": path} for row, path in zip(rows, paths, strict=True)]
+        self._progress()[0] = 0
         self._pipe.send_bytes(json.dumps({"preprocess": self._how.to_json(), "pictures": orders}).encode())
         if data is not None:
             self._pipe.send_bytes(data)
@@ -190,18 +209,34 @@ class _Decoder:
         if not self._ready:
             raise errors.Unavailable("A decoder process does not start; its own words are above.")
 
-    def _take(self, slot: int, row: int, batch: "_Batch") -> None:
-        assert self._memory is not None  # noqa: S101 (for the type checker)
-        if not self._pipe.poll(self._limits.seconds):
-            raise TimeoutError
-        reply = json.loads(self._pipe.recv_bytes(65_536))
-        if reply["code"] == decoder.UNAVAILABLE:
-            raise errors.BlobsUnavailable(reply["detail"])
-        error = errors.BadPicture(reply["code"], reply["detail"]) if reply["code"] else None
-        if error is None:
-            batch.pixels[row] = decoder.slots(self._memory, self._how)[slot]
-        batch.outcomes[row] = Outcome(error, float(reply["ms"]))
+    def _take(self, rows: list[int], batch: "_Batch") -> None:
+        """Take the answer to an order; TimeoutError if one of its pictures takes too long."""
+        done, since = 0, time.monotonic()
+        while not self._pipe.poll(self._limits.seconds / LOOKS):
+            if self._done() > done:
+                done, since = self._done(), time.monotonic()
+                batch.moved_at = since
+            elif time.monotonic() - since >= self._limits.seconds:
+                raise TimeoutError
+        replies = json.loads(self._pipe.recv_bytes(MOST_REPLY_BYTES))
         batch.moved_at = time.monotonic()
+        if lost := next((reply["detail"] for reply in replies if reply["code"] == decoder.UNAVAILABLE), None):
+            raise errors.BlobsUnavailable(lost)
+        assert self._memory is not None  # noqa: S101 (for the type checker)
+        slots = decoder.slots(self._memory, self._how)
+        for slot, (row, reply) in enumerate(zip(rows, replies, strict=True)):
+            error = errors.BadPicture(reply["code"], reply["detail"]) if reply["code"] else None
+            if error is None:
+                batch.pixels[row] = slots[slot]
+            batch.outcomes[row] = Outcome(error, float(reply["ms"]))
+
+    def _done(self) -> int:
+        """How many pictures of the last order the child has got done."""
+        return int(self._progress()[0])
+
+    def _progress(self) -> npt.NDArray[np.uint32]:
+        assert self._memory is not None  # noqa: S101 (for the type checker)
+        return decoder.progress(self._memory)
 
     def _bury(self, row: int, batch: "_Batch", *, hung: bool) -> Outcome | None:
         """Replace a dead or hung child; what its last picture did to it, or None: that one gets another try, alone."""
@@ -223,7 +258,7 @@ class _Decoder:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         arena = os.memfd_create("pixels")
-        os.truncate(arena, CHUNK * decoder.slot_bytes(self._how))
+        os.truncate(arena, decoder.HEAD_BYTES + CHUNK * decoder.slot_bytes(self._how))
         config = {"parent": os.getpid(), "memory_bytes": self._limits.memory_bytes}
         command = [
             sys.executable,
@@ -241,7 +276,7 @@ class _Decoder:
                 start_new_session=True,  # ctrl-C in a terminal is for its parent
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATH)},
             )
-            self._memory = np.memmap(memory, np.uint8, "r")
+            self._memory = np.memmap(memory, np.uint8, "r+")
         self._pipe = connection.Connection(ours.detach())
         self._ready = False
 
