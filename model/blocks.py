@@ -61,17 +61,20 @@ class Blocks:
         features, answer = [layer for layer in network if isinstance(layer, nn.Linear)]
         channels = others[-1].out_channels
         # Flatten puts the places of a channel side by side; here the channels of a place are.
-        weight = features.weight.reshape(len(features.weight), channels, -1).transpose(1, 2).flatten(1)
-        self._dense = [(weight.to(device, dtype).contiguous(), _moved(features.bias, device, dtype)),
-                       (_moved(answer.weight, device, dtype), _moved(answer.bias, device, dtype))]  # fmt: skip
+        weight = features.weight.reshape(len(features.weight), channels, -1).transpose(1, 2).flatten(1).detach()
+        self._features = weight.to(device, dtype).t(), _moved(features.bias, device, torch.float32)
+        self._answer = _moved(answer.weight, device, torch.float32), _moved(answer.bias, device, torch.float32)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits [N, classes] of uint8 pixels [N, H, W, 3]."""
         pictures = self._first(pixels)
         for layer in self._others:
             pictures = layer(pictures)
-        hidden, answer = self._dense
-        return functional.linear(functional.relu(functional.linear(pictures.flatten(1), *hidden)), *answer)
+        weights, bias = self._features
+        # Sums in float32 to the end: rounded to bfloat16, the third digit of an answer would hang on the batch's size.
+        places = pictures.flatten(1)
+        hidden = torch.mm(places, weights, torch.float32) if places.is_cuda else places.float() @ weights.float()
+        return functional.linear(functional.relu(hidden + bias), *self._answer)
 
 
 class _First:

@@ -45,12 +45,11 @@ class Classifier:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
         self._network = network
         self._normalise = inputs.Normalise(bundle.preprocess, self.device)
-        self._graphs = self._captured(bundle) if self.device.type == "cuda" else None
-
-    def _captured(self, bundle: Bundle) -> graphs.Graphs:
-        """The forward pass of a GPU, by our own kernels where they know the network."""
-        ours = blocks.fast(bundle.network, bundle.preprocess, self.device) if self.precision == "bfloat16" else None
-        return graphs.Graphs((lambda pixels: self._answers(ours(pixels))) if ours else self._forward, self.device)
+        self._ours = self._graphs = None
+        if self.device.type == "cuda":
+            if self._dtype == torch.bfloat16:
+                self._ours = blocks.fast(bundle.network, bundle.preprocess, self.device)
+            self._graphs = graphs.Graphs(self.forward, self.device)
 
     @torch.inference_mode()
     def classify(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -65,13 +64,15 @@ class Classifier:
         self._check(pixels)
         if self._graphs is not None and len(pixels):
             return self._graphs.classify(pixels)
-        probabilities: npt.NDArray[np.float32] = self._forward(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
+        probabilities: npt.NDArray[np.float32] = self.forward(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
         return probabilities
 
-    def _forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._answers(self._network(self._normalise.pixels(pixels).to(self._dtype)))
-
-    def _answers(self, logits: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same for pixels that are on the device, as one pass, whose answers stay there."""
+        if self._ours is not None:
+            logits = self._ours(pixels)
+        else:
+            logits = self._network(self._normalise.pixels(pixels).to(self._dtype))
         return torch.softmax(logits.float() / self.bundle.temperature, dim=1)
 
     def _check(self, pixels: npt.NDArray[np.uint8]) -> None:

@@ -43,7 +43,11 @@ def first(
     matrix = tl.load(weights + part[:, None] * channels + column[None, :])
     sums = tl.dot(tl.where(inside, seen, 0.0).to(matrix.dtype), matrix) + tl.load(bias + column)[None, :]
     there = (place < total)[:, None]
-    tl.store(out + place[:, None] * channels + column[None, :], tl.maximum(sums, 0.0).to(matrix.dtype), mask=there)
+    tl.store(
+        out + place[:, None] * channels + column[None, :],
+        tl.maximum(sums, 0.0, tl.PropagateNan.ALL).to(matrix.dtype),
+        mask=there,
+    )
 
 
 @triton.jit(do_not_specialize=["total"])  # type: ignore[untyped-decorator]
@@ -97,6 +101,6 @@ def convolve(
         sums = tl.max(tl.reshape(sums, (many, 4, outside)), axis=1)
     place = tl.program_id(0) * many + tl.arange(0, many)
     column = tl.arange(0, outside)
-    sums = tl.maximum(sums + tl.load(bias + column)[None, :], 0.0)
+    sums = tl.maximum(sums + tl.load(bias + column)[None, :], 0.0, tl.PropagateNan.ALL)
     to = out + place[:, None] * outside + column[None, :]
     tl.store(to, sums.to(out.dtype.element_ty), mask=(place < total)[:, None])
