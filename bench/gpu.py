@@ -22,7 +22,7 @@ if __name__ == "__main__" and __package__ is None:  # run by its path: python be
     sys.path[0] = str(Path(__file__).parent.parent)
 
 from bench import bare, cost, decode, loop, pictures
-from model import bundle, classifier, inputs, preprocess
+from model import bundle, classifier, inputs
 
 NO_GPU = "There is no GPU here, so nothing was measured; --device cpu tries the code without one."
 BUNDLE = loop.BUNDLE.parent / "cookpad-cnn"  # the goals are about the published network
@@ -144,11 +144,11 @@ def classified(network: classifier.Classifier, seen: Card, seconds: float) -> It
         yield f"  batch {count:5} {images:12,.0f} images/s"
 
 
-def decoded(files: list[Path], how: preprocess.Preprocess, cores: int) -> Iterator[str]:
+def decoded(network: classifier.Classifier, files: list[Path], cores: int) -> Iterator[str]:
     """Images a second that one core decodes, and all of them, with nothing else to do: no worker can do more."""
-    for count in (1, cores):
+    for count in (1, cores) if network.device.type == "cuda" else (cores,):
         some = files[: len(files) * count // cores]
-        with loop.Pool(count, decode.start, (how,)) as pool:
+        with loop.Pool(count, decode.start, (network.bundle.preprocess,)) as pool:
             started = time.perf_counter()
             used = sum(cpu for _, cpu in pool.map(decode.some, loop.chunks(some, 64)))
             seconds = time.perf_counter() - started
@@ -196,7 +196,7 @@ def main(asked: argparse.Namespace) -> int:
         drawn = pictures.found(asked.images) if asked.images else pictures.folder(Path(work) / "drawn", asked.drawn)
         files = pictures.copies(drawn, Path(work) / "files", asked.count, b"gpu")
         mean = sum(path.stat().st_size for path in files) / len(files)
-        _say("decoding alone", *decoded(files, made.preprocess, cores))
+        _say("decoding alone", *decoded(network, files, cores))
         _say(f"decode and forward, {len(files):,} files of {mean / 1000:.0f} KB", *from_files(network, files, cores))
         _say("the whole worker over SQLite", *worker(files, asked.bundle, asked.device, cores))
     return 0

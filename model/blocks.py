@@ -42,7 +42,7 @@ def fast(network: nn.Module, how: Preprocess, device: torch.device) -> Callable[
         raise
     except Exception as error:  # noqa: BLE001 (whatever Triton, its compiler or an older card lacks)
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        log.warning("the network runs without our own kernels, at a third of the speed: %s", reason)
+        log.warning("the network runs without our own kernels, at a quarter of the speed: %s", reason)
         return None
     return made
 
@@ -56,8 +56,10 @@ class Blocks:
         start, *others = [layer for layer in network if isinstance(layer, nn.Conv2d)]
         self._first = _First(start, how, device, dtype)
         # A block's first convolution stands alone; its second is followed by the pool.
-        self._others = [_Convolution.of(conv, pooled=number % 2 == 0, device=device, dtype=dtype)
-                        for number, conv in enumerate(others)]  # fmt: skip
+        self._others = [
+            _Convolution.of(conv, pooled=number % 2 == 0, device=device, dtype=dtype)
+            for number, conv in enumerate(others)
+        ]
         features, answer = [layer for layer in network if isinstance(layer, nn.Linear)]
         channels = others[-1].out_channels
         # Flatten puts the places of a channel side by side; here the channels of a place are.
@@ -67,9 +69,10 @@ class Blocks:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits [N, classes] of uint8 pixels [N, H, W, 3]."""
-        pictures = self._first(pixels)
-        for layer in self._others:
-            pictures = layer(pictures)
+        with torch.cuda.device_of(pixels):  # type: ignore[no-untyped-call]  # Triton would take the first card
+            pictures = self._first(pixels)
+            for layer in self._others:
+                pictures = layer(pictures)
         weights, bias = self._features
         # Sums in float32 to the end: rounded to bfloat16, the third digit of an answer would hang on the batch's size.
         places = pictures.flatten(1)
@@ -116,7 +119,8 @@ class _Convolution:
     def of(cls, conv: nn.Conv2d, *, pooled: bool, device: torch.device, dtype: Any) -> _Convolution:
         from model import kernels  # noqa: PLC0415 (as above)
 
-        # So few columns fill no multiplier of matrices: 16 windows' parts for four sums, of which 7 are of zeros.
+        # With so few columns the multipliers of matrices wait; with four windows' in one product they do not, though
+        # 7 of 16 of its weights are zeros.
         wide = pooled and conv.out_channels <= 32
         pool = (kernels.COLUMNS if wide else kernels.ROWS) if pooled else kernels.EACH
         weights = conv.weight.detach().float().permute(2, 3, 1, 0)

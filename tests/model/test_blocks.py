@@ -49,3 +49,23 @@ def test_another_network_is_left_to_torch():
     network = networks.build("residual", classes=2, height=64, width=64)
 
     assert blocks.fast(network, Preprocess(64, 64), torch.device("cuda")) is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_where_they_cannot_be_had_torch_does_it_and_the_log_says_why(monkeypatch, caplog):
+    """Here the card is missing; elsewhere it may be a compiler."""
+    network = networks.build("cookpad-cnn", classes=2, height=64, width=64)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+
+    assert blocks.fast(network, Preprocess(64, 64), torch.device("cuda")) is None
+    assert "without our own kernels" in caplog.text
+
+
+@pytest.mark.parametrize(("capability", "side"), [((7, 5), 64), ((9, 0), 256)])
+def test_older_cards_and_larger_pictures_are_left_to_torch(monkeypatch, caplog, capability, side):
+    """Those multiply no bfloat16, and of these a batch has more numbers than 32 bits count."""
+    network = networks.build("cookpad-cnn", classes=2, height=side, width=side)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+
+    assert blocks.fast(network, Preprocess(side, side), torch.device("cuda")) is None
+    assert caplog.text == ""  # nothing was tried

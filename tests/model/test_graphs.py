@@ -1,6 +1,7 @@
 """Buckets, pieces in flight, and what is done when a GPU refuses; on a GPU, that the answers are the same."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from model import bundle as bundles
 from model import graphs, selftest
 from model.classifier import Classifier
 
+SHIPPED = Path(bundles.__file__).parent / "bundles"
 ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 BUNDLES = ["cookpad-cnn", "sushi-or-sandwich"]
 
@@ -117,7 +119,7 @@ def gpu(shipped):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return bundles.load("model/bundles/cookpad-cnn")
+    return bundles.load(SHIPPED / "cookpad-cnn")
 
 
 @ON_GPU
@@ -156,7 +158,7 @@ def test_our_own_kernels_are_used_where_they_know_the_network(gpu):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_threads_that_classify_at_once_get_their_own_answers(name):
     """Two batches are in flight, and copies of one overlap with the work of the other."""
-    shipped = bundles.load(f"model/bundles/{name}")
+    shipped = bundles.load(SHIPPED / name)
     made, how = Classifier(shipped, "cuda"), shipped.preprocess
     batches = np.random.default_rng(1).integers(0, 256, (4, 64, how.height, how.width, 3), np.uint8)
     alone = [made.classify(batch) for batch in batches]
