@@ -7,6 +7,7 @@ computed by itself.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
 import queue
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -94,9 +95,13 @@ class Graphs:
                 log.warning("the network runs without CUDA graphs: %s", self.plain)
         return self._plainly(pixels)
 
-    def submit(self, pixels: npt.NDArray[np.uint8]) -> Pending:
-        """Send at most `LARGEST` pictures on their way; waits while two batches are in flight."""
-        slot = self._free.get()
+    def submit(self, pixels: npt.NDArray[np.uint8], *, wait: bool = True) -> Pending:
+        """Send at most `LARGEST` pictures on their way, when fewer than two batches are in flight.
+
+        Raises:
+            queue.Empty: two are, and nobody wants to wait.
+        """
+        slot = self._free.get(block=wait)
         try:
             return slot.submit(pixels)
         except BaseException:
@@ -104,26 +109,34 @@ class Graphs:
             raise
 
     def _in_flight(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The pieces of a batch, each sent before the answers to the one before are awaited."""
-        answers, pending = [], None
+        """The pieces of a batch, each sent before the answers to the one before are awaited, if there is a place."""
+        answers: list[npt.NDArray[np.float32]] = []
+        flying: collections.deque[Pending] = collections.deque()
         try:
             for start in range(0, len(pixels), LARGEST):
-                following = self.submit(pixels[start : start + LARGEST])
-                pending, before = following, pending
-                if before is not None:
-                    answers.append(before.result())
-        except BaseException:
-            if pending is not None:
+                piece = pixels[start : start + LARGEST]
+                try:
+                    flying.append(self.submit(piece, wait=not flying))
+                except queue.Empty:  # who holds a place and waited for another would wait for one who does the same
+                    answers.append(flying.popleft().result())
+                    flying.append(self.submit(piece))
+                if len(flying) == IN_FLIGHT:
+                    answers.append(flying.popleft().result())
+            answers += [pending.result() for pending in _taken(flying)]
+        finally:
+            for pending in _taken(flying):
                 pending.result()
-            raise
-        if pending is not None:
-            answers.append(pending.result())
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     @torch.inference_mode()
     def _plainly(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         answers: npt.NDArray[np.float32] = self._forward(torch.from_numpy(pixels).to(self._device)).cpu().numpy()
         return answers
+
+
+def _taken(flying: collections.deque[Pending]) -> Iterator[Pending]:
+    while flying:
+        yield flying.popleft()
 
 
 class _Slot:

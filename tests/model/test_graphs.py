@@ -79,6 +79,17 @@ def test_a_large_batch_goes_in_pieces_whose_answers_come_in_order(on_cpu):
     assert [slot.seen for slot in slots] == [[4, 3], [4]]
 
 
+def test_who_has_one_place_does_not_wait_for_the_other(on_cpu):
+    """Two threads with large batches would wait for each other."""
+    made, slots = on_cpu
+    taken = made._free.get()
+
+    assert made.classify(numbered(11))[:, 0].tolist() == list(range(11))
+
+    taken.free()
+    assert [slot.seen for slot in slots] == [[], [4, 4, 3]]
+
+
 def test_without_memory_the_caller_is_told_and_both_places_are_free_again(on_cpu):
     made, slots = on_cpu
     slots[1].error = torch.OutOfMemoryError("CUDA out of memory")
