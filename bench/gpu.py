@@ -5,7 +5,6 @@ product's worker wants, and is left out with a reason where that is not installe
 """
 
 import argparse
-import copy
 import importlib.util
 import os
 import sys
@@ -13,20 +12,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 if __name__ == "__main__" and __package__ is None:  # run by its path: python bench/gpu.py
     sys.path[0] = str(Path(__file__).parent.parent)
 
-from bench import bare, cost, loop, pictures
-from model import bundle, classifier
+from bench import bare, cost, decode, loop, pictures
+from model import bundle, classifier, inputs
 
 NO_GPU = "There is no GPU here, so nothing was measured; --device cpu tries the code without one."
+BUNDLE = loop.BUNDLE.parent / "cookpad-cnn"  # the goals are about the published network
 BATCHES = (64, 256, 1024, 4096)
 MATRIX = 8192  # rows and columns, as large as gives the card's best rate
 COPY_BYTES = 2 << 30
@@ -82,50 +82,50 @@ def rate(step: Callable[[], Any], device: torch.device, seconds: float) -> float
     return count / (time.perf_counter() - started)
 
 
-def forwards(network: nn.Module, batch: torch.Tensor) -> Iterator[tuple[str, Callable[[], Any] | str]]:
-    """Ways to run a network over a batch that is on the device: a step, or why it cannot be had."""
-    yield "as it is", lambda: network(batch)
-    if batch.device.type != "cuda":
-        yield "in a CUDA graph", "only a GPU has them"
+def forwards(network: classifier.Classifier, pixels: torch.Tensor) -> Iterator[tuple[str, Callable[[], Any] | str]]:
+    """Ways from bytes on the device to probabilities there: a step, or why it cannot be had."""
+    how = inputs.Normalise(network.bundle.preprocess, network.device)
+    dtype = next(network.bundle.network.parameters()).dtype
+
+    def plain(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(network.bundle.network(how.pixels(pixels).to(dtype)).float(), dim=1)
+
+    yield "plain PyTorch", lambda: plain(pixels)
+    if pixels.device.type != "cuda":
+        yield "plain, in a CUDA graph", "only a GPU has them"
         return
-    yield "in a CUDA graph", _graph(network, batch)
-    try:
-        compiled = torch.compile(network, mode="max-autotune-no-cudagraphs", dynamic=False)
-        yield "compiled, in a CUDA graph", _graph(compiled, batch)
-    except Exception as error:  # noqa: BLE001 (whatever a compiler lacks on this machine)
-        yield "compiled, in a CUDA graph", f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    yield "plain, in a CUDA graph", _graph(plain, pixels)
+    yield "the product's, in a graph", _graph(network.forward, pixels)
 
 
-def _graph(network: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> Callable[[], Any]:
+def _graph(network: Callable[[torch.Tensor], Any], pixels: torch.Tensor) -> Callable[[], Any]:
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
         for _ in range(3):
-            network(batch)
+            network(pixels)
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        network(batch)
+        network(pixels)
     return graph.replay
 
 
 @torch.inference_mode()
-def forward_alone(made: bundle.Bundle, seen: Card, seconds: float) -> Iterator[str]:
+def forward_alone(network: classifier.Classifier, seen: Card, seconds: float) -> Iterator[str]:
     """Images a second of the network alone, and the share of the card that its best is."""
-    network = copy.deepcopy(made.network).to(seen.device, seen.dtype).to(memory_format=torch.channels_last)
-    how = made.preprocess
+    how = network.bundle.preprocess
     best = 0.0
     for count in BATCHES[: None if seen.is_gpu else 1]:
-        batch = torch.randn(count, 3, how.height, how.width, device=seen.device).to(seen.dtype)
-        batch = batch.to(memory_format=torch.channels_last)
-        for name, step in forwards(network, batch):
+        pixels = torch.randint(0, 256, (count, how.height, how.width, 3), dtype=torch.uint8, device=seen.device)
+        for name, step in forwards(network, pixels):
             if isinstance(step, str):
                 yield f"  batch {count:5}, {name:26} not measured: {step}"
                 continue
             images = rate(step, seen.device, seconds) * count
             best = max(best, images)
             yield f"  batch {count:5}, {name:26} {images:12,.0f} images/s"
-    yield from _share(cost.of(network, how.height, how.width), best, seen)
+    yield from _share(cost.of(network.bundle.network, how.height, how.width), best, seen)
 
 
 def _share(each: cost.Cost, images: float, seen: Card) -> Iterator[str]:
@@ -145,6 +145,22 @@ def classified(network: classifier.Classifier, seen: Card, seconds: float) -> It
         yield f"  batch {count:5} {images:12,.0f} images/s"
 
 
+def decoded(network: classifier.Classifier, files: list[Path], cores: int) -> Iterator[str]:
+    """Images a second that one core decodes, and all of them, with nothing else to do: no worker can do more."""
+    some = files[: max(1, len(files) // cores)]
+    decode.start(network.bundle.preprocess)
+    started = time.perf_counter()
+    decode.some(some)
+    yield f"  one core: {len(some) / (time.perf_counter() - started):12,.0f} images/s"
+    if network.device.type != "cuda":
+        return
+    with loop.Pool(cores, decode.start, (network.bundle.preprocess,)) as pool:
+        started = time.perf_counter()
+        used = sum(cpu for _, cpu in pool.map(decode.some, loop.chunks(files, 64)))
+        rate_of_all = len(files) / (time.perf_counter() - started)
+    yield f"  {cores} cores: {rate_of_all:12,.0f} images/s, {used / len(files) * 1e6:.0f} µs of CPU each"
+
+
 def from_files(network: classifier.Classifier, files: list[Path], cores: int) -> Iterator[str]:
     """Images a second from JPEG files: decoder processes, and this one, which classifies."""
     for decoders in (max(1, cores - 1), cores) if network.device.type == "cuda" else (cores,):
@@ -152,7 +168,7 @@ def from_files(network: classifier.Classifier, files: list[Path], cores: int) ->
         yield f"  {decoders} decoders: {done.rate:12,.0f} images/s, {done.cpu_us:.0f} µs of CPU each"
 
 
-def worker(files: list[Path], device: str, cores: int) -> Iterator[str]:
+def worker(files: list[Path], folder: Path, device: str, cores: int) -> Iterator[str]:
     """Images a second of the whole worker: claimed from SQLite, decoded, classified, committed."""
     missing = [name for name in WORKER_NEEDS if importlib.util.find_spec(name) is None]
     if missing:
@@ -162,7 +178,8 @@ def worker(files: list[Path], device: str, cores: int) -> Iterator[str]:
 
     for batch in (64, 256) if device != "cpu" else (64,):
         with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
-            done = queue_of_files.drain(files, Path(work), device=device, decoders=max(1, cores - 1), batch_size=batch)
+            how = partial(queue_of_files.drain, bundle=folder, device=device, decoders=max(1, cores - 1))
+            done = how(files, Path(work), batch_size=batch)
             yield f"  batches of {batch}: {done:12,.0f} images/s"
 
 
@@ -171,22 +188,23 @@ def main(asked: argparse.Namespace) -> int:
     if asked.device == "cuda" and not torch.cuda.is_available():
         print(NO_GPU)
         return 3
-    made = bundle.load(loop.BUNDLE)
+    made = bundle.load(asked.bundle)
     network = classifier.Classifier(made, asked.device)
     dtype = torch.bfloat16 if network.precision == "bfloat16" else torch.float32
     seen = card(network.device, dtype, asked.seconds)
     name = torch.cuda.get_device_name() if seen.is_gpu else "a CPU"
     cores = len(os.sched_getaffinity(0))
-    _say(f"{name}, torch {torch.__version__}, {network.precision}, {cores} cores")
+    _say(f"{made.name} on {name}, torch {torch.__version__}, {network.precision}, {cores} cores")
     _say(f"matrix rate {seen.flops / 1e12:,.3g} TFLOP/s, memory {seen.bandwidth / 1e9:,.3g} GB/s, both measured")
-    _say("forward alone, pixels on the device", *forward_alone(made, seen, asked.seconds))
+    _say("forward alone, pixels on the device", *forward_alone(network, seen, asked.seconds))
     _say("the product's classifier, pixels on the host", *classified(network, seen, asked.seconds))
     with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
         drawn = pictures.found(asked.images) if asked.images else pictures.folder(Path(work) / "drawn", asked.drawn)
         files = pictures.copies(drawn, Path(work) / "files", asked.count, b"gpu")
         mean = sum(path.stat().st_size for path in files) / len(files)
+        _say("decoding alone", *decoded(network, files, cores))
         _say(f"decode and forward, {len(files):,} files of {mean / 1000:.0f} KB", *from_files(network, files, cores))
-        _say("the whole worker over SQLite", *worker(files, asked.device, cores))
+        _say("the whole worker over SQLite", *worker(files, asked.bundle, asked.device, cores))
     return 0
 
 
@@ -197,6 +215,7 @@ def _say(*lines: str) -> None:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", default=BUNDLE, help="the model (cookpad-cnn)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="JPEGs of yours, instead of drawn ones")
     parser.add_argument("--drawn", type=int, default=500, help="pictures to draw")
     parser.add_argument("--count", type=int, default=20_000, help="files to go through")

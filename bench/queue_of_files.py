@@ -13,7 +13,7 @@ TOGETHER = 1000  # images of one job
 STILL_SECONDS = 60.0
 
 
-def drain(files: list[Path], work: Path, *, device: str, decoders: int, batch_size: int) -> float:
+def drain(files: list[Path], work: Path, *, bundle: Path, device: str, decoders: int, batch_size: int) -> float:
     """Images a second from the first claim to the last commit.
 
     Raises:
@@ -21,6 +21,7 @@ def drain(files: list[Path], work: Path, *, device: str, decoders: int, batch_si
     """
     given = {"database_url": f"sqlite:///{work}/queue.db", "blobs": f"{work}/blobs", "device": device}
     given |= {"decoders": str(decoders), "batch_size": str(batch_size), "idle_ring_seconds": "3600"}
+    given |= {"model": bundle.name, "bundles": str(bundle.parent)}
     wanted = settings.read({f"SORTBELT_{name.upper()}": value for name, value in given.items()})
     db = database.Database(wanted.database_url)
     db.write(upgrade)

@@ -54,7 +54,7 @@ def test_a_folder_and_singles_go_through_a_real_stack(drawn, tmp_path):
 
 
 def test_the_gpu_s_code_runs_on_a_cpu():
-    """The network alone, the classifier, files, and the whole worker over SQLite."""
+    """The network alone, the classifier, decoding, files, and the whole worker over SQLite."""
     command = [
         sys.executable,
         "-m",
@@ -71,5 +71,5 @@ def test_the_gpu_s_code_runs_on_a_cpu():
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("images/s") == 4
+    assert run.stdout.count("images/s") == 5
     assert "the nearer bound is" in run.stdout
