@@ -238,7 +238,7 @@ def test_a_receiver_that_refuses_is_told_of_once(on, caplog):
 
 
 def test_switched_off_it_costs_next_to_nothing():
-    """A request has about ten parts, and takes milliseconds."""
+    """A request has fewer than ten parts, and takes milliseconds."""
     began = time.process_time()
     for _ in range(20_000):
         with tracing.span("x", database.Database.read):
