@@ -77,11 +77,11 @@ compose-test: setup  ## docker-compose.yml for real: build, classify, kill, rest
 lock: setup  ## pin the newest versions that pyproject.toml allows
 	for extra in api worker embedded; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    pyproject.toml --extra $$extra --output-file requirements/$$extra.txt; done
+	    pyproject.toml --extra $$extra --extra otel --output-file requirements/$$extra.txt; done
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  pyproject.toml --output-file requirements/client.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  pyproject.toml --extra embedded --extra frames --extra train --group dev --output-file requirements/dev.txt
+	  pyproject.toml --extra embedded --extra frames --extra otel --extra train --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  pyproject.toml --extra worker --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	grep --after-context 100 '^uv==' requirements/dev.txt | awk '/^[a-z]/ && !/^uv==/ {exit} {print}' > requirements/setup.txt

@@ -19,6 +19,7 @@ from api import (
     parts,
     results,
     sources,
+    traces,
     webhooks,
 )
 from jobs import settings
@@ -32,6 +33,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
     app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
     made = app.extensions["sortbelt"] = parts.make(wanted)
+    traces.register(app)
     meter.register(app, made.meter)
     errors.register(app)
     auth.register(app)

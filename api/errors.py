@@ -11,7 +11,7 @@ from uuid_utils import compat as uuids
 from werkzeug import exceptions
 
 from api import auth, formats, forms, parts
-from jobs import errors
+from jobs import errors, tracing
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 2
@@ -107,6 +107,12 @@ def _tell_name(response: flask.Response) -> flask.Response:
     return response
 
 
+def _named() -> str:
+    """The request as the log names it: with its trace, if it has one."""
+    trace = tracing.traceparent()
+    return str(flask.g.request_id) if trace is None else f"{flask.g.request_id} (trace {trace.split('-')[1]})"
+
+
 def _later(error: errors.Later) -> flask.Response:
     seconds = math.ceil(max(error.seconds, 1.0))
     response = problem(STATUS[error.code], error.code, f"{error.detail} Try again in {seconds} seconds.")
@@ -115,7 +121,7 @@ def _later(error: errors.Later) -> flask.Response:
 
 
 def _unavailable(error: errors.Unavailable) -> flask.Response:
-    log.error("request %s: %s", flask.g.request_id, error.detail)
+    log.error("request %s: %s", _named(), error.detail)
     # The reason may name hosts and files: it is for the log, not for the caller.
     response = problem(503, error.code, f"{type(error).__doc__} Try again in {RETRY_SECONDS} seconds.")
     response.headers["Retry-After"] = str(RETRY_SECONDS)
@@ -154,5 +160,5 @@ def _remedy(longest: int) -> str:
 
 
 def _unexpected(error: Exception) -> flask.Response:
-    log.error("request %s failed", flask.g.request_id, exc_info=error)
+    log.error("request %s failed", _named(), exc_info=error)
     return problem(500, "internal_error", "Something went wrong on our side; the log has it under this request_id.")

@@ -21,10 +21,10 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from api import auth, later, memory, meter, models, room, watch
+from api import auth, later, memory, meter, models, room, traces, watch
 from api import errors as problems
 from api.app import create_app
-from jobs import errors, parents, purge, settings
+from jobs import errors, parents, purge, settings, tracing
 
 IDLE_SECONDS = 20.0  # a sender that is silent for so long is given up
 MOST_SECONDS = 600.0  # and one that takes so long for one request
@@ -95,6 +95,7 @@ class Front:
             await _live(receive, send)
             if self._meter is not None:
                 await asyncio.to_thread(self._meter.close)
+            await asyncio.to_thread(tracing.close)
             await send({"type": "lifespan.shutdown.complete"})
             return
         most = self._most_bytes_at.get(scope["path"], self._most_bytes)
@@ -105,7 +106,7 @@ class Front:
             async with asyncio.timeout(MOST_SECONDS):
                 place = await self._place(scope, most)
                 length, whole = await self._gather(scope, pieces, receive, place, most)
-            environ = _environ(scope, b"".join(pieces), length)
+            environ = _environ(scope, b"".join(pieces), length) | {traces.BEGAN: began}
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
             if not whole:
                 answer = dataclasses.replace(answer, headers=[*answer.headers, (b"connection", b"close")])
@@ -284,6 +285,7 @@ def create() -> Front:
     if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
         parents.die_with(parent.pid)
     wanted = settings.read_or_exit()
+    tracing.start_or_exit("sortbelt-api", on=wanted.tracing)
     app = create_app(wanted)
     parts = app.extensions["sortbelt"]
     parts.blobs.sweep()

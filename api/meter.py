@@ -26,13 +26,18 @@ def register(app: flask.Flask, meter: "Meter") -> None:
         flask.g.began = time.monotonic()
 
     def end(response: flask.Response) -> flask.Response:
-        rule, seconds = flask.request.url_rule, time.monotonic() - flask.g.began
-        route = NO_ROUTE if rule is None else rule.rule.replace("<", "{").replace(">", "}")
-        meter.note(flask.request.method, route, response.status_code, seconds)
+        seconds = time.monotonic() - flask.g.began
+        meter.note(flask.request.method, route(), response.status_code, seconds)
         return response
 
     app.before_request(begin)
     app.after_request(end)
+
+
+def route() -> str:
+    """The route of the request under way, as the document writes it."""
+    rule = flask.request.url_rule
+    return NO_ROUTE if rule is None else rule.rule.replace("<", "{").replace(">", "}")
 
 
 class Meter:

@@ -45,6 +45,7 @@ def page() -> str:
     rows = []
     for name, field in settings.Settings.model_fields.items():
         plain = field.default if isinstance(field.default, int | float | str) else ""
+        plain = str(plain).lower() if isinstance(plain, bool) else plain
         default = OF_THE_MACHINE.get(name) or (f"`{plain}`" if plain != "" else "")
         rows.append(f"| `{settings.PREFIX}{name.upper()}` | {default} | {says[name]} |\n")
     return HEAD + "".join(rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import celery
 
-from jobs import broker
+from jobs import broker, tracing
 
 TASK = "sortbelt.drain"
 QUEUE = "sortbelt"
@@ -60,6 +60,7 @@ class Bell:
         self.error: str | None = None
         """Why the last ring went unheard; None if it was heard."""
 
+    @tracing.traced("bell")
     def ring(self) -> None:
         """Say that there is work; returns at once, and never fails."""
         with self._lock:

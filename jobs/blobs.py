@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from jobs import disk, errors
+from jobs import disk, errors, tracing
 
 HALF_SECONDS = 3600  # nobody writes one picture for so long, nor is about to say that it belongs to a job
 YOUNG_SECONDS = 60  # any longer, and a file has reached the disk by itself
@@ -79,6 +79,7 @@ class Folder:
         self._halves = self.root / "halves"
         self._disk = disk.Disk(self.root)
 
+    @tracing.traced("blobs.put")
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
         halves: dict[Path, Path] = {}
@@ -172,6 +173,7 @@ class Bucket:
         self.url = url
         self._store = open_bucket(url)
 
+    @tracing.traced("blobs.put")
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
         for sha256, data in blobs:

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import database, destinations, errands, errors, scanner, sending, settings, webhooks
+from jobs import database, destinations, errands, errors, scanner, sending, settings, tracing, webhooks
 from jobs.store import deliveries, jobs, scans, schema, signing
 
 AT_ONCE = 32
@@ -53,7 +53,7 @@ class Courier(errands.Errands):
         try:
             body = webhooks.payload(job, claimed.event)
             headers = webhooks.signed(claimed.id, int(time.time()), body, secrets)
-            outcome = sending.send(claimed.url, headers, body, self._rules, self._tls)
+            outcome = self._send(claimed, job, headers, body)
             if outcome.error is not None:
                 log.info("webhook %s, attempt %d: %s", claimed.id, claimed.attempts, outcome.error)
             self._db.write(deliveries.note, claimed, outcome)
@@ -61,6 +61,23 @@ class Courier(errands.Errands):
             log.warning("webhook %s will be sent again: %s", claimed.id, error.detail)
         except Exception:
             log.exception("webhook %s broke down; it is tried again when its lease ends", claimed.id)
+
+    def _send(self, claimed: deliveries.Claim, job: Any, headers: dict[str, str], body: bytes) -> webhooks.Outcome:
+        """One attempt, traced: its receiver may go on with the trace."""
+        told: dict[str, str | int] = {"sortbelt.job.id": claimed.job_id, "sortbelt.delivery.id": claimed.id}
+        about: dict[str, str | int] = told | {
+            "sortbelt.delivery.attempt": claimed.attempts,
+            "http.request.method": "POST",
+        }
+        with tracing.sent("webhook", about, {claimed.job_id: job.traceparent}) as span:
+            if (here := tracing.traceparent()) is not None:
+                headers |= {"traceparent": here}
+            outcome = sending.send(claimed.url, headers, body, self._rules, self._tls)
+            if outcome.status is not None:
+                span.tell({"http.response.status_code": outcome.status})
+            if outcome.error is not None:
+                span.fail("no answer" if outcome.status is None else str(outcome.status))
+        return outcome
 
 
 def _claim(c: sa.Connection, limit: int, busy: list[str]) -> list[tuple[deliveries.Claim, Any, list[str]]]:
@@ -83,6 +100,7 @@ def main() -> int:
     if asked.check:
         return _check(db)
     logging.basicConfig(level=asked.loglevel, format="%(asctime)s %(levelname)s %(message)s")
+    tracing.start_or_exit("sortbelt-courier", on=wanted.tracing)
     courier, finder = Courier(wanted, db), scanner.Scanner(wanted, db)
 
     def stop(*_: object) -> None:
@@ -95,6 +113,7 @@ def main() -> int:
     finding.start()
     courier.run()
     finding.join()
+    tracing.close()
     return 0
 
 

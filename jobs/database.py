@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from jobs import errors
+from jobs import errors, tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class Database:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with (
+                    tracing.span("transaction", query),
                     self.engine.connect().execution_options(sqlite_begin=begin) as connection,
                     connection.begin(),
                 ):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs import bell, blobs, database, destinations, errors, gate, pictures, settings, tables
+from jobs import bell, blobs, database, destinations, errors, gate, pictures, settings, tables, tracing
 from jobs.store import blobs as store_blobs
 from jobs.store import incoming, jobs, models, quotas, retry
 
@@ -128,7 +128,7 @@ class Intake:
         except errors.Later:
             if self.db.read(retry.known, job_id) is None:
                 raise
-        new = self.db.write(retry.retry, job_id, owner, own)
+        new = self.db.write(retry.retry, job_id, owner, own, tracing.traceparent())
         self.bell.ring()
         return new
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 from pydantic_core import ErrorDetails
 
-from jobs import destinations, errors, sources, validation
+from jobs import destinations, errors, sources, tracing, validation
 
 PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
@@ -107,6 +107,8 @@ class Settings(pydantic.BaseModel):
     """How often a picture may be lost with its worker before it fails as `worker_lost`."""
     stuck_seconds: float = pydantic.Field(default=60.0, gt=0)
     """A worker whose batch makes no progress for so long ends itself; its supervisor starts another."""
+    tracing: bool = False
+    """Whether traces are sent by OpenTelemetry; where to, and how many, is said by its own `OTEL_…` variables."""
 
     @pydantic.field_validator("database_url")
     @classmethod
@@ -127,6 +129,13 @@ class Settings(pydantic.BaseModel):
     def _networks_and_hosts(cls, listed: str) -> str:
         destinations.Rules.read(listed)
         return listed
+
+    @pydantic.field_validator("tracing")
+    @classmethod
+    def _only_with_its_packages(cls, wanted: bool) -> bool:
+        if wanted and not tracing.installed():
+            raise ValueError("it needs OpenTelemetry, which is not installed: pip install 'sortbelt[otel]'")
+        return wanted
 
     @pydantic.field_validator("sources")
     @classmethod

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0008"
+REVISION = "0010"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -180,6 +180,8 @@ class Job(Base):
     """The URL that is told when the job has ended."""
     webhook_root: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
     """The server's URL as who ordered the job knows it: the links that a webhook tells begin with it."""
+    traceparent: orm.Mapped[str | None] = orm.mapped_column(sa.String(55))
+    """The trace in which it was ordered; None where nothing was traced."""
 
     __table_args__ = (
         sa.UniqueConstraint("owner", "idempotency_key"),

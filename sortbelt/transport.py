@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ class Transport(Manners):
             errors.Refused: the answer is a problem.
         """
         try:
-            with self._http.stream("GET", self.url + path, params=params, headers={"Accept": accept}) as answer:
+            headers = all_headers({"Accept": accept}, None)
+            with self._http.stream("GET", self.url + path, params=params, headers=headers) as answer:
                 if not answer.is_success:
                     answer.read()
                 if accept not in self.accepted(answer).headers.get("Content-Type", ""):
@@ -184,8 +186,18 @@ def retry_after(answer: httpx.Response) -> float | None:
 
 
 def all_headers(headers: Mapping[str, str] | None, body: Body | None) -> dict[str, str]:
-    """The headers of a request with those of its body."""
-    return {**(headers or {}), **(body.headers if body else {})}
+    """The headers of a request with those of its body, and the trace that its caller is in."""
+    return {**_trace(), **(headers or {}), **(body.headers if body else {})}
+
+
+def _trace() -> dict[str, str]:
+    """What tells the server of the caller's current span; nothing for who does not use OpenTelemetry."""
+    carrier: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:  # who has a span has imported it
+        from opentelemetry.trace.propagation import tracecontext  # noqa: PLC0415 (not ours to want)
+
+        tracecontext.TraceContextTextMapPropagator().inject(carrier)
+    return carrier
 
 
 def _backoff(attempt: int) -> float:

@@ -22,7 +22,7 @@ KEY = "sb_00000000_an-admin-key-for-tests-that-nobody-else-has"
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The settings of whoever runs the tests are not the tests', nor is what was enqueued before."""
-    for name in [name for name in os.environ if name.startswith("SORTBELT_")]:
+    for name in [name for name in os.environ if name.startswith(("SORTBELT_", "OTEL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 

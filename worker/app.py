@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import signals
 
-from jobs import bell, errors, settings
+from jobs import bell, errors, settings, tracing
 from model import manifest
 
 SETTINGS = settings.read_or_exit()
@@ -37,6 +37,7 @@ def _open(**_: Any) -> None:
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     try:
+        tracing.start_or_exit("sortbelt-worker", on=SETTINGS.tracing)
         app.station = station.Station(SETTINGS)
     except (manifest.BadBundle, errors.SortbeltError, ValueError) as error:
         print(f"sortbelt: the worker cannot start: {error}", file=sys.stderr)  # noqa: T201 (the last thing it says)
@@ -61,3 +62,4 @@ def _stop(how: str, **_: Any) -> None:
 @signals.worker_shutdown.connect
 def _close(**_: Any) -> None:
     app.station.close()
+    tracing.close()

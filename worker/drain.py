@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jobs import bell, database, errors, notices, settings, sources
 from jobs.store import schema, tallies, work
 from model import manifest
-from worker import decoders, shadows, shelf
+from worker import decoders, shadows, shelf, traces
 
 log = logging.getLogger(__name__)
 REST_SECONDS = 30.0  # in which a source that did not answer is not asked again: others' pictures shall not wait for it
@@ -153,14 +153,17 @@ class Drain:
     def _load(self, *, only_new: bool = False) -> shadows.Answered | None:
         """Claim and decode a batch; None if there is nothing to do, or if it cannot be got at now."""
         claims: list[work.Claim] = []
+        trace = traces.begin(self._db, self._worker, claims)
         try:
-            model, reason = self._claim(claims, only_new=only_new)
+            with trace.step("claim"):
+                model, reason = self._claim(claims, only_new=only_new)
             if not claims:
                 return None
             served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
             self._decoders.follow(served.how)
             readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
-            pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
+            with trace.step("decode"):
+                pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
         except errors.SourceUnavailable as error:
             log.warning("%s (%s)", error.detail, error.reason)
             self._resting[error.source] = time.monotonic() + REST_SECONDS
@@ -174,7 +177,7 @@ class Drain:
             log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
             self._let_go(claims, work.drop)
             return None
-        return self._begun(served, claims, pixels, outcomes, reason)
+        return self._begun(served, claims, pixels, outcomes, reason, trace)
 
     def _begun(
         self,
@@ -183,17 +186,20 @@ class Drain:
         pixels: npt.NDArray[np.uint8],
         outcomes: Sequence[decoders.Outcome | None],
         reason: tallies.Release,
+        trace: traces.Trace,
     ) -> shadows.Answered | None:
         """The batch, less what was not begun because the worker is to stop: that is handed back at once."""
         left = [claim for claim, outcome in zip(claims, outcomes, strict=True) if outcome is None]
         self._let_go(left, work.release)
         rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
         begun = [outcome for outcome in outcomes if outcome is not None]
-        return shadows.Answered(served, [claims[row] for row in rows], pixels[rows], begun, reason) if rows else None
+        some = [claims[row] for row in rows]
+        return shadows.Answered(served, some, pixels[rows], begun, reason, trace) if rows else None
 
     def _classify(self, batch: shadows.Answered) -> list[work.Fate]:
         try:
-            return batch.served.judge.fates(batch.claims, batch.pixels, batch.outcomes)
+            with batch.trace.step("forward"):
+                return batch.served.judge.fates(batch.claims, batch.pixels, batch.outcomes)
         except Exception:
             log.exception("a batch of %d could not be classified; it will be tried again in parts", len(batch.claims))
             self._let_go(batch.claims, work.drop)
@@ -250,13 +256,15 @@ class Drain:
                 tallies.add_batch(c, batch.reason, len(batch.claims))
             return written
 
-        written = self._let_go([fate.claim for fate in fates], write)
+        with batch.trace.step("commit"):
+            written = self._let_go([fate.claim for fate in fates], write)
         self._finished += written or 0
         self._notices.tell({fate.claim.job_id for fate in fates})
         if written is not None and written < len(fates):
             log.warning("%d results came too late: the images were given to another worker", len(fates) - written)
         if written:
             self._shadows.offer(batch)
+        batch.trace.end(batch.served.maker, batch.reason, fates, written)
 
     def _let_go(
         self, claims: Sequence[work.Claim], write: Callable[[sa.Connection, Sequence[work.Claim]], int]

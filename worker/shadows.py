@@ -19,7 +19,7 @@ import numpy.typing as npt
 from jobs import blobs, database, sources
 from jobs.store import models, shadows, tallies, work
 from model import preprocess
-from worker import classify, decoders, shelf
+from worker import classify, decoders, shelf, traces
 
 log = logging.getLogger(__name__)
 MOST_WAITING = 8  # batches; more would only hold memory
@@ -37,6 +37,7 @@ class Answered:
     outcomes: Sequence[decoders.Outcome]
     reason: tallies.Release = tallies.Release.FULL
     """Why it was not larger."""
+    trace: traces.Trace = traces.OFF
 
     def part(self, rows: Sequence[int]) -> "Answered":
         """Some rows of it, as copies."""

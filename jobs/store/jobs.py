@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
-from jobs import clock, errors, tables
+from jobs import clock, errors, tables, tracing
 from jobs.store import deliveries, incoming, quotas, tallies
 from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, SCANNING, SCANS, insert
 
@@ -47,6 +47,8 @@ class NewJob:
     """What the links that it is told begin with: the server's URL."""
     limits: quotas.Quotas = quotas.NONE
     """What its owner may do."""
+    traceparent: str | None = field(default_factory=tracing.traceparent)
+    """The trace in which it is ordered, if there is one."""
 
 
 def create(c: sa.Connection, job: NewJob, images: Sequence[incoming.NewImage]) -> str:
@@ -73,6 +75,7 @@ def create(c: sa.Connection, job: NewJob, images: Sequence[incoming.NewImage]) -
         "expired": 0,
         "webhook": job.webhook,
         "webhook_root": job.webhook_root,
+        "traceparent": job.traceparent,
     }
     ended = job.sealed and counts["done"] + counts["failed"] == len(images)
     new = _new(c.dialect.name, sealed=job.sealed, ended=ended, expires_in=job.expires_in)
@@ -267,6 +270,12 @@ def _one(*, owned: bool) -> sa.Select[Any]:
 def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     """Those of these jobs that there are, by id, with their live counts."""
     return {str(row.id): row for row in c.execute(view().where(JOBS.c.id.in_(list(job_ids))))}
+
+
+def traceparents(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
+    """In which traces these jobs were ordered, by their ids; of those that were in none, nothing."""
+    traced = sa.select(JOBS.c.id, JOBS.c.traceparent).where(JOBS.c.id.in_(list(job_ids)))
+    return {str(id_): trace for id_, trace in c.execute(traced.where(JOBS.c.traceparent.is_not(None)))}
 
 
 def view() -> sa.Select[Any]:

@@ -14,7 +14,13 @@ def known(c: sa.Connection, job_id: str) -> str | None:
     return None if found is None else str(found)
 
 
-def retry(c: sa.Connection, job_id: str, owner: str, own: quotas.Quotas = quotas.NONE) -> str:
+def retry(
+    c: sa.Connection,
+    job_id: str,
+    owner: str,
+    own: quotas.Quotas = quotas.NONE,
+    traceparent: str | None = None,
+) -> str:
     """A new job of those pictures that got no label though they might; asked again, the same. Returns its id.
 
     What its header condemned is left out: it was never stored, and would fail again.
@@ -39,7 +45,7 @@ def retry(c: sa.Connection, job_id: str, owner: str, own: quotas.Quotas = quotas
         raise errors.NothingToRetry
     quotas.spend(c, owner, own, quotas.Load(total, int(bytes_)))
     kept = {name: getattr(job, name) for name in ("owner", "model", "priority", "webhook", "webhook_root")}
-    kept["metadata"] = job.metadata
+    kept |= {"metadata": job.metadata, "traceparent": traceparent}
     counts = {"total": total, "bytes": int(bytes_), "done": 0, "failed": 0, "cancelled": 0, "expired": 0}
     moments = {"created_at": clock.now(), "sealed_at": clock.now()}
     new = str(uuids.uuid7())

@@ -163,3 +163,14 @@ def test_with_sources_who_reads_them_cannot_write_them():
     assert {name for name, asked in overlay.items() if "volumes" in asked} == {"courier", "worker", "worker-gpu"}
     assert all(list(asked["environment"]) == ["SORTBELT_SOURCES"] for asked in overlay.values())
     assert all(volume.endswith(":/sources:ro") for asked in overlay.values() for volume in asked.get("volumes", []))
+
+
+def test_with_traces_all_that_work_send_them_and_nobody_gets_a_way_out():
+    overlay = yaml.safe_load((ROOT / "deploy" / "tracing.yml").read_text(encoding="utf-8"))["services"]
+
+    assert set(overlay) == {"api", "courier", "worker", "worker-gpu"}
+    for asked in overlay.values():
+        assert set(asked) == {"environment"}
+        assert set(asked["environment"]) == {"SORTBELT_TRACING", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    for image in ("api", "worker"):  # both have what that needs
+        assert "\nopentelemetry-sdk==" in (ROOT / "requirements" / f"{image}.txt").read_text(encoding="utf-8")

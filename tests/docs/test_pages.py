@@ -21,6 +21,7 @@ from tests import servers
 REPOSITORY = Path(__file__).parent.parent.parent
 DOCS = REPOSITORY / "docs"
 BIN = Path(sys.executable).parent
+TRACES = re.compile("trace|TRACING")
 
 
 def blocks(page, language):
@@ -218,11 +219,42 @@ def test_who_operates_it_sees_how_it_stands(stack, here):
         "SORTBELT_BLOBS": f"{stack['SORTBELT_DATA_DIR']}/blobs",
     }
 
-    printed = shell(typed("howto/operate.md"), here, stack | ours)
+    lines = [line for line in typed("howto/operate.md") if not TRACES.search(line)]
+    printed = shell(lines, here, stack | ours)
 
     assert re.search(r"^sortbelt_images_open \d", printed, re.MULTILINE)
     assert 'sortbelt_workers{state="working"} 1.0' in printed
     assert '"status":"ready"' in printed
+
+
+def test_a_trace_is_printed_as_the_page_shows_it(here, tmp_path_factory):
+    """All but the durations and the ids, on another port than the usual one."""
+    receive, start, submit = [line for line in typed("howto/operate.md") if TRACES.search(line)]
+    switch, *words = start.split()
+    port = str(servers.free_port())
+    ours = dict([switch.split("=")]) | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    (shown,) = blocks("howto/operate.md", "text")
+    program = [sys.executable, *receive.split()[1:], port]
+
+    with subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True) as receiver:
+        try:
+            assert port in receiver.stdout.readline()
+            with up(tmp_path_factory.mktemp("data"), words, **ours) as environ:
+                shell([submit], here, environ)
+                printed = []
+                while not {"bell", "commit"} <= {line.split()[2] for line in printed}:
+                    printed.append(receiver.stdout.readline())
+                    assert printed[-1], printed
+        finally:
+            receiver.terminate()
+
+    assert _constant(printed) == _constant(shown.splitlines())
+
+
+def _constant(lines):
+    """What lines of a trace have in common each time: not how long it took, nor what was asked of the database."""
+    kept = [re.sub(r"\d+\.\d ms|job [0-9a-f-]{36}", "", line).split() for line in lines if "transaction" not in line]
+    return sorted(["the caller's" if id_ == "4bf92f35" else "ours", *more] for id_, *more in kept)
 
 
 def test_a_second_worker_takes_its_share(stack, here):

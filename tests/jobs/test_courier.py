@@ -19,9 +19,10 @@ import sqlalchemy as sa
 import standardwebhooks
 
 from api import shapes
-from jobs import courier, destinations, sending, settings, tables, webhooks
+from jobs import courier, destinations, sending, settings, tables, tracing, webhooks
 from jobs.store import deliveries, keys, signing
 from sortbelt import webhooks as incoming
+from tests import otlp
 from tests import receiver as receivers
 from tests.jobs import making
 
@@ -459,3 +460,30 @@ def test_payloads_are_small_whatever_the_job_brings(db, owner):
     row = db.read(jobs.states, [id_])[id_]
     assert row.finished_at is not None
     assert len(webhooks.payload(row, webhooks.COMPLETED)) < 20_000
+
+
+def test_each_attempt_is_a_trace_linked_to_that_of_the_job(db, owner, receiver, send, monkeypatch):
+    """With what came of it, and nothing of where it went; the receiver is told which trace it is."""
+    ordered = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with otlp.listening() as traces:
+        for name, value in traces.environ().items():
+            monkeypatch.setenv(name, value)
+        id_ = making.job(db, owner, "a", webhook=receiver.url, webhook_root="https://x.example/", traceparent=ordered)
+        making.finish(db, making.claim(db))
+        receiver.answers = [500]
+        tracing.start_or_exit("tests", on=True)
+        try:
+            send()
+            pass_time(db)
+            send()
+        finally:
+            tracing.close()
+
+    first, second = traces.named("webhook", 2)
+    link = (*ordered.split("-")[1:3], {"sortbelt.job.id": id_})
+    assert first.links == second.links == [link]
+    assert (first.failed, first.attributes["http.response.status_code"]) == (True, 500)
+    assert (second.failed, second.attributes["http.response.status_code"]) == (False, 204)
+    assert [span.attributes["sortbelt.delivery.attempt"] for span in (first, second)] == [1, 2]
+    assert {one.headers["traceparent"].split("-")[1] for one in receiver.got} == {first.trace, second.trace}
+    assert receiver.url.encode() not in traces.raw

@@ -1,5 +1,7 @@
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -145,3 +147,25 @@ def test_each_status_is_an_error_of_its_own(wire, server, status, kind):
         wire(server.url, NO_PATIENCE).call("GET", "/v1/keys")
 
     assert (caught.value.status, caught.value.code) == (status, "told_to")
+
+
+def test_a_caller_s_span_goes_with_each_request(wire, server):
+    """Where OpenTelemetry is in use and a span is current; the server's part of the work is then in the same trace."""
+    from opentelemetry.sdk import trace as sdk
+
+    tracer = sdk.TracerProvider(shutdown_on_exit=False).get_tracer("tests")
+    line = wire(server.url)
+    with tracer.start_as_current_span("ours") as span:
+        line.call("GET", "/v1/keys")
+        with pytest.raises(errors.BadInput):  # the fake has no CSV, and was asked
+            list(line.stream("/v1/results", "text/csv", {}))
+    line.call("GET", "/v1/keys")
+
+    context = span.get_span_context()
+    said = [headers.get("traceparent", "") for _, _, headers in server.asked]
+    assert [one[:52] for one in said] == [f"00-{context.trace_id:032x}-{context.span_id:016x}"] * 2 + [""]
+
+
+def test_who_does_not_use_opentelemetry_does_not_load_it():
+    program = "import sys, sortbelt.transport as t; t.all_headers({}, None); sys.exit('opentelemetry' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
