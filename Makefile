@@ -7,6 +7,8 @@ IMAGES ?= demo/pictures
 ROWS ?= 1000000
 OWN_IMAGES = $(if $(filter-out demo/pictures,$(IMAGES)),--images "$(IMAGES)")
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Hundreds of processes are started here: without kept bytecode each would compile torch anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
