@@ -19,6 +19,7 @@ from api import (
     parts,
     results,
     sources,
+    web,
     webhooks,
 )
 from jobs import settings
@@ -36,7 +37,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, models, sources, webhooks, health, metrics, docs)
+    views = (jobs, blobs, results, images, keys, models, sources, webhooks, health, metrics, docs, web)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app
