@@ -48,7 +48,7 @@ function show() {
 
 function enter(who) {
   holder = who;
-  at("holder").textContent = `${who.name} (${who.role})`;
+  at("holder").textContent = who.name === who.role ? who.name : `${who.name} (${who.role})`;
   for (const id of ["nav", "leave"]) at(id).hidden = false;
   session = new AbortController();
   strip(at("strip"), session.signal);

@@ -19,20 +19,18 @@ export function chosen(list) {
   return sifted(files.map((file) => ({ file, name: file.webkitRelativePath })));
 }
 
-// Pictures in groups that are each sent by one request.
-export function grouped(pictures, most = MOST_BYTES) {
-  const groups = [];
-  let bytes = Infinity;
-  for (const picture of pictures) {
-    bytes += picture.file.size;
-    if (bytes > most || groups.at(-1).length === MOST_FILES) {
-      groups.push([]);
-      bytes = picture.file.size;
-    }
-    groups.at(-1).push(picture);
+// As many pictures, from one on, as are sent by one request: one at least.
+export function group(pictures, from = 0, most = MOST_BYTES) {
+  let bytes = pictures[from].file.size;
+  let to = from + 1;
+  while (to < pictures.length && to - from < MOST_FILES && bytes + pictures[to].file.size <= most) {
+    bytes += pictures[to].file.size;
+    to += 1;
   }
-  return groups;
+  return pictures.slice(from, to);
 }
+
+export const size = (pictures) => pictures.reduce((all, { file }) => all + file.size, 0);
 
 function named(files) {
   return unique(files.map((file) => ({ file, name: file.name })));

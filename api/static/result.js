@@ -11,7 +11,7 @@ export function open(row, holder) {
     button("Look again", (event) => verify(row, event.target, again));
   const node = el("dialog", { class: "result", "aria-label": row.image },
     el("div", { class: "head" }, el("h2", {}, row.image), button("Close", () => node.close(), { class: "quiet" })),
-    el("div", { class: "body" }, thumbnail(row), el("div", {}, said(row), facts(row))),
+    el("div", { class: "body" }, thumbnail(row, { soon: true }), el("div", {}, said(row), facts(row))),
     el("div", { class: "actions" }, look, again),
   );
   node.addEventListener("click", (event) => event.target === node && node.close());

@@ -90,7 +90,7 @@ function card(row, holder) {
 
 function verdict(row) {
   if (row.label !== null) return el("b", {}, row.label);
-  return el("b", { class: row.status }, row.error?.code ?? row.status);
+  return el("b", { class: row.status }, row.status);
 }
 
 function measure(confidence) {

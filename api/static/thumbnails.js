@@ -20,11 +20,13 @@ const sight = new IntersectionObserver((entries) => {
   next();
 }, { rootMargin: "300px" });
 
-export function thumbnail(result) {
+// `soon` is before all others.
+export function thumbnail(result, { soon = false } = {}) {
   const frame = el("span", { class: "thumb", "data-image": result.image_id });
   // What a worker could not decode has none, and its bytes are not asked for again.
   if (result.status === "failed") frame.append(el("span", { class: "none" }, result.error.code));
   else if (kept.has(result.image_id)) show(frame, kept.get(result.image_id));
+  else if (soon) soonest(frame);
   else sight.observe(frame);
   return frame;
 }
@@ -33,6 +35,10 @@ export function dropThumbnails() {
   for (const url of kept.values()) URL.revokeObjectURL(url);
   kept.clear();
   wanted.length = 0;
+}
+
+function soonest(frame) {
+  requestAnimationFrame(() => (wanted.unshift(frame), next()));
 }
 
 function next() {

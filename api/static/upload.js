@@ -1,7 +1,7 @@
 // The place where pictures are put, and the bar that tells how much of them has gone; it stays while views change.
 
 import { button, choice, el, fill, number, pictures as counted, say } from "./dom.js";
-import { chosen, dropped } from "./files.js";
+import { chosen, dropped, size } from "./files.js";
 import { json } from "./http.js";
 import { send } from "./uploading.js";
 
@@ -70,9 +70,9 @@ const warn = (event) => event.preventDefault();
 
 function progress(pictures, left) {
   const node = document.getElementById("sending");
-  const total = Math.max(1, pictures.reduce((all, { file }) => all + file.size, 0));
+  const total = Math.max(1, size(pictures));
   const bar = el("progress", { max: total, value: 0, "aria-label": "Sending" });
-  const words = el("span", {}, `Sending ${counted(pictures.length)}`, left > 0 && `; ${number(left)} other files are left alone`);
+  const words = el("span", {}, `Sending ${counted(pictures.length)}`, left > 0 && `; ${number(left)} other ${left === 1 ? "file is" : "files are"} left alone`);
   const waits = el("span", { class: "hint", role: "status" });
   fill(node, words, bar, waits, button("Stop", stopSending, { class: "quiet" }));
   node.hidden = false;

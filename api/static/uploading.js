@@ -2,52 +2,57 @@
 
 import { key, problem, unreachable } from "./http.js";
 import { pause } from "./shown.js";
-import { grouped } from "./files.js";
+import { group, size } from "./files.js";
 
 const TRIES = 8; // at a server that does not answer
 
 // `told` hears of { job }, of { bytes } that have gone, and of { waits }: a sentence, or null.
 export async function send(pictures, model, told, signal) {
-  const groups = grouped(pictures);
   const order = model ? { model } : {};
-  if (groups.length === 1) {
-    try {
-      const job = await patient(() => request("v1/jobs", form(groups[0], order), told, signal), told, signal);
-      told({ job });
-      return job;
-    } catch (error) {
-      if (error.status !== 413 || pictures.length === 1) throw error;
-    }
+  if (group(pictures).length < pictures.length) return fillOpen(pictures, undefined, order, told, signal);
+  try {
+    const body = form(pictures, order);
+    const job = await patient(() => request("v1/jobs", body, told, signal), told, signal);
+    told({ job });
+    return job;
+  } catch (error) {
+    if (!isTooLarge(error, pictures)) throw error;
+    return fillOpen(pictures, size(pictures) / 2, order, told, signal);
   }
-  return fillOpen(groups, order, told, signal);
 }
 
-async function fillOpen(groups, order, told, signal) {
-  const { id } = await patient(() => request("v1/jobs", text({ open: true, ...order }), null, signal), told, signal);
+async function fillOpen(pictures, most, order, told, signal) {
+  const body = text({ open: true, ...order });
+  const { id } = await patient(() => request("v1/jobs", body, null, signal), told, signal);
   told({ job: { id } });
-  const here = `v1/jobs/${id}`;
   try {
-    let gone = 0;
-    const left = [...groups];
-    while (left.length) {
-      const group = left.shift();
-      const before = gone;
-      try {
-        const heard = (news) => told({ bytes: before + news.bytes });
-        await patient(() => request(`${here}/images`, form(group), heard, signal), told, signal);
-        gone += size(group);
-      } catch (error) {
-        if (error.status !== 413 || group.length === 1) throw error;
-        left.unshift(...grouped(group, size(group) / 2)); // this server takes smaller requests
-      }
-    }
-    return await patient(() => request(`${here}/seal`, { body: null }, null, signal), told, signal);
+    await fill(`v1/jobs/${id}/images`, pictures, most, told, signal);
+    return await patient(() => request(`v1/jobs/${id}/seal`, { body: null }, null, signal), told, signal);
   } catch (error) {
     // Nobody will add to it any more.
-    await request(`${here}/cancel`, { body: null }, null).catch(() => {});
+    await request(`v1/jobs/${id}/cancel`, { body: null }, null).catch(() => {});
     throw error;
   }
 }
+
+async function fill(path, pictures, most, told, signal) {
+  let gone = 0;
+  for (let from = 0; from < pictures.length; ) {
+    const some = group(pictures, from, most);
+    const before = gone;
+    const heard = (news) => told({ bytes: before + news.bytes });
+    try {
+      await patient(() => request(path, form(some), heard, signal), told, signal);
+      from += some.length;
+      gone += size(some);
+    } catch (error) {
+      if (!isTooLarge(error, some)) throw error;
+      most = size(some) / 2; // this server takes smaller requests
+    }
+  }
+}
+
+const isTooLarge = (error, pictures) => error.status === 413 && pictures.length > 1;
 
 // Who is told to come again later does, and says so meanwhile. A repeat adds nothing: orders have a key, names are unique.
 async function patient(attempt, told, signal) {
@@ -65,10 +70,10 @@ async function patient(attempt, told, signal) {
   }
 }
 
-function form(group, order = {}) {
+function form(pictures, order = {}) {
   const body = new FormData();
   for (const [name, value] of Object.entries(order)) body.append(name, value);
-  for (const { file, name } of group) body.append("images", file, name);
+  for (const { file, name } of pictures) body.append("images", file, name);
   return { body, once: once() };
 }
 
@@ -79,8 +84,6 @@ function text(value) {
 function once() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
-
-const size = (group) => group.reduce((all, { file }) => all + file.size, 0);
 
 // By XMLHttpRequest: fetch does not tell how much has gone.
 function request(path, { body, type, once: same }, told, signal) {

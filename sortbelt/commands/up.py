@@ -132,7 +132,7 @@ def _announce(running: stack.Stack, folder: Path, *, as_json: bool, alone: bool)
     if as_json:
         print(terminal.as_json({"url": running.url, "key": running.key, "data_dir": str(folder)}), flush=True)
     elif alone:
-        print(f"Sortbelt answers at  {running.url}")
+        print(f"Sortbelt answers at  {running.url}  (a browser shows jobs there)")
         print(f"Key                  {running.key}")
         print(f"Data folder          {folder}")
         print(f"Manual of the API    {running.url}/docs")
