@@ -132,9 +132,10 @@ def _announce(running: stack.Stack, folder: Path, *, as_json: bool, alone: bool)
     if as_json:
         print(terminal.as_json({"url": running.url, "key": running.key, "data_dir": str(folder)}), flush=True)
     elif alone:
-        print(f"Sortbelt answers at  {running.url}  (a browser shows jobs there)")
+        print(f"Sortbelt answers at  {running.url}")
         print(f"Key                  {running.key}")
         print(f"Data folder          {folder}")
+        print(f"Web page             {running.url}/  (log in with the key)")
         print(f"Manual of the API    {running.url}/docs")
         print("Try                  sortbelt enqueue FOLDER", flush=True)
         options.tell("Stop with ctrl-C.")
