@@ -79,10 +79,14 @@ async function begin() {
   }
 }
 
-window.addEventListener("hashchange", () => {
+// Another view begins at its top; the same one, filtered otherwise, goes on where its user was.
+window.addEventListener("hashchange", (event) => {
+  const [before, after] = [event.oldURL, event.newURL].map((url) => new URL(url).hash.split("?")[0] || "#/");
+  const { name } = document.activeElement;
   show();
-  main.querySelector("h1")?.focus({ preventScroll: true });
-  window.scrollTo(0, 0);
+  const field = before === after && name ? main.querySelector(`[name="${CSS.escape(name)}"]`) : null;
+  (field ?? main.querySelector("h1"))?.focus({ preventScroll: true });
+  if (!field) window.scrollTo(0, 0);
 });
 // A key that was revoked while it was in use.
 document.addEventListener("refused", (event) => holder && leave(event.detail));

@@ -1,5 +1,7 @@
 // Elements made of data. Text is only ever text: the names of pictures come from strangers.
 
+const SAID_SECONDS = 8;
+
 export function el(tag, given = {}, ...inner) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(given)) {
@@ -16,13 +18,18 @@ export function fill(node, ...inner) {
   return node;
 }
 
+let fades = 0;
+
+// A sentence at the foot of the page, for a while.
 export function say(sentence) {
+  clearTimeout(fades);
   document.getElementById("said").textContent = sentence;
+  if (sentence) fades = setTimeout(say, SAID_SECONDS * 1000, "");
 }
 
 export function choice(label, options, value, onchange) {
   const made = options.map(([key, shown]) => el("option", { value: key, selected: key === value }, shown));
-  return el("label", {}, label, el("select", { onchange: (event) => onchange(event.target.value) }, made));
+  return el("label", {}, label, el("select", { name: label, onchange: (event) => onchange(event.target.value) }, made));
 }
 
 export function button(label, onclick, given = {}) {
@@ -60,11 +67,11 @@ export function time(moment) {
 }
 
 export function span(seconds) {
-  if (seconds < 1) return "less than 1 s";
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  if (seconds < 1) return "less than 1\u00a0s";
+  if (seconds < 90) return `${Math.round(seconds)}\u00a0s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)}\u00a0min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)}\u00a0h`;
+  return `${Math.round(seconds / 86400)}\u00a0days`;
 }
 
 function ago(seconds, at) {

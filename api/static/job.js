@@ -8,6 +8,7 @@ import { fetched } from "./search.js";
 import { pause, repeat } from "./shown.js";
 
 const REFRESH_SECONDS = 1.5;
+const IDLE_SHARE = 10; // for each second that the server takes to answer, it is left alone for so many
 
 export function job(main, context) {
   const { id, signal } = context;
@@ -15,12 +16,12 @@ export function job(main, context) {
   view.head = el("div", { class: "head" }, el("h1", { tabindex: "-1", title: id }, `Job ${short(id)}`));
   view.state = el("section", { class: "panel", "aria-label": "State" }, loading("the job"));
   view.labels = el("div", { class: "labels" });
-  fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), view.head, view.state, view.labels,
-    filters(view), view.results.node);
+  fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), view.head, view.state,
+    el("div", { class: "controls" }, view.labels, filters(view)), view.results.node);
   repeat(signal, (inner) => follow(id, (told) => news(view, told), inner), (error) => {
-    // A job that is not there will not come; whatever else is wrong may pass.
-    if ([404, 410].includes(error.status)) fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), trouble(error));
-    else context.failed(error);
+    if (![404, 410].includes(error.status)) return context.failed(error); // it may pass
+    fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), trouble(error));
+    return "over";
   });
 }
 
@@ -41,8 +42,10 @@ async function refresh(view) {
   view.busy = true;
   while (view.stale && !view.signal.aborted) {
     view.stale = false;
+    const began = performance.now();
     await Promise.all([view.results.query ? view.results.refresh() : load(view), tellLabels(view)]);
-    await pause(REFRESH_SECONDS, view.signal).catch(() => {});
+    const seconds = (performance.now() - began) / 1000;
+    await pause(Math.max(REFRESH_SECONDS, seconds * IDLE_SHARE), view.signal).catch(() => {});
   }
   view.busy = false;
 }

@@ -34,15 +34,21 @@ export function jobs(main, { params, signal, holder, go, failed }) {
 async function watch(view, signal) {
   const { rows, next } = await page("v1/jobs", query(view), signal);
   show(view, rows.jobs, next);
-  const moving = rows.jobs.find((one) => !one.finished_at);
+  const moving = rows.jobs.find((one) => one.counts.queued + one.counts.running);
   if (!moving) return pause(IDLE_SECONDS, signal);
+  await moves(moving.id, signal);
+  return pause(LEAST_SECONDS, signal);
+}
+
+// Wait until a job is another than it is now, or for a while: others may have come.
+async function moves(id, signal) {
   const moved = new AbortController();
+  const enough = AbortSignal.any([moved.signal, AbortSignal.timeout(IDLE_SECONDS * 1000)]);
   let looks = 0;
   const changed = () => (looks += 1) > 1 && moved.abort();
-  await follow(moving.id, changed, AbortSignal.any([signal, moved.signal])).catch((error) => {
-    if (!moved.signal.aborted) throw error;
+  await follow(id, changed, AbortSignal.any([signal, enough])).catch((error) => {
+    if (!enough.aborted) throw error;
   });
-  return pause(LEAST_SECONDS, signal);
 }
 
 function query(view, cursor) {

@@ -12,7 +12,7 @@ export function search(main, { params, signal, holder, go, failed }) {
   const labels = el("datalist", { id: "labels" });
   const move = (changed) => go("/results", { ...query, ...changed });
   const text = (label, field, more = {}) => el("label", {}, label,
-    el("input", { value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
+    el("input", { name: field, value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
   const share = { type: "number", min: 0, max: 1, step: "any", inputmode: "decimal" };
   const csv = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
   fill(main,
@@ -21,7 +21,7 @@ export function search(main, { params, signal, holder, go, failed }) {
     el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
       text("Label", "label", { list: "labels", placeholder: "any", autocomplete: "off" }), labels,
       text("Confidence from", "min_confidence", { ...share, placeholder: "0" }),
-      text("to", "max_confidence", { ...share, placeholder: "1" }),
+      text("Confidence to", "max_confidence", { ...share, placeholder: "1" }),
       choice("Status", [["", "any"], ["done"], ["failed"], ["cancelled"], ["expired"]].map(([a, b]) => [a, b ?? a]),
         query.status, (status) => move({ status })),
       text("Name contains", "name", { type: "search" }),
@@ -36,9 +36,10 @@ export function search(main, { params, signal, holder, go, failed }) {
   offer(labels, signal);
 }
 
+// What the models give: to count what they have given may take a while.
 async function offer(labels, signal) {
-  const { stats } = await json("v1/stats?group=label", { signal }).catch(() => ({ stats: [] }));
-  fill(labels, stats.filter((one) => one.key !== null).map((one) => el("option", { value: one.key })));
+  const { models } = await json("v1/models", { signal }).catch(() => ({ models: [] }));
+  fill(labels, [...new Set(models.flatMap((one) => one.labels))].map((label) => el("option", { value: label })));
 }
 
 export async function fetched(pressed, query, signal, failed) {

@@ -16,7 +16,7 @@ export function shown(signal) {
   }, signal);
 }
 
-// Work again and again while the tab is shown, until the work says that it is over, or the signal ends it.
+// Work again and again while the tab is shown, until the work, or who hears of its failure, says that it is over.
 export async function repeat(signal, work, failed) {
   while (!signal.aborted) {
     const hidden = new AbortController();
@@ -28,7 +28,7 @@ export async function repeat(signal, work, failed) {
     } catch (error) {
       if (signal.aborted) return;
       if (hidden.signal.aborted) continue;
-      failed(error);
+      if (failed(error) === "over") return;
       await pause(error.seconds ?? 5, signal).catch(() => {});
     } finally {
       document.removeEventListener("visibilitychange", look);

@@ -21,7 +21,8 @@ export function dropZone(go) {
   node.addEventListener("drop", async (event) => {
     event.preventDefault();
     node.classList.remove("over");
-    await begin(await dropped(event.dataTransfer), zone);
+    const found = await dropped(event.dataTransfer).catch((error) => say(`This cannot be read: ${error.message}`));
+    if (found) await begin(found, zone);
   });
   offerModels(models, zone);
   return node;
