@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 LATELY_SECONDS = 10.0  # in which a key that was good is taken for good where only memory is at stake
 OPEN = {"health.livez", "docs.page", "docs.openapi", "web.start", "web.asset"}
-"""What needs no key: whether the process lives, how to use it, and a page to use it by. None tells anything of anybody."""
+"""What needs no key: whether the process lives, how to use it, and a page to use it by. None tells of anybody."""
 
 
 class NoKey(Exception):

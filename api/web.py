@@ -1,7 +1,7 @@
 """The web page: `/` for people with a browser, and the files that it is made of; open to all, for they tell of nobody.
 
-The page asks the API for everything, with the key that its user types in. It is what a stranger's text could do harm in,
-so the policy lets it load nothing from elsewhere, and make no markup out of text.
+The page asks the API for everything, with the key that its user types in. It shows names that strangers chose, so the
+policy lets it load nothing from elsewhere, and make no markup out of text.
 """
 
 import functools
@@ -20,19 +20,10 @@ FILES = (
     *("models.js", "result.js", "results.js", "search.js", "shown.js", "stats.js", "strip.js", "thumbnails.js"),
     *("upload.js", "uploading.js"),
 )
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 

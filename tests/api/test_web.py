@@ -67,7 +67,9 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_that_stands_in_i
 
 def test_no_text_becomes_markup():
     """No file has a word by which it could; the browser would refuse it besides."""
-    words = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|https?://")
+    words = re.compile(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|https?://"
+    )
     for path in web.FOLDER.glob("*.js"):
         assert words.findall(path.read_text(encoding="utf-8")) == [], path.name
 

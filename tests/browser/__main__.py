@@ -19,9 +19,13 @@ def main(file: Path) -> None:
     path = stage.chromium()
     if path is None:
         sys.exit("This needs a Chromium on the PATH.")
-    with tempfile.TemporaryDirectory() as folder, stage.up(Path(folder) / "data") as told, stage.browser(path) as browser:
+    expect.set_options(timeout=60_000)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stage.up(Path(folder) / "data") as told,
+        stage.browser(path) as browser,
+    ):
         page = browser.new_page(viewport=SIZE)
-        expect.set_options(timeout=60_000)
         play(page, told, Path(folder))
         shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     shot.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)

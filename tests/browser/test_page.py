@@ -147,15 +147,15 @@ def test_nothing_is_asked_while_nobody_looks(inside):
     """A tab that is hidden is silent, and as soon as it is shown it is up to date."""
     expect(inside.get_by_text("Ready")).to_be_visible()
     inside.clock.install()
-    hide = "hidden => {Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
-    hide += " document.dispatchEvent(new Event('visibilitychange'))}"
-    inside.evaluate(hide, True)
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    hide += " document.dispatchEvent(new Event('visibilitychange'))"
+    inside.evaluate(hide % "true")
     asked = []
     inside.on("request", lambda request: asked.append(request.url))
     inside.clock.run_for(120_000)
     assert asked == []
     with inside.expect_request(re.compile("/v1/jobs")):
-        inside.evaluate(hide, False)
+        inside.evaluate(hide % "false")
 
 
 def test_the_browser_itself_refuses_markup_and_scripts_of_strangers(page, stack, complaints):
