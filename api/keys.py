@@ -1,4 +1,4 @@
-"""Keys: who may knock; for admins, but that everybody may ask about their own."""
+"""Keys: who may knock; for admins."""
 
 import flask
 
@@ -26,8 +26,8 @@ def create() -> tuple[shapes.NewKey, int]:
     result at a time. What goes beyond is answered with 429 and `Retry-After`.
     """
     wanted = asked.Key.body()
-    key, limits = keys.make(), quotas.Quotas.of(wanted)
-    row = parts().db.write(keys.create, wanted.name, wanted.role, key, expires_in=wanted.expires_in, own=limits)
+    key, own = keys.make(), quotas.Quotas.of(wanted)
+    row = parts().db.write(keys.create, wanted.name, wanted.role, key, expires_in=wanted.expires_in, own=own)
     return {**shapes.key(row), "key": key}, 201
 
 
@@ -37,14 +37,6 @@ def create() -> tuple[shapes.NewKey, int]:
 def index() -> shapes.Keys:
     """All keys, without the keys."""
     return {"keys": [shapes.key(row) for row in parts().db.read(keys.page)]}
-
-
-@blueprint.get("/self")
-@document.call(shapes.Holder, '"$URL/v1/keys/self"')
-def own() -> shapes.Holder:
-    """The key that is asked with: whether it is valid, and what it may do."""
-    caller = auth.caller()
-    return {"id": caller.id, "name": caller.name, "role": caller.role}
 
 
 @blueprint.patch("/<key_id>")

@@ -71,7 +71,7 @@ function leave(sentence = "") {
 async function begin() {
   if (!key()) return leave();
   try {
-    enter(await json("v1/keys/self"));
+    enter(await json("v1/key"));
   } catch (error) {
     if (error.status === 401) return leave(error.message);
     say(error.message);

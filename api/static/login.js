@@ -41,7 +41,7 @@ async function tried(given) {
   if (!/^[\x21-\x7e]+$/.test(given)) throw new Error("A key has letters and digits only, and no spaces: sb_…");
   keep(given);
   try {
-    return await json("v1/keys/self");
+    return await json("v1/key");
   } catch (error) {
     forget();
     throw error;

@@ -100,6 +100,6 @@ def test_files_can_only_be_read(nobody):
 def test_everybody_may_ask_whose_key_theirs_is(me, reader, admin, nobody):
     """That is how the page logs in, and learns what to offer."""
     for person, name, role in ((me, "me", "submit"), (reader, "reader", "read"), (admin, "admin", "admin")):
-        response = person.get("/v1/keys/self")
+        response = person.get("/v1/key")
         assert (response.status_code, response.json) == (200, {"id": person.id, "name": name, "role": role})
-    problem(nobody.get("/v1/keys/self"), 401, "no_key")
+    problem(nobody.get("/v1/key"), 401, "no_key")
