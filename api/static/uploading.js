@@ -6,8 +6,11 @@ import { group, size } from "./files.js";
 
 const TRIES = 8; // at a server that does not answer
 
+let mine = null; // the key that it was begun with, by which it is also ended, when its user has logged out
+
 // `told` hears of { job }, of { bytes } that have gone, and of { waits }: a sentence, or null.
 export async function send(pictures, model, told, signal) {
+  mine = key();
   const order = model ? { model } : {};
   if (group(pictures).length < pictures.length) return fillOpen(pictures, undefined, order, told, signal);
   try {
@@ -90,7 +93,7 @@ function request(path, { body, type, once: same }, told, signal) {
   return new Promise((resolve, reject) => {
     const asked = new XMLHttpRequest();
     asked.open("POST", path);
-    asked.setRequestHeader("Authorization", `Bearer ${key()}`);
+    asked.setRequestHeader("Authorization", `Bearer ${mine}`);
     if (type) asked.setRequestHeader("Content-Type", type);
     if (same) asked.setRequestHeader("Idempotency-Key", same);
     if (told) asked.upload.onprogress = (event) => told({ bytes: event.loaded });

@@ -8,7 +8,6 @@ from playwright.sync_api import Error, expect
 from tests.browser.conftest import BODY_BYTES, enter
 
 HOSTILE = "<img src=x onerror=document.title=1>&amp; <b>bold</b>.jpg"
-pytestmark = pytest.mark.timeout(120)
 
 
 def send(page, *files):
@@ -85,6 +84,20 @@ def test_a_folder_that_is_dropped_goes_by_several_requests(inside, client, pictu
     assert (job["sealed"], job["counts"]["done"]) == (True, len(pictures))
     names = {one["image"] for one in client.get(job["results_url"]).json()["results"]}
     assert names == {str(path.relative_to(folder.parent)) for path in pictures}
+
+
+def test_who_leaves_while_pictures_go_leaves_no_open_job(inside, client, pictures, complaints):
+    """What was begun is called off, by the key that it was begun with."""
+    complaints.append("413 (Payload Too Large)")
+    inside.route("**/images", lambda _: None)  # they never get there
+    inside.get_by_label("Choose pictures").set_input_files([picture(path) for path in pictures])
+    expect(inside.get_by_text("It is open")).to_be_visible()
+    expect(inside.get_by_label("Sending")).to_be_visible()
+    job = inside.url.replace("/#/", "/v1/")
+    with inside.expect_response(re.compile("/cancel$")):
+        inside.get_by_role("button", name="Log out").click()
+    assert client.get(job).json()["status"] == "cancelled"
+    inside.unroute_all(behavior="ignoreErrors")
 
 
 def test_what_goes_wrong_is_told_and_can_be_tried_again(inside, pictures):
