@@ -5,6 +5,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from typing import Any
 
 import flask
 
@@ -26,13 +27,22 @@ def register(app: flask.Flask, meter: "Meter") -> None:
         flask.g.began = time.monotonic()
 
     def end(response: flask.Response) -> flask.Response:
-        rule, seconds = flask.request.url_rule, time.monotonic() - flask.g.began
-        route = NO_ROUTE if rule is None else rule.rule.replace("<", "{").replace(">", "}")
-        meter.note(flask.request.method, route, response.status_code, seconds)
+        seconds = time.monotonic() - flask.g.began
+        meter.note(flask.request.method, _route(flask.request.url_rule), response.status_code, seconds)
         return response
 
     app.before_request(begin)
     app.after_request(end)
+
+
+def _route(rule: Any) -> str:
+    """A rule as the document writes it; those that differ in a value that they give to their view are one."""
+    if rule is None:
+        return NO_ROUTE
+    route = str(rule.rule)
+    for name, value in (rule.defaults or {}).items():
+        route = route.replace(value, f"<{name}>")
+    return route.replace("<", "{").replace(">", "}")
 
 
 class Meter:

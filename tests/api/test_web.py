@@ -97,6 +97,14 @@ def test_files_can_only_be_read(nobody):
         problem(nobody.ask(method, "/static/app.js"), 401, "no_key")
 
 
+def test_the_files_are_counted_as_one_route(nobody, admin):
+    """A page of twenty files makes no twenty rows of each metric."""
+    for name in web.FILES:
+        nobody.get(f"/static/{name}")
+    routes = set(re.findall(r'route="([^"]*)"', admin.get("/metrics").text))
+    assert {route for route in routes if "static" in route} == {"/static/{name}"}
+
+
 def test_everybody_may_ask_whose_key_theirs_is(me, reader, admin, nobody):
     """That is how the page logs in, and learns what to offer."""
     for person, name, role in ((me, "me", "submit"), (reader, "reader", "read"), (admin, "admin", "admin")):
