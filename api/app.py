@@ -9,6 +9,7 @@ from api import (
     errors,
     forms,
     health,
+    holder,
     images,
     jobs,
     keys,
@@ -20,6 +21,7 @@ from api import (
     results,
     sources,
     traces,
+    web,
     webhooks,
 )
 from jobs import settings
@@ -38,7 +40,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, models, sources, webhooks, health, metrics, docs)
+    views = (jobs, blobs, results, images, keys, holder, models, sources, webhooks, health, metrics, docs, web)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

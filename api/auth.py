@@ -14,8 +14,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LATELY_SECONDS = 10.0  # in which a key that was good is taken for good where only memory is at stake
-OPEN = {"health.livez", "docs.page", "docs.openapi", "docs.start"}
-"""What needs no key: whether the process lives, and how to use it. Neither tells anything of anybody."""
+OPEN = {"health.livez", "docs.page", "docs.openapi", "web.start", "web.asset"}
+"""What needs no key: whether the process lives, how to use it, and a page to use it by. None tells of anybody."""
 
 
 class NoKey(Exception):

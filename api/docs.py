@@ -4,18 +4,11 @@ import functools
 from typing import Any
 
 import flask
-from werkzeug import Response
 
 from api import document
 
 blueprint = flask.Blueprint("docs", __name__, template_folder="templates")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-@blueprint.get("/")
-def start() -> Response:
-    """Whoever opens the server's address finds the manual."""
-    return flask.redirect(flask.url_for("docs.page"), 303)
 
 
 @blueprint.get("/openapi.json")

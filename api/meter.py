@@ -5,6 +5,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from typing import Any
 
 import flask
 
@@ -35,9 +36,17 @@ def register(app: flask.Flask, meter: "Meter") -> None:
 
 
 def route() -> str:
-    """The route of the request under way, as the document writes it."""
+    """The route of the request under way, as the document writes it.
+
+    Rules that differ in a value that they give to their view are one route.
+    """
     rule = flask.request.url_rule
-    return NO_ROUTE if rule is None else rule.rule.replace("<", "{").replace(">", "}")
+    if rule is None:
+        return NO_ROUTE
+    written = str(rule.rule)
+    for name, value in (rule.defaults or {}).items():
+        written = written.replace(value, f"<{name}>")
+    return written.replace("<", "{").replace(">", "}")
 
 
 class Meter:

@@ -142,6 +142,14 @@ class Key(TypedDict):
     open_bytes: Quota
 
 
+class Holder(TypedDict):
+    """Whose key it is that asks, and what it may do."""
+
+    id: Id
+    name: str
+    role: tables.Role
+
+
 class NewKey(Key):
     """A key as it is shown once."""
 

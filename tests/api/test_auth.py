@@ -1,4 +1,4 @@
-from api import auth
+from api import auth, web
 from jobs import tables
 from jobs.store import keys
 from tests.api.asking import Person, problem
@@ -32,15 +32,20 @@ def test_every_route_and_method_wants_a_key(app):
             assert "Authorization: Bearer" in problem(response, 401, "no_key")
 
 
-def test_only_a_sign_of_life_and_the_manual_are_open():
+def test_only_a_sign_of_life_the_manual_and_the_empty_page_are_open(app):
     """Whoever opens another route must change this test, and say why."""
-    assert {"health.livez", "docs.page", "docs.openapi", "docs.start"} == auth.OPEN
+    assert {"health.livez", "docs.page", "docs.openapi", "web.start", "web.asset"} == auth.OPEN
+    open_ = {path for endpoint, path, _ in every_route(app) if endpoint in auth.OPEN}
+    files = {path for path in open_ if path.startswith("/static/")}
+    assert open_ - files == {"/livez", "/docs", "/openapi.json", "/"}
+    assert files == {f"/static/{name}" for name in web.FILES}
 
 
 def test_what_does_not_exist_wants_a_key_too(app, subtests):
     """Nobody maps our house without a key."""
     nobody = Person(app.test_client(), None)
-    for path in ("/nowhere", "/v1", "/v1/jobs/", "/v2/jobs", "/static/x", "/livez/", "//livez"):
+    files = ("/static/x", "/static/", "/static/page.html", "/static/../auth.py", "/static/app.js/")
+    for path in ("/nowhere", "/v1", "/v1/jobs/", "/v2/jobs", *files, "/livez/", "//livez"):
         with subtests.test(path):
             problem(nobody.get(path), 401, "no_key")
 

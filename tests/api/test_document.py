@@ -34,14 +34,8 @@ def test_every_route_is_described(app, said):
     """Each method of each route, but those that describe."""
     described = {operation["operationId"] for _, _, operation in operations(said)}
     assert described == {rule.endpoint for rule in app.url_map.iter_rules()} - {
-        *("docs.start", "docs.page", "docs.openapi")
+        *("docs.page", "docs.openapi", "web.start", "web.asset")
     }
-
-
-def test_the_address_of_the_server_leads_to_the_manual(app):
-    """Without a key: whoever has none learns there how to get one."""
-    response = Person(app.test_client(), None).get("/")
-    assert (response.status_code, response.headers["Location"]) == (303, "/docs")
 
 
 def test_every_call_has_an_example_and_says_what_goes_wrong(said, subtests):

@@ -95,6 +95,14 @@ def test_the_command_puts_a_folder_through(python, server, tmp_path):
     assert (done.returncode, done.stdout) == (0, "sushi\t1\n"), done.stderr
 
 
+def test_the_wheel_has_the_web_page(wheel):
+    """Whole: what is not Python too."""
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("api/static/")}
+    assert packed == {f"api/static/{path.name}" for path in (REPOSITORY / "api" / "static").iterdir()}
+    assert len(packed) > 10
+
+
 def test_the_wheel_says_that_it_is_typed(wheel):
     with zipfile.ZipFile(wheel) as archive:
         assert "sortbelt/py.typed" in archive.namelist()

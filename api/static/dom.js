@@ -1,0 +1,84 @@
+// Elements made of data. Text is only ever text: the names of pictures come from strangers.
+
+const SAID_SECONDS = 8;
+
+export function el(tag, given = {}, ...inner) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") made.addEventListener(name.replace(/^on/, ""), value);
+    else made.setAttribute(name, value === true ? "" : String(value));
+  }
+  made.append(...there(inner));
+  return made;
+}
+
+export function fill(node, ...inner) {
+  node.replaceChildren(...there(inner));
+  return node;
+}
+
+let fades = 0;
+
+// A sentence at the foot of the page, for a while.
+export function say(sentence) {
+  clearTimeout(fades);
+  document.getElementById("said").textContent = sentence;
+  if (sentence) fades = setTimeout(say, SAID_SECONDS * 1000, "");
+}
+
+export function choice(label, options, value, onchange) {
+  const made = options.map(([key, shown]) => el("option", { value: key, selected: key === value }, shown));
+  return el("label", {}, label, el("select", { name: label, onchange: (event) => onchange(event.target.value) }, made));
+}
+
+export function button(label, onclick, given = {}) {
+  return el("button", { type: "button", onclick, ...given }, label);
+}
+
+export function badge(status) {
+  return el("span", { class: `badge ${status}` }, status);
+}
+
+export function loading(what) {
+  return el("p", { class: "loading", role: "status" }, `Loading ${what}…`);
+}
+
+export function trouble(error, again) {
+  const retry = again && button("Try again", again);
+  return el("div", { class: "trouble", role: "alert" }, el("p", {}, error.message), retry);
+}
+
+export function empty(sentence, ...more) {
+  return el("div", { class: "empty" }, el("p", {}, sentence), ...more);
+}
+
+export const number = (value) => value.toLocaleString("en");
+
+export const pictures = (count) => `${number(count)} ${count === 1 ? "picture" : "pictures"}`;
+
+export const percent = (share) => (share === null ? "" : `${(share * 100).toFixed(1)} %`);
+
+export const short = (id) => `${id.slice(0, 4)}…${id.slice(-8)}`;
+
+export function time(moment) {
+  const at = new Date(moment);
+  return el("time", { datetime: moment, title: at.toLocaleString() }, ago((Date.now() - at.getTime()) / 1000, at));
+}
+
+export function span(seconds) {
+  if (seconds < 1) return "less than 1\u00a0s";
+  if (seconds < 90) return `${Math.round(seconds)}\u00a0s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)}\u00a0min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)}\u00a0h`;
+  return `${Math.round(seconds / 86400)}\u00a0days`;
+}
+
+function ago(seconds, at) {
+  if (seconds < 5) return "just now";
+  return seconds < 86400 ? `${span(seconds)} ago` : at.toLocaleDateString();
+}
+
+function there(inner) {
+  return inner.flat(2).filter((one) => one !== null && one !== undefined && one !== false);
+}

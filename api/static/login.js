@@ -1,0 +1,49 @@
+// Who has no key yet, or one that is not good any more, is asked for one.
+
+import { el, fill } from "./dom.js";
+import { forget, json, keep } from "./http.js";
+
+export function login(main, sentence, entered) {
+  const field = el("input", {
+    id: "key", type: "password", autocomplete: "off", autocapitalize: "off", spellcheck: "false", required: true,
+    placeholder: "sb_…", "aria-describedby": "wrong",
+  });
+  const wrong = el("p", { id: "wrong", class: "wrong", role: "alert" }, sentence);
+  const submit = el("button", { class: "main" }, "Log in");
+  const form = el("form", { class: "login" },
+    el("h1", {}, "Log in"),
+    el("p", {}, "Sortbelt puts labels on pictures. To send some and to see what became of them, you need a key."),
+    el("label", { for: "key" }, "Key"),
+    field,
+    wrong,
+    submit,
+    el("p", { class: "hint" }, el("code", {}, "sortbelt up"), " prints one; an admin makes more with ",
+      el("code", {}, "sortbelt keys create NAME"), ". It stays in this tab until you log out or close it."),
+  );
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    try {
+      entered(await tried(field.value.trim()));
+    } catch (error) {
+      wrong.textContent = error.message;
+      field.select();
+    } finally {
+      submit.disabled = false;
+    }
+  });
+  fill(main, form);
+  document.title = "Sortbelt";
+  field.focus();
+}
+
+async function tried(given) {
+  if (!/^[\x21-\x7e]+$/.test(given)) throw new Error("A key has letters and digits only, and no spaces: sb_…");
+  keep(given);
+  try {
+    return await json("v1/key");
+  } catch (error) {
+    forget();
+    throw error;
+  }
+}

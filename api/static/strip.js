@@ -1,0 +1,53 @@
+// The strip: whether work gets done, and how much waits, of everybody together.
+
+import { el, fill, number, span } from "./dom.js";
+import { ask } from "./http.js";
+import { pause, repeat } from "./shown.js";
+
+const SECONDS = 10;
+
+export function strip(node, signal) {
+  node.hidden = false;
+  repeat(signal, async (inner) => {
+    const [ready, metrics] = await Promise.all([
+      ask("readyz", { also: [503], signal: inner }).then((response) => response.json()),
+      ask("metrics", { signal: inner, headers: { Accept: "*/*" } }).then((response) => response.text()),
+    ]);
+    fill(node, health(ready), queue(metrics));
+    await pause(SECONDS, inner);
+  }, (error) => fill(node, light("bad", error.message)));
+}
+
+function health(ready) {
+  const wrong = Object.values(ready.checks ?? {}).filter((check) => !check.ok).map((check) => check.detail);
+  if (ready.status !== "ready") return light("bad", ["Not ready.", ...wrong].join(" "));
+  return wrong.length ? light("fair", `Ready, but ${wrong.join(" ")}`) : light("good", "Ready");
+}
+
+function queue(metrics) {
+  const workers = sum(metrics, /^sortbelt_workers\{.*\} (\S+)$/gm);
+  const waiting = sum(metrics, /^sortbelt_images\{.*status="queued".*\} (\S+)$/gm);
+  const running = sum(metrics, /^sortbelt_images\{.*status="running".*\} (\S+)$/gm);
+  const seconds = sum(metrics, /^sortbelt_drain_seconds (\S+)$/gm);
+  const rate = sum(metrics, /^sortbelt_images_per_second (\S+)$/gm);
+  return el("ul", {},
+    item(workers, workers === 1 ? "worker" : "workers"),
+    item(waiting, "waiting"),
+    item(running, "at work"),
+    rate > 0 && el("li", {}, el("b", {}, rate < 10 ? rate.toFixed(1) : number(Math.round(rate))), " a second"),
+    waiting + running > 0 && Number.isFinite(seconds) && el("li", {}, `all done in about ${span(seconds)}`),
+  );
+}
+
+// Prometheus writes infinity as +Inf.
+function sum(metrics, line) {
+  return [...metrics.matchAll(line)].reduce((all, found) => all + Number(found[1].replace("Inf", "Infinity")), 0);
+}
+
+function item(count, what) {
+  return el("li", {}, el("b", {}, number(count)), ` ${what}`);
+}
+
+function light(kind, sentence) {
+  return el("span", { class: `light ${kind}` }, sentence);
+}
