@@ -208,7 +208,7 @@ def rotate_webhook_secret() -> Call[str]:
 
 def keys() -> Steps[None]:
     """Items: all keys."""
-    return _pages("/v1/keys", "keys", {}, records.Key.read)
+    return _pages("/v1/keys", "keys", None, records.Key.read)
 
 
 def create_key(name: str, role: str, limits: Mapping[str, float | None]) -> Call[records.Key]:
@@ -228,7 +228,7 @@ def revoke_key(key_id: str) -> Call[records.Key]:
 
 def models() -> Steps[None]:
     """Items: all versions of all models."""
-    return _pages("/v1/models", "models", {}, records.Version.read)
+    return _pages("/v1/models", "models", None, records.Version.read)
 
 
 def add_model(bundle: str | os.PathLike[str]) -> Steps[records.Version]:
@@ -274,8 +274,9 @@ def _create(idempotency_key: str | None = None, **request: Any) -> Call[records.
     return Call("POST", "/v1/jobs", _job, {"headers": headers, **request})
 
 
-def _pages(path: str, noun: str, filters: Mapping[str, Any], read: Callable[[Any], Any]) -> Steps[None]:
-    options: Mapping[str, Any] = {"params": {"limit": PAGE, **given(filters)}}
+def _pages(path: str, noun: str, filters: Mapping[str, Any] | None, read: Callable[[Any], Any]) -> Steps[None]:
+    """Items: the rows of a list, page by page; `filters` are None where it is always whole."""
+    options: Mapping[str, Any] = {} if filters is None else {"params": {"limit": PAGE, **given(filters)}}
     while path:
         rows, path = yield Call("GET", path, lambda answer: (answer.json()[noun], _following(answer)), options)
         for row in rows:
