@@ -154,7 +154,8 @@ def show(job_id: str, query: asked.Waiting) -> flask.Response:
     response = later.shown(_id(job_id), auth.caller().sees)
     known = flask.request.headers.get("If-None-Match")
     if query.wait and "Retry-After" in response.headers and known in (None, response.headers["ETag"]):
-        later.leave(later.Wait(job_id, flask.request.url_root, query.wait, known=known))
+        whole = auth.caller().learns_addresses
+        later.leave(later.Wait(job_id, flask.request.url_root, query.wait, whole=whole, known=known))
     response.make_conditional(flask.request)
     return response
 
@@ -178,8 +179,9 @@ def events(job_id: str) -> flask.Response:
     known = flask.request.headers.get("Last-Event-ID", "")
     if known == later.END:
         return flask.Response(status=204)
-    _check_streams(auth.caller().id)
-    later.leave(later.Events(job_id, auth.caller().id, flask.request.url_root, known))
+    caller = auth.caller()
+    _check_streams(caller.id)
+    later.leave(later.Events(job_id, caller.id, flask.request.url_root, caller.learns_addresses, known))
     return flask.Response(mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -209,12 +211,12 @@ def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
 @blueprint.get("")
 @document.call(shapes.Jobs, '"$URL/v1/jobs?status=running&since=2026-01-31"', answered=pages.ANSWERED)
 def index(query: asked.Jobs) -> flask.Response:
-    """Jobs, newest first: everybody's for an admin, else one's own."""
+    """Jobs, newest first: one's own; everybody's for keys of the role `read` or `admin`."""
     given = query.model_dump(exclude={"limit", "cursor"})
     wanted = listed.Filter(**given | {"owner": auth.caller().sees or query.owner})
     rows = parts().db.read(listed.page, wanted, limit=query.limit, after=_place(query.cursor))
-    root, outlook = flask.request.url_root, parts().outlook.now()
-    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), _key)
+    root, outlook, whole = flask.request.url_root, parts().outlook.now(), auth.caller().learns_addresses
+    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook, whole=whole), _key)
 
 
 def _check_streams(key_id: str) -> None:

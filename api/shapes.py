@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
+from urllib import parse
 
 import pydantic
 from typing_extensions import TypedDict
@@ -18,6 +19,8 @@ Count = Annotated[int, pydantic.Field(ge=0)]
 Time = Annotated[str, pydantic.Field(json_schema_extra={"format": "date-time"}, examples=["2026-01-31T12:00:00.000Z"])]
 Id = Annotated[str, pydantic.Field(examples=["019a0000-0000-7000-8000-000000000000"])]
 Link = Annotated[str, pydantic.Field(json_schema_extra={"format": "uri"})]
+HOST_ONLY = "; to a key of the role read only its host, because the rest may be a secret"
+WEBHOOK = f"the URL that is told when the job has ended{HOST_ONLY}"
 
 
 class Counts(TypedDict):
@@ -67,7 +70,7 @@ class Job(TypedDict):
     scan_url: Link
     scan: Annotated[Scan | None, pydantic.Field(description="how it is filled from a source; null if it is not")]
     retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
-    webhook: Annotated[str | None, pydantic.Field(description="the URL that is told when the job has ended")]
+    webhook: Annotated[str | None, pydantic.Field(description=WEBHOOK)]
     created_at: Time
     sealed_at: Time | None
     started_at: Time | None
@@ -190,7 +193,7 @@ class Delivery(TypedDict):
     id: Annotated[Id, pydantic.Field(description="its webhook-id, the same at every attempt")]
     job_id: Id
     event: Literal["job.completed"]
-    url: str
+    url: Annotated[str, pydantic.Field(description=f"where it is sent{HOST_ONLY}")]
     status: tables.DeliveryStatus
     attempts: Count
     response_status: Annotated[int | None, pydantic.Field(description="of the last answer; null if there was none")]
@@ -373,8 +376,11 @@ class Keys(TypedDict):
     keys: list[Key]
 
 
-def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
-    """A job: its status, its counts, which sum to the total, and where to go with it; `root` is the server's URL."""
+def job(row: Any, root: str, outlook: forecast.Forecast | None, *, whole: bool = True) -> Job:
+    """A job: its status, its counts, which sum to the total, and where to go with it.
+
+    `root` is the server's URL; `whole` is whether all of its webhook's is told.
+    """
     position, finish = _expected(row, outlook)
     counts: Counts = {
         "total": row.total,
@@ -404,7 +410,7 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
         "scan_url": f"{here}/scan",
         "scan": _scan(row),
         "retry_of": row.retry_of,
-        "webhook": row.webhook,
+        "webhook": row.webhook if whole else _host(row.webhook),
         "created_at": moment(row.created_at),
         "sealed_at": time(row.sealed_at),
         "started_at": time(row.started_at),
@@ -413,6 +419,14 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
         "queue_position": position,
         "estimated_finish": time(finish),
     }
+
+
+def _host(url: str | None) -> str | None:
+    """Of a URL only where it leads to: what follows may be a secret."""
+    if url is None:
+        return None
+    split = parse.urlsplit(url)
+    return f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
 
 
 def _scan(row: Any) -> Scan | None:
@@ -521,13 +535,13 @@ def key(row: Any) -> Key:
     }
 
 
-def delivery(row: Any, root: str) -> Delivery:
-    """What has become of a webhook; `root` is the server's URL."""
+def delivery(row: Any, root: str, *, whole: bool = True) -> Delivery:
+    """What has become of a webhook; `root` is the server's URL, `whole` whether all of the receiver's is told."""
     return {
         "id": row.id,
         "job_id": row.job_id,
         "event": row.event,
-        "url": row.url,
+        "url": row.url if whole else str(_host(row.url)),
         "status": row.status,
         "attempts": row.attempts,
         "response_status": row.response_status,

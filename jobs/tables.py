@@ -45,11 +45,11 @@ class Stage(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What a key may do; each role may do what the ones before it may."""
+    """What a key may do; each role may do what the ones before it may, but whose jobs it sees is its own affair."""
 
-    READ = "read"
-    SUBMIT = "submit"
-    ADMIN = "admin"
+    READ = "read"  # sees everybody's jobs and results, and changes nothing
+    SUBMIT = "submit"  # sees its own
+    ADMIN = "admin"  # sees everybody's
 
 
 class DeliveryStatus(enum.StrEnum):

@@ -264,7 +264,7 @@ class Client:
         """Your jobs, newest first.
 
         Args:
-            filters: `status`, `model`, `owner` (a key's id, for admins), `since` and `until` (RFC 3339: when they
+            filters: `status`, `model`, `owner` (a key's id), `since` and `until` (RFC 3339: when they
                 were made).
         """
         return map(self._job, self._items(calls.jobs(filters)))
@@ -280,7 +280,7 @@ class Client:
 
         Args:
             filters: `job`, `label`, `min_confidence`, `max_confidence`, `status`, `error` (a code), `model`,
-                `owner` (a key's id, for admins), `since`, `until` (RFC 3339), `name` (a text in the image's name),
+                `owner` (a key's id), `since`, `until` (RFC 3339), `name` (a text in the image's name),
                 `custom_id`, `limit` (rows of one request, not of all),
                 `order` (`newest`, or `confidence`: the least sure first).
         """

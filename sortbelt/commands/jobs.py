@@ -24,7 +24,7 @@ MOST_UNASKED = 100
     help="Only jobs that are so.",
 )
 @click.option("--model", help="Only jobs for this model.")
-@click.option("--owner", metavar="KEY_ID", help="Only jobs of this key (for admins).")
+@click.option("--owner", metavar="KEY_ID", help="Only jobs of this key, for who sees all.")
 @click.option("--since", type=options.TIME, help="Only jobs made from this time on, such as 2026-01-31T12:00:00Z.")
 @click.option("--until", type=options.TIME, help="Only jobs made before this time.")
 @click.option("--limit", type=click.IntRange(min=1), default=MOST_UNASKED, show_default=True, help="At most so many.")
