@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib import parse
 
 import pydantic
@@ -81,6 +81,12 @@ class Job(TypedDict):
     ]
     estimated_finish: Annotated[
         Time | None, pydantic.Field(description="by what was done lately; null if nobody knows")
+    ]
+    earliest_finish: Annotated[
+        Time | None, pydantic.Field(description="not before this, nineteen times in twenty, by how evenly it went")
+    ]
+    latest_finish: Annotated[
+        Time | None, pydantic.Field(description="not after this; null if it went too unevenly for anybody to know")
     ]
 
 
@@ -381,7 +387,7 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None, *, whole: bool =
 
     `root` is the server's URL; `whole` is whether all of its webhook's is told.
     """
-    position, finish = _expected(row, outlook)
+    expected = _expected(row, outlook)
     counts: Counts = {
         "total": row.total,
         "queued": row.total - row.running - ended(row),
@@ -416,8 +422,10 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None, *, whole: bool =
         "started_at": time(row.started_at),
         "finished_at": time(row.finished_at),
         "expires_at": time(row.expires_at),
-        "queue_position": position,
-        "estimated_finish": time(finish),
+        "queue_position": expected.position,
+        "estimated_finish": time(expected.finish),
+        "earliest_finish": time(expected.earliest),
+        "latest_finish": time(expected.latest),
     }
 
 
@@ -452,14 +460,29 @@ def source(found: sources.Source, *, whole: bool) -> Source:
     return {"name": found.name, "address": found.address if whole else None}
 
 
-def _expected(row: Any, outlook: forecast.Forecast | None) -> tuple[int | None, datetime | None]:
-    """How many pictures go before those of a job, and when it will be over."""
+class _Expected(NamedTuple):
+    """How many pictures go before those of a job, and when it will be over; None if nobody knows."""
+
+    position: int | None = None
+    finish: datetime | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+
+
+def _expected(row: Any, outlook: forecast.Forecast | None) -> _Expected:
     if outlook is None or row.finished_at is not None:
-        return None, None
+        return _Expected()
     position = outlook.position(row.priority, str(row.id))
-    seconds = outlook.seconds(position, row.total - ended(row))
-    soon = seconds is not None and row.sealed_at is not None and seconds < MOST_EXPECTED_SECONDS
-    return position, outlook.at + timedelta(seconds=seconds or 0) if soon else None
+    images = position + row.total - ended(row)
+    between = outlook.pace.range(images) if row.sealed_at is not None else None
+    if between is None:
+        return _Expected(position)
+    times = (outlook.pace.seconds(images), *between)
+    return _Expected(position, *(_in(outlook.at, seconds) for seconds in times))
+
+
+def _in(at: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None or seconds >= MOST_EXPECTED_SECONDS else at + timedelta(seconds=seconds)
 
 
 def ended(row: Any) -> int:
@@ -479,7 +502,7 @@ def pace(row: Any, outlook: forecast.Forecast | None) -> dict[str, str]:
     """When to look at a job again, as a header: when it will be over, by what was done lately; nothing if it is."""
     if row.finished_at is not None:
         return {}
-    _, finish = _expected(row, outlook)
+    finish = _expected(row, outlook).finish
     seconds = 0.0 if finish is None or outlook is None else (finish - outlook.at).total_seconds()
     return {"retry-after": str(max(LEAST_POLL_SECONDS, min(MOST_POLL_SECONDS, math.ceil(seconds))))}
 

@@ -63,14 +63,17 @@ def jobs(
 @options.as_json
 @serving.server()
 def status(client: Client, job_id: str, *, as_json: bool) -> None:
-    """Show how a job is.
+    """Show how a job is, and when it may be over.
 
     \b
     Examples:
       sortbelt status JOB
       sortbelt status JOB --json | jq .counts
     """  # noqa: D301 - click wants the \b as it is
-    show(client.job(job_id), as_json=as_json)
+    job = client.job(job_id)
+    show(job, as_json=as_json)
+    if sentence := outlook(job):
+        options.tell(sentence)
 
 
 @click.command()
@@ -142,6 +145,23 @@ def show(job: records.Job, *, as_json: bool) -> None:
         print(terminal.as_json(job.raw))
         return
     _show([job])
+
+
+def outlook(job: records.Job) -> str | None:
+    """When it will be over, in one sentence; None if it is, or nobody knows."""
+    names = ("estimated_finish", "earliest_finish", "latest_finish")
+    finish, earliest, latest = (records.moment(job.raw.get(name)) for name in names)
+    if finish is None:
+        return None
+    between = f", hardly before {_clock(earliest)}" if earliest else ""
+    between += f", hardly after {_clock(latest)}" if latest else ""
+    return f"It will be over at about {_clock(finish)}{between}."
+
+
+def _clock(moment: dt.datetime) -> str:
+    """A moment as it is read here, with its day if that is another."""
+    here = moment.astimezone()
+    return f"{here:%H:%M:%S}" if here.date() == dt.datetime.now().astimezone().date() else f"{here:%Y-%m-%d %H:%M}"
 
 
 def _show(some: Iterable[records.Job]) -> None:
