@@ -17,6 +17,7 @@ from api import (
     metrics,
     models,
     parts,
+    purges,
     results,
     sources,
     webhooks,
@@ -36,7 +37,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, models, sources, webhooks, health, metrics, docs)
+    views = (jobs, blobs, results, images, keys, models, sources, purges, webhooks, health, metrics, docs)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

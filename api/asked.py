@@ -167,6 +167,12 @@ class Jobs(Page):
     cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
 
 
+class Receipts(Page):
+    """Which receipts of purges."""
+
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
+
+
 class Deliveries(Page):
     """Which deliveries of webhooks."""
 

@@ -363,6 +363,26 @@ class Source(TypedDict):
     address: Annotated[str | None, pydantic.Field(description="where it is; for admins, else null")]
 
 
+class Receipt(TypedDict):
+    """That a job was purged: what of it there was, and when it went."""
+
+    job_id: Id
+    owner: Annotated[Id, pydantic.Field(description="the key that ordered it")]
+    model: str
+    images: Annotated[Count, pydantic.Field(description="its pictures, which are gone with their results")]
+    bytes: Annotated[Count, pydantic.Field(description="of these pictures; those that another job has too are kept")]
+    created_at: Time
+    finished_at: Time
+    purged_at: Annotated[Time, pydantic.Field(description="since when nobody sees it")]
+    emptied_at: Annotated[Time | None, pydantic.Field(description="when the last of it had gone; null while it goes")]
+
+
+class Receipts(TypedDict):
+    """A page of receipts."""
+
+    purges: list[Receipt]
+
+
 class Sources(TypedDict):
     """All sources."""
 
@@ -574,6 +594,21 @@ def delivery(row: Any, root: str, *, whole: bool = True) -> Delivery:
         "next_attempt_at": time(row.next_at),
         "ended_at": time(row.ended_at),
         "replay_url": f"{root}v1/webhooks/deliveries/{row.id}/replay",
+    }
+
+
+def receipt(row: Any) -> Receipt:
+    """What was purged."""
+    return {
+        "job_id": row.id,
+        "owner": row.owner,
+        "model": row.model,
+        "images": row.total,
+        "bytes": row.bytes,
+        "created_at": moment(row.created_at),
+        "finished_at": moment(row.finished_at),
+        "purged_at": moment(row.purged_at),
+        "emptied_at": time(row.emptied_at),
     }
 
 

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0008"
+REVISION = "0009"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
 SEEN = "purged_at IS NULL"
+PURGED = "purged_at IS NOT NULL"
 LIFE_SECONDS = 15.0
 """A worker shows life every few seconds; after so long without, it is taken for gone."""
 
@@ -188,6 +189,9 @@ class Job(Base):
         _partial("ix_jobs_newest", "created_at", "id", where=SEEN),
         _partial("ix_jobs_newest_of", "owner", "created_at", "id", where=SEEN),
         _partial("ix_jobs_newest_for", "model", "created_at", "id", where=SEEN),
+        # What was purged, the latest first: everybody's, and somebody's.
+        _partial("ix_jobs_purged", "purged_at", "id", where=PURGED),
+        _partial("ix_jobs_purged_of", "owner", "purged_at", "id", where=PURGED),
         # The jobs that are not over, in the order in which they are served; and those that have a deadline.
         _partial("ix_jobs_open", "priority", "id", where="finished_at IS NULL"),
         _partial("ix_jobs_open_of", "owner", where="finished_at IS NULL"),

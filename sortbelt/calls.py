@@ -189,6 +189,11 @@ def deliveries(job_id: str | None, status: str | None) -> Steps[None]:
     yield from _pages("/v1/webhooks/deliveries", "deliveries", filters, records.Delivery.read)
 
 
+def purges() -> Steps[None]:
+    """Items: receipts of what was purged, the latest first."""
+    return _pages("/v1/purges", "purges", {}, records.Receipt.read)
+
+
 def replay(delivery_id: str) -> Call[records.Delivery]:
     """A delivery that is sent once more."""
     path = f"/v1/webhooks/deliveries/{_part(delivery_id)}/replay"

@@ -319,6 +319,10 @@ class Client:
         """
         return self._items(calls.deliveries(job_id, status))
 
+    def purges(self) -> Iterator[records.Receipt]:
+        """Receipts of jobs that were purged, the latest first: of all that the key may see."""
+        return self._items(calls.purges())
+
     def replay(self, delivery_id: str) -> records.Delivery:
         """The delivery, which is sent once more, at once and under the same id."""
         return self._call(calls.replay(delivery_id))

@@ -14,6 +14,7 @@ from sortbelt.commands import options, serving
 HEADS = ("job", "status", "total", "queued", "running", "done", "failed", "cancelled", "expired")
 
 
+RECEIPT = ("job", "owner", "model", "images", "bytes", "purged", "gone")
 MOST_UNASKED = 100
 
 
@@ -28,11 +29,13 @@ MOST_UNASKED = 100
 @click.option("--since", type=options.TIME, help="Only jobs made from this time on, such as 2026-01-31T12:00:00Z.")
 @click.option("--until", type=options.TIME, help="Only jobs made before this time.")
 @click.option("--limit", type=click.IntRange(min=1), default=MOST_UNASKED, show_default=True, help="At most so many.")
+@click.option("--purged", is_flag=True, help="Instead, receipts of what was purged: what, when, how much.")
 @options.as_json
 @serving.server()
 def jobs(
     client: Client,
     *,
+    purged: bool,
     since: dt.datetime | None,
     until: dt.datetime | None,
     limit: int,
@@ -46,7 +49,13 @@ def jobs(
       sortbelt jobs
       sortbelt jobs --status running
       sortbelt jobs --since 2026-01-31T00:00:00Z --json
+      sortbelt jobs --purged
     """  # noqa: D301 - click wants the \b as it is
+    if purged:
+        if since or until or any(wanted.values()):
+            raise click.UsageError("--purged goes with --limit and --json only.")
+        _show_purged(client, limit, as_json=as_json)
+        return
     times = {name: moment.isoformat() if moment else None for name, moment in (("since", since), ("until", until))}
     found = client.jobs(**wanted, **times)
     some = itertools.islice(found, limit)
@@ -166,6 +175,15 @@ def _clock(moment: dt.datetime) -> str:
 
 def _show(some: Iterable[records.Job]) -> None:
     terminal.table(HEADS, map(_row, some))
+
+
+def _show_purged(client: Client, limit: int, *, as_json: bool) -> None:
+    some = list(itertools.islice(client.purges(), limit))
+    if as_json:
+        print(terminal.as_json({"purges": [one.raw for one in some]}))
+        return
+    rows = ((r.job_id, r.owner, r.model, r.images, r.bytes, r.purged_at, r.emptied_at) for r in some)
+    terminal.table(RECEIPT, rows)
 
 
 def _row(job: records.Job) -> tuple[object, ...]:

@@ -34,6 +34,7 @@ SAID = {  # each method that asks, with every choice that it has
     "stats": lambda c: c.stats("label", **FILTERS),
     "verify": lambda c: c.verify("1"),
     "deliveries": lambda c: list(c.deliveries(c.open_job().id, "failed")),
+    "purges": lambda c: list(c.purges()),
     "replay": lambda c: c.replay(ID),
     "webhook_secret": lambda c: c.webhook_secret(),
     "rotate_webhook_secret": lambda c: c.rotate_webhook_secret(),
