@@ -18,6 +18,7 @@ from api import (
     metrics,
     models,
     parts,
+    purges,
     results,
     sources,
     traces,
@@ -40,7 +41,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     errors.register(app)
     auth.register(app)
     limits.register(app)
-    views = (jobs, blobs, results, images, keys, holder, models, sources, webhooks, health, metrics, docs, web)
+    views = (jobs, blobs, results, images, keys, holder, models, sources, purges, webhooks, health, metrics, docs, web)
     for blueprint in (module.blueprint for module in views):
         app.register_blueprint(blueprint)
     return app

@@ -10,7 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import flask
 import pydantic
+from pydantic_core import ErrorDetails
 
+from api import unknown
 from jobs import destinations, errors, tables, validation
 
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
@@ -19,6 +21,7 @@ MOST_EXPIRES_SECONDS = 30 * 86_400
 MOST_KEY_SECONDS = 36_500 * 86_400
 MOST_DIGESTS = 1_000
 MOST_GLOBS = 50
+MOST_FAULTS = 10
 MOST_METADATA_BYTES = 16_384
 PAIR = r"^\d\.\d{1,20}(e-\d{1,3})?_\d{1,18}$"
 PLACE = r"^((0|1|0\.[0-9]{1,20})_)?[0-9]{1,18}$"
@@ -97,9 +100,9 @@ Metadata = Annotated[
 
 
 class Asked(pydantic.BaseModel):
-    """Something asked; what we do not know is passed over."""
+    """Something asked; what we do not know is refused."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
     example: ClassVar[str] = ""
     """What a whole one looks like, where that helps."""
 
@@ -108,8 +111,9 @@ class Asked(pydantic.BaseModel):
         """Check what was given.
 
         Raises:
-            errors.BadParameter: it is not acceptable; the sentence names it.
+            errors.BadParameter: it is not acceptable, or not known; the sentence names it.
         """
+        unknown.refuse("field", given, cls.model_fields)
         try:
             return cls.model_validate(given)
         except pydantic.ValidationError as error:
@@ -128,14 +132,14 @@ class Asked(pydantic.BaseModel):
 
     @classmethod
     def body(cls) -> Self:
-        """Check the JSON object that is the body of the request."""
+        """Check the JSON object that is the body of the request; parameters of its URL count as fields."""
         try:
             value = validation.parse(flask.request.get_data(as_text=True))
         except ValueError as error:
             raise errors.BadParameter(f"The body is no JSON: {error}. {cls.example}".strip()) from None
         if not isinstance(value, dict):
             raise errors.BadParameter(f"The body must be a JSON object. {cls.example}".strip())
-        return cls.read(value)
+        return cls.read({**flask.request.args.to_dict(), **value})
 
 
 class Page(Asked):
@@ -156,10 +160,16 @@ class Jobs(Page):
     status: tables.Status | None = pydantic.Field(None, description=f"one of {', '.join(tables.Status)}")
     model: Text | None = None
     owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
-        None, description="the id of a key: whose jobs; for admins, others see only their own in any case"
+        None, description="the id of a key: whose jobs; a key of the role submit sees only its own in any case"
     )
     since: Moment | None = pydantic.Field(None, description=f"made then or later: {MOMENT}")
     until: Moment | None = pydantic.Field(None, description=f"made before: {MOMENT}")
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
+
+
+class Receipts(Page):
+    """Which receipts of purges."""
+
     cursor: Annotated[str, pydantic.StringConstraints(pattern=MADE)] | None = pydantic.Field(None, description=CURSOR)
 
 
@@ -189,7 +199,7 @@ class Filter(Asked):
     model: Text | None = pydantic.Field(None, description="the name of a model")
     version: Text | None = pydantic.Field(None, description="the version of the model")
     owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
-        None, description="the id of a key: whose results; for admins, others see only their own in any case"
+        None, description="the id of a key: whose results; a key of the role submit sees only its own in any case"
     )
     since: Moment | None = pydantic.Field(None, description=f"ended then or later: {MOMENT}")
     until: Moment | None = pydantic.Field(None, description=f"ended before: {MOMENT}")
@@ -273,6 +283,10 @@ class CustomIds(Asked):
         description="a JSON object that gives pictures of this form, by name, identifiers of your own",
         examples=['{"lunch.jpg": "order-4711"}'],
     )
+
+
+class FormOrder(Order, CustomIds):
+    """What a form orders besides its pictures."""
 
 
 class RawOrder(Order, RawPicture):
@@ -450,11 +464,20 @@ def _inlined(schema: Any, kinds: Mapping[str, Any] | None = None) -> Any:
 
 
 def refusal(asked: type[Asked], error: pydantic.ValidationError) -> errors.BadParameter:
-    """Why something asked is not acceptable: one sentence for each of its faults."""
-    sentences = [
-        validation.sentence(_place(fault["loc"]), fault, _wanted(asked, fault["loc"])) for fault in error.errors()
-    ]
-    return errors.BadParameter(" ".join(filter(None, [*sentences, asked.example])))
+    """Why something asked is not acceptable: one sentence for each of its faults, if they are not too many."""
+    faults = error.errors()
+    sentences = [_fault(asked, fault) for fault in faults[:MOST_FAULTS]]
+    more = f"There are {len(faults) - MOST_FAULTS:,} more faults." if len(faults) > MOST_FAULTS else ""
+    return errors.BadParameter(" ".join(filter(None, [*sentences, more, asked.example])))
+
+
+def _fault(asked: type[Asked], fault: ErrorDetails) -> str:
+    """One sentence for one fault."""
+    if fault["type"] == "extra_forbidden":
+        *above, name = fault["loc"]
+        within = _described(asked, tuple(above))["properties"]
+        return unknown.sentence("field", [str(name)], within, f"in {_place(tuple(above))}")
+    return validation.sentence(_place(fault["loc"]), fault, _described(asked, fault["loc"]).get("description"))
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
@@ -464,13 +487,13 @@ def _place(steps: tuple[int | str, ...]) -> str:
     return f"{first}{''.join(after)}"
 
 
-def _wanted(asked: type[Asked], steps: tuple[int | str, ...]) -> str | None:
-    """What must be there, as the document says it too."""
+def _described(asked: type[Asked], steps: tuple[int | str, ...]) -> dict[str, Any]:
+    """What the document says of the value at a place: the schema, with what must be there."""
     schema: Any = _inlined(asked.model_json_schema())
     for step in steps:
         named = schema.get("properties", {})
         schema = given(named[step] if step in named else schema.get("items") or schema.get("additionalProperties"))
-    return cast("str | None", schema.get("description"))
+    return cast("dict[str, Any]", schema)
 
 
 def preferred_wait() -> float | None:

@@ -4,6 +4,7 @@ A view says `@document.call(shapes.Job, …)`: what it answers, which problems i
 in the URL it says by an argument, `query: asked.Jobs`, which spectree checks before the view runs.
 """
 
+import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import spectree
 from spectree.plugins import flask_plugin
 from typing_extensions import TypedDict
 
-from api import asked, formats
+from api import asked, formats, unknown
 
 View = TypeVar("View", bound=Callable[..., Any])
 PROBLEM = "application/problem+json"
@@ -131,9 +132,26 @@ def call(answer: Any, example: str, **more: Any) -> Callable[[View], View]:
             tags=[module],
             skip_validation=name not in _queries,
         )
-        return cast("View", described(view))
+        asked_rightly = described(view)
+
+        @functools.wraps(asked_rightly)
+        def known(*args: Any, **kwargs: Any) -> Any:
+            _refuse_unknown(name)
+            return asked_rightly(*args, **kwargs)
+
+        return cast("View", known)
 
     return wrap
+
+
+def _refuse_unknown(name: str) -> None:
+    """Refuse what a call does not know, before its view is asked."""
+    request, query = flask.request, _queries.get(name)
+    unknown.refuse("parameter", request.args, query.model_fields if query else ())
+    unknown.refuse_repeated("parameter", request.args.to_dict(flat=False))
+    if not _calls[name].body and request.is_json:
+        said = request.get_json(silent=True)
+        unknown.refuse("field", said if isinstance(said, dict) else (), ())
 
 
 def event(name: str, told: Any, headers: Mapping[str, str]) -> None:
@@ -245,8 +263,7 @@ def _problems(operation: dict[str, Any], about: Call, path: str) -> dict[int, li
     if "{job_id}" in path:
         add(404, "job_not_found")
         add(410, "job_purged")
-    if any(parameter["in"] == "query" for parameter in operation["parameters"]) or about.body:
-        add(422, "bad_parameter")
+    add(422, "bad_parameter")  # if only because of a parameter that it does not know
     if about.body:
         add(400, "bad_request", "cut_off")
         add(408, "request_timeout")

@@ -1,8 +1,6 @@
 """Jobs: submit, fill, seal, call off, look."""
 
 import math
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import flask
 
@@ -13,7 +11,6 @@ from jobs.store import jobs, listed, scans
 from jobs.store import results as store_results
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 HERE = "$URL/v1/jobs/$JOB"
 JOB = {"job_id": "$response.body#/id"}
 LINKS = dict.fromkeys(("jobs.show", "jobs.results", "jobs.cancel", "jobs.seal", "jobs.scan", "jobs.retry"), JOB)
@@ -46,8 +43,8 @@ def submit(query: asked.RawOrder) -> flask.Response:
     """Take in a job: its pictures, or none yet if it is open.
 
     Pictures are parts named `images` of a form, each with a file name that is its name in the results; or one picture
-    is the raw body. JSON orders an open job, whose pictures are sent to its `images_url`, or one of pictures that were
-    sent before: `POST /v1/blobs/check` says which those are.
+    is the raw body, whose `name` and `custom_id` stand in the URL. JSON orders an open job, whose pictures are sent to
+    its `images_url`, or one of pictures that were sent before: `POST /v1/blobs/check` says which those are.
     """
     order, brought = uploads.order(query)
     job_id = parts().intake.create(
@@ -154,7 +151,8 @@ def show(job_id: str, query: asked.Waiting) -> flask.Response:
     response = later.shown(_id(job_id), auth.caller().sees)
     known = flask.request.headers.get("If-None-Match")
     if query.wait and "Retry-After" in response.headers and known in (None, response.headers["ETag"]):
-        later.leave(later.Wait(job_id, flask.request.url_root, query.wait, known=known))
+        whole = auth.caller().learns_addresses
+        later.leave(later.Wait(job_id, flask.request.url_root, query.wait, whole=whole, known=known))
     response.make_conditional(flask.request)
     return response
 
@@ -178,8 +176,9 @@ def events(job_id: str) -> flask.Response:
     known = flask.request.headers.get("Last-Event-ID", "")
     if known == later.END:
         return flask.Response(status=204)
-    _check_streams(auth.caller().id)
-    later.leave(later.Events(job_id, auth.caller().id, flask.request.url_root, known))
+    caller = auth.caller()
+    _check_streams(caller.id)
+    later.leave(later.Events(job_id, caller.id, flask.request.url_root, caller.learns_addresses, known))
     return flask.Response(mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -209,12 +208,14 @@ def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
 @blueprint.get("")
 @document.call(shapes.Jobs, '"$URL/v1/jobs?status=running&since=2026-01-31"', answered=pages.ANSWERED)
 def index(query: asked.Jobs) -> flask.Response:
-    """Jobs, newest first: everybody's for an admin, else one's own."""
+    """Jobs, newest first: one's own; everybody's for keys of the role `read` or `admin`."""
     given = query.model_dump(exclude={"limit", "cursor"})
     wanted = listed.Filter(**given | {"owner": auth.caller().sees or query.owner})
-    rows = parts().db.read(listed.page, wanted, limit=query.limit, after=_place(query.cursor))
-    root, outlook = flask.request.url_root, parts().outlook.now()
-    return pages.answer("jobs", query, rows, lambda row: shapes.job(row, root, outlook), _key)
+    after = pages.moment_place(query.cursor)
+    rows = parts().db.read(listed.page, wanted, limit=query.limit, after=after and listed.Place(*after))
+    root, outlook, whole = flask.request.url_root, parts().outlook.now(), auth.caller().learns_addresses
+    shape = lambda row: shapes.job(row, root, outlook, whole=whole)  # noqa: E731 (as short as the others)
+    return pages.answer("jobs", query, rows, shape, lambda row: pages.moment_key(row.created_at, row.id))
 
 
 def _check_streams(key_id: str) -> None:
@@ -222,17 +223,6 @@ def _check_streams(key_id: str) -> None:
     streams, most = parts().watch.streams, parts().settings.max_event_streams
     if streams.total() >= most or streams[key_id] >= math.ceil(most / 2):
         raise TooManyStreams
-
-
-def _key(row: Any) -> str:
-    return f"{(row.created_at - EPOCH) // MICROSECOND}_{row.id}"
-
-
-def _place(cursor: str | None) -> listed.Place | None:
-    if cursor is None:
-        return None
-    made, _, job_id = cursor.partition("_")
-    return listed.Place(EPOCH + int(made) * MICROSECOND, job_id)
 
 
 def _id(given: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import flask
 
-from api import asked, shapes, watch
+from api import asked, auth, shapes, watch
 from api.parts import parts
 from jobs.store import jobs
 
@@ -38,6 +38,8 @@ class Wait:
     job_id: str
     root: str
     seconds: float
+    whole: bool
+    """Whether the job's webhook is told in full."""
     with_results: bool = False
     known: str | None = None
     """The ETag of what the caller knows: any change is then worth an answer."""
@@ -54,7 +56,7 @@ class Wait:
         if latest is None or shapes.tag(latest) == self.known:
             return None
         headers = {"etag": shapes.tag(latest), "content-type": "application/json"}
-        body: Any = shapes.job(latest, self.root, watched.outlook.latest)
+        body: Any = shapes.job(latest, self.root, watched.outlook.latest, whole=self.whole)
         if latest.finished_at is None:
             return (
                 202 if self.with_results else 200,
@@ -73,6 +75,7 @@ class Events:
     job_id: str
     key_id: str
     root: str
+    whole: bool
     known: str
     """The id of the last event that the caller has seen."""
 
@@ -91,7 +94,7 @@ class Events:
                 if row is None:
                     return
                 if row.finished_at is not None or self._is_news(row):
-                    yield _event(row, shapes.job(row, self.root, watched.outlook.latest))
+                    yield _event(row, shapes.job(row, self.root, watched.outlook.latest, whole=self.whole))
                 if row.finished_at is not None:
                     return
                 await asyncio.sleep(LEAST_SECONDS)
@@ -115,7 +118,8 @@ def shown(job_id: str, owner: str | None) -> flask.Response:
     """A job as it is now."""
     row = parts().db.read(jobs.job, job_id, owner)
     outlook = parts().outlook.now() if row.finished_at is None else None
-    response = flask.jsonify(shapes.job(row, flask.request.url_root, outlook))
+    whole = auth.caller().learns_addresses
+    response = flask.jsonify(shapes.job(row, flask.request.url_root, outlook, whole=whole))
     response.headers.update(shapes.pace(row, outlook))
     response.headers["ETag"] = shapes.tag(row)
     return response
@@ -129,7 +133,7 @@ def accepted(job_id: str, owner: str) -> flask.Response:
     seconds = asked.preferred_wait()
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        leave(Wait(job_id, flask.request.url_root, seconds, with_results=True))
+        leave(Wait(job_id, flask.request.url_root, seconds, whole=True, with_results=True))
     return response
 
 

@@ -16,7 +16,7 @@ blueprint = flask.Blueprint("metrics", __name__)
 def show() -> flask.Response:
     """How it stands, as Prometheus reads it: what is open, who works, what was finished, how batches and requests went.
 
-    It tells of all jobs together and of nobody's pictures, so a key that may only read is enough. Every process of the
+    It tells of all jobs together and of nobody's pictures, so a key of any role is enough. Every process of the
     server tells the same: ask one address, not each of them. `sortbelt_images_open` is what to scale workers by.
     """
     return flask.Response(parts().exposition.text(), content_type=prometheus_client.CONTENT_TYPE_LATEST)

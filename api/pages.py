@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib import parse
 
@@ -14,6 +15,7 @@ from jobs.store import keys
 from jobs.store import results as store_results
 
 ANSWERED = {"Link": 'the next page, with rel="next", while there may be one'}
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 PAGE_ROWS = 1000  # of a stream: so many rows are in memory at a time
 
 
@@ -59,6 +61,19 @@ def results(
         response.add_etag(weak=True)
         response.make_conditional(flask.request)
     return response
+
+
+def moment_key(moment: datetime, id_: str) -> str:
+    """The cursor of a list that is ordered by a moment and an id."""
+    return f"{(moment - EPOCH) // MICROSECOND}_{id_}"
+
+
+def moment_place(cursor: str | None) -> tuple[datetime, str] | None:
+    """The moment and the id that a cursor is about."""
+    if cursor is None:
+        return None
+    made, _, id_ = cursor.partition("_")
+    return EPOCH + int(made) * MICROSECOND, id_
 
 
 def _place(cursor: str | int | None) -> store_results.Place | None:

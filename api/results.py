@@ -1,4 +1,4 @@
-"""Results across jobs: one's own, and everybody's for an admin; and looking again at one."""
+"""Results across jobs: one's own, or everybody's for who looks and for admins; and looking again at one."""
 
 import flask
 
@@ -19,7 +19,7 @@ blueprint = flask.Blueprint("results", __name__, url_prefix="/v1")
     also={304: None},
 )
 def index(query: asked.Results) -> flask.Response:
-    """Results, newest first or the least confident: everybody's for an admin, else one's own.
+    """Results, newest first or the least confident: one's own; everybody's for keys of the role `read` or `admin`.
 
     As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given.
     """

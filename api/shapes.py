@@ -4,7 +4,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib import parse
 
 import pydantic
 from typing_extensions import TypedDict
@@ -18,6 +19,8 @@ Count = Annotated[int, pydantic.Field(ge=0)]
 Time = Annotated[str, pydantic.Field(json_schema_extra={"format": "date-time"}, examples=["2026-01-31T12:00:00.000Z"])]
 Id = Annotated[str, pydantic.Field(examples=["019a0000-0000-7000-8000-000000000000"])]
 Link = Annotated[str, pydantic.Field(json_schema_extra={"format": "uri"})]
+HOST_ONLY = "; to a key of the role read only its host, because the rest may be a secret"
+WEBHOOK = f"the URL that is told when the job has ended{HOST_ONLY}"
 
 
 class Counts(TypedDict):
@@ -67,7 +70,7 @@ class Job(TypedDict):
     scan_url: Link
     scan: Annotated[Scan | None, pydantic.Field(description="how it is filled from a source; null if it is not")]
     retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
-    webhook: Annotated[str | None, pydantic.Field(description="the URL that is told when the job has ended")]
+    webhook: Annotated[str | None, pydantic.Field(description=WEBHOOK)]
     created_at: Time
     sealed_at: Time | None
     started_at: Time | None
@@ -78,6 +81,12 @@ class Job(TypedDict):
     ]
     estimated_finish: Annotated[
         Time | None, pydantic.Field(description="by what was done lately; null if nobody knows")
+    ]
+    earliest_finish: Annotated[
+        Time | None, pydantic.Field(description="not before this, nineteen times in twenty, by how evenly it went")
+    ]
+    latest_finish: Annotated[
+        Time | None, pydantic.Field(description="not after this; null if it went too unevenly for anybody to know")
     ]
 
 
@@ -198,7 +207,7 @@ class Delivery(TypedDict):
     id: Annotated[Id, pydantic.Field(description="its webhook-id, the same at every attempt")]
     job_id: Id
     event: Literal["job.completed"]
-    url: str
+    url: Annotated[str, pydantic.Field(description=f"where it is sent{HOST_ONLY}")]
     status: tables.DeliveryStatus
     attempts: Count
     response_status: Annotated[int | None, pydantic.Field(description="of the last answer; null if there was none")]
@@ -362,6 +371,26 @@ class Source(TypedDict):
     address: Annotated[str | None, pydantic.Field(description="where it is; for admins, else null")]
 
 
+class Receipt(TypedDict):
+    """That a job was purged: what of it there was, and when it went."""
+
+    job_id: Id
+    owner: Annotated[Id, pydantic.Field(description="the key that ordered it")]
+    model: str
+    images: Annotated[Count, pydantic.Field(description="its pictures, which are gone with their results")]
+    bytes: Annotated[Count, pydantic.Field(description="of these pictures; those that another job has too are kept")]
+    created_at: Time
+    finished_at: Time
+    purged_at: Annotated[Time, pydantic.Field(description="since when nobody sees it")]
+    emptied_at: Annotated[Time | None, pydantic.Field(description="when the last of it had gone; null while it goes")]
+
+
+class Receipts(TypedDict):
+    """A page of receipts."""
+
+    purges: list[Receipt]
+
+
 class Sources(TypedDict):
     """All sources."""
 
@@ -381,9 +410,12 @@ class Keys(TypedDict):
     keys: list[Key]
 
 
-def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
-    """A job: its status, its counts, which sum to the total, and where to go with it; `root` is the server's URL."""
-    position, finish = _expected(row, outlook)
+def job(row: Any, root: str, outlook: forecast.Forecast | None, *, whole: bool = True) -> Job:
+    """A job: its status, its counts, which sum to the total, and where to go with it.
+
+    `root` is the server's URL; `whole` is whether all of its webhook's is told.
+    """
+    expected = _expected(row, outlook)
     counts: Counts = {
         "total": row.total,
         "queued": row.total - row.running - ended(row),
@@ -412,15 +444,25 @@ def job(row: Any, root: str, outlook: forecast.Forecast | None) -> Job:
         "scan_url": f"{here}/scan",
         "scan": _scan(row),
         "retry_of": row.retry_of,
-        "webhook": row.webhook,
+        "webhook": row.webhook if whole else _host(row.webhook),
         "created_at": moment(row.created_at),
         "sealed_at": time(row.sealed_at),
         "started_at": time(row.started_at),
         "finished_at": time(row.finished_at),
         "expires_at": time(row.expires_at),
-        "queue_position": position,
-        "estimated_finish": time(finish),
+        "queue_position": expected.position,
+        "estimated_finish": time(expected.finish),
+        "earliest_finish": time(expected.earliest),
+        "latest_finish": time(expected.latest),
     }
+
+
+def _host(url: str | None) -> str | None:
+    """Of a URL only where it leads to: what follows may be a secret."""
+    if url is None:
+        return None
+    split = parse.urlsplit(url)
+    return f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
 
 
 def _scan(row: Any) -> Scan | None:
@@ -446,14 +488,29 @@ def source(found: sources.Source, *, whole: bool) -> Source:
     return {"name": found.name, "address": found.address if whole else None}
 
 
-def _expected(row: Any, outlook: forecast.Forecast | None) -> tuple[int | None, datetime | None]:
-    """How many pictures go before those of a job, and when it will be over."""
+class _Expected(NamedTuple):
+    """How many pictures go before those of a job, and when it will be over; None if nobody knows."""
+
+    position: int | None = None
+    finish: datetime | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+
+
+def _expected(row: Any, outlook: forecast.Forecast | None) -> _Expected:
     if outlook is None or row.finished_at is not None:
-        return None, None
+        return _Expected()
     position = outlook.position(row.priority, str(row.id))
-    seconds = outlook.seconds(position, row.total - ended(row))
-    soon = seconds is not None and row.sealed_at is not None and seconds < MOST_EXPECTED_SECONDS
-    return position, outlook.at + timedelta(seconds=seconds or 0) if soon else None
+    images = position + row.total - ended(row)
+    between = outlook.pace.range(images) if row.sealed_at is not None else None
+    if between is None:
+        return _Expected(position)
+    times = (outlook.pace.seconds(images), *between)
+    return _Expected(position, *(_in(outlook.at, seconds) for seconds in times))
+
+
+def _in(at: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None or seconds >= MOST_EXPECTED_SECONDS else at + timedelta(seconds=seconds)
 
 
 def ended(row: Any) -> int:
@@ -473,7 +530,7 @@ def pace(row: Any, outlook: forecast.Forecast | None) -> dict[str, str]:
     """When to look at a job again, as a header: when it will be over, by what was done lately; nothing if it is."""
     if row.finished_at is not None:
         return {}
-    _, finish = _expected(row, outlook)
+    finish = _expected(row, outlook).finish
     seconds = 0.0 if finish is None or outlook is None else (finish - outlook.at).total_seconds()
     return {"retry-after": str(max(LEAST_POLL_SECONDS, min(MOST_POLL_SECONDS, math.ceil(seconds))))}
 
@@ -529,13 +586,13 @@ def key(row: Any) -> Key:
     }
 
 
-def delivery(row: Any, root: str) -> Delivery:
-    """What has become of a webhook; `root` is the server's URL."""
+def delivery(row: Any, root: str, *, whole: bool = True) -> Delivery:
+    """What has become of a webhook; `root` is the server's URL, `whole` whether all of the receiver's is told."""
     return {
         "id": row.id,
         "job_id": row.job_id,
         "event": row.event,
-        "url": row.url,
+        "url": row.url if whole else str(_host(row.url)),
         "status": row.status,
         "attempts": row.attempts,
         "response_status": row.response_status,
@@ -545,6 +602,21 @@ def delivery(row: Any, root: str) -> Delivery:
         "next_attempt_at": time(row.next_at),
         "ended_at": time(row.ended_at),
         "replay_url": f"{root}v1/webhooks/deliveries/{row.id}/replay",
+    }
+
+
+def receipt(row: Any) -> Receipt:
+    """What was purged."""
+    return {
+        "job_id": row.id,
+        "owner": row.owner,
+        "model": row.model,
+        "images": row.total,
+        "bytes": row.bytes,
+        "created_at": moment(row.created_at),
+        "finished_at": moment(row.finished_at),
+        "purged_at": moment(row.purged_at),
+        "emptied_at": time(row.emptied_at),
     }
 
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import flask
 
-from api import asked, auth
+from api import asked, auth, unknown
 from api.parts import parts
 from jobs import errors, intake, tables
 from jobs.store import jobs
 
+Form = TypeVar("Form", bound=asked.CustomIds)
 PROBLEMS = ["no_images", "duplicate_name", "too_many_images", "empty", "too_large", "undecodable", "unknown_model"]
 PROBLEMS += ["idempotency_mismatch", "unknown_blob"]
 IDEMPOTENT = {
@@ -25,7 +27,12 @@ _FORM = asked.Order.told()
 _IDS = asked.CustomIds.told()["properties"]
 PICTURES = {
     "multipart/form-data": {
-        "schema": {"type": "object", "properties": {"images": _FILES, **_IDS}, "required": ["images"]}
+        "schema": {
+            "type": "object",
+            "properties": {"images": _FILES, **_IDS},
+            "required": ["images"],
+            "additionalProperties": False,
+        }
     },
     **_RAW,
     **asked.References.described(),
@@ -38,7 +45,16 @@ ORDERED = {
     **asked.JsonOrder.described(),
 }
 """How OpenAPI tells of bodies with pictures."""
-BUNDLE = {"multipart/form-data": {"schema": {"type": "object", "properties": {"files": _FILES}, "required": ["files"]}}}
+BUNDLE = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"files": _FILES},
+            "required": ["files"],
+            "additionalProperties": False,
+        }
+    }
+}
 """How it tells of a body with the files of a bundle."""
 
 
@@ -65,9 +81,8 @@ def order(query: asked.RawOrder) -> tuple[jobs.NewJob, Brought]:
         wanted: asked.Order = said
         found = Brought([], _references(said.images), said.open)
     else:
-        found = brought(query)
-        form = flask.request.form
-        wanted = asked.Order.read({**flask.request.args.to_dict(), **form.to_dict()}) if form else query
+        found, form = _brought(query, asked.FormOrder)
+        wanted = form or query
     # One picture by itself is somebody waiting; a folder is not.
     priority = wanted.priority or ("interactive" if is_raw() else "bulk")
     job = jobs.NewJob(
@@ -91,15 +106,19 @@ def brought(query: asked.RawPicture) -> Brought:
 
     Raises:
         errors.NoImages: there are none.
-        errors.BadParameter: the form or the JSON cannot be read.
+        errors.BadParameter: the form or the JSON cannot be read, or holds what is not known.
     """
-    request = flask.request
     if is_json():
-        said = asked.References.body()
-        return Brought([], _references(said.images))
+        return Brought([], _references(asked.References.body().images))
+    return _brought(query, asked.CustomIds)[0]
+
+
+def _brought(query: asked.RawPicture, kind: type[Form]) -> tuple[Brought, Form | None]:
+    """The pictures of a form, with what it says besides, or of the raw body."""
+    request, form = flask.request, None
     if request.mimetype == "multipart/form-data":
-        _read_form()
-        found = _parts(asked.CustomIds.read(request.form.to_dict()).custom_ids)
+        form = _form(kind)
+        found = _parts(form.custom_ids)
     elif is_raw():
         name = "image" if query.name is None else query.name
         found = [intake.Upload(name, request.get_data(cache=False), query.custom_id)]
@@ -110,14 +129,20 @@ def brought(query: asked.RawPicture) -> Brought:
         )
     if not found:
         raise errors.NoImages
-    return Brought(found, [])
+    return Brought(found, []), form
 
 
-def _parts(custom_ids: Mapping[str, str]) -> list[intake.Upload]:
+def _form(kind: type[Form]) -> Form:
+    """What a form says besides its pictures; parameters of the URL count as its fields."""
+    _read_form("images", kind.model_fields)
     if "images" in flask.request.form:
         raise errors.NoImages(
             "A part `images` has no file name: it is the picture's name, as in `-F images=@lunch.jpg`."
         )
+    return kind.read({**flask.request.args.to_dict(), **flask.request.form.to_dict()})
+
+
+def _parts(custom_ids: Mapping[str, str]) -> list[intake.Upload]:
     files = [(part.filename or "", part.read()) for part in flask.request.files.getlist("images")]
     if unknown := set(custom_ids) - dict(files).keys():
         name = min(unknown)[:100]
@@ -137,7 +162,7 @@ def bundle() -> dict[str, bytes]:
         errors.BadParameter: the form cannot be read.
     """
     flask.request.max_content_length = parts().settings.max_bundle_bytes
-    _read_form()
+    _read_form("files")
     found = [(part.filename or "", part.read()) for part in flask.request.files.getlist("files")]
     if not found or len(dict(found)) < len(found):
         raise errors.BadBundle("Send each file of the bundle once, as a multipart/form-data part named `files`.")
@@ -155,11 +180,20 @@ def is_json() -> bool:
     return flask.request.is_json
 
 
-def _read_form() -> None:
+def _read_form(files: str, fields: Iterable[str] = ()) -> None:
+    """Read a form that has files under one name, and some fields.
+
+    Raises:
+        errors.BadParameter: it cannot be read, or has something else, or a field twice.
+    """
     try:
-        _ = flask.request.form
+        given = flask.request.form.to_dict(flat=False)
     except ValueError as error:
         raise errors.BadParameter(f"The form cannot be read; are its file names UTF-8? ({error})") from None
+    known = [files, *fields]
+    unknown.refuse("part", flask.request.files, [files])
+    unknown.refuse("field", given, known)
+    unknown.refuse_repeated("field", {name: values for name, values in given.items() if name != files})
 
 
 def _idempotency_key() -> str | None:

@@ -26,15 +26,18 @@ document.event(webhooks.COMPLETED, shapes.JobCompleted, HEADERS)
     links={"webhooks.replay": {"delivery_id": "$response.body#/deliveries/0/id"}},
 )
 def index(query: asked.Deliveries) -> flask.Response:
-    """What has become of webhooks, newest first: everybody's for an admin, else those of one's own jobs.
+    """What has become of webhooks, newest first: those of one's own jobs; everybody's for `read` and `admin`.
+
+    A key of the role `read` learns only the host of each address: what follows may be a secret.
 
     Each is tried ten times over three days. `failed` are those whose last attempt was in vain, `disabled` those whose
     receiver has answered 410.
     """
     filters = {"job_id": query.job, "status": query.status}
     rows = parts().db.read(deliveries.page, auth.caller().sees, limit=query.limit, before=query.cursor, filters=filters)
-    root = flask.request.url_root
-    return pages.answer("deliveries", query, rows, lambda row: shapes.delivery(row, root), lambda row: row.id)
+    root, whole = flask.request.url_root, auth.caller().learns_addresses
+    shape = lambda row: shapes.delivery(row, root, whole=whole)  # noqa: E731 (as short as the others)
+    return pages.answer("deliveries", query, rows, shape, lambda row: row.id)
 
 
 @blueprint.post("/deliveries/<delivery_id>/replay")

@@ -22,6 +22,7 @@ from PIL import Image
 from tests.sortbelt import fakeserver
 
 KILLS = 5
+STAMP = b"<picture %07d>"
 
 
 class Sink(fakeserver.FakeServer):
@@ -44,7 +45,7 @@ class Sink(fakeserver.FakeServer):
 
 
 def draw(folder: Path, count: int) -> None:
-    """Small JPEGs, each of another content, a few thousand to a folder and the rest in one."""
+    """Small JPEGs, each of another content and stamped with its number; a few thousand to a folder, the rest in one."""
     for number in range(count):
         path = folder / (f"{number // 3000}" if number < count // 5 else "big") / f"{number:07}.jpg"
         if path.exists():
@@ -52,7 +53,7 @@ def draw(folder: Path, count: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image = Image.new("RGB", (16, 16), (number % 256, number // 256 % 256, number // 65536))
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=90, comment=str(number).encode())
+        image.save(file, "JPEG", quality=90, comment=STAMP % number)
         path.write_bytes(file.getvalue())
 
 

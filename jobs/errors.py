@@ -9,6 +9,8 @@
 A `code` is stable and meant for machines; the text is meant for the person who reads it.
 """
 
+from datetime import UTC, datetime
+
 
 class SortbeltError(Exception):
     """Whatever we raise on purpose."""
@@ -115,6 +117,12 @@ class JobPurged(Refused):
     """The job is over, and its results have been removed as the server's settings say."""
 
     code = "job_purged"
+
+    @classmethod
+    def of(cls, images: int, size: int, moment: datetime) -> "JobPurged":
+        """With its receipt: what was removed, and when."""
+        when = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return cls(f"The job is over; at {when} its {images:,} pictures ({size:,} bytes) went, with their results.")
 
 
 class JobNotOver(Refused):

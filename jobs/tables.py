@@ -13,6 +13,7 @@ REVISION = "0010"
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
 SEEN = "purged_at IS NULL"
+PURGED = "purged_at IS NOT NULL"
 LIFE_SECONDS = 15.0
 """A worker shows life every few seconds; after so long without, it is taken for gone."""
 
@@ -45,11 +46,11 @@ class Stage(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What a key may do; each role may do what the ones before it may."""
+    """What a key may do; each role may do what the ones before it may, but whose jobs it sees is its own affair."""
 
-    READ = "read"
-    SUBMIT = "submit"
-    ADMIN = "admin"
+    READ = "read"  # sees everybody's jobs and results, and changes nothing
+    SUBMIT = "submit"  # sees its own
+    ADMIN = "admin"  # sees everybody's
 
 
 class DeliveryStatus(enum.StrEnum):
@@ -190,6 +191,9 @@ class Job(Base):
         _partial("ix_jobs_newest", "created_at", "id", where=SEEN),
         _partial("ix_jobs_newest_of", "owner", "created_at", "id", where=SEEN),
         _partial("ix_jobs_newest_for", "model", "created_at", "id", where=SEEN),
+        # What was purged, the latest first: everybody's, and somebody's.
+        _partial("ix_jobs_purged", "purged_at", "id", where=PURGED),
+        _partial("ix_jobs_purged_of", "owner", "purged_at", "id", where=PURGED),
         # The jobs that are not over, in the order in which they are served; and those that have a deadline.
         _partial("ix_jobs_open", "priority", "id", where="finished_at IS NULL"),
         _partial("ix_jobs_open_of", "owner", where="finished_at IS NULL"),

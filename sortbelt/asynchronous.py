@@ -229,6 +229,10 @@ class AsyncClient:
         """As `Client.deliveries`."""
         return self._items(calls.deliveries(job_id, status))
 
+    def purges(self) -> AsyncIterator[records.Receipt]:
+        """As `Client.purges`."""
+        return self._items(calls.purges())
+
     async def replay(self, delivery_id: str) -> records.Delivery:
         """As `Client.replay`."""
         return await self._call(calls.replay(delivery_id))

@@ -189,6 +189,11 @@ def deliveries(job_id: str | None, status: str | None) -> Steps[None]:
     yield from _pages("/v1/webhooks/deliveries", "deliveries", filters, records.Delivery.read)
 
 
+def purges() -> Steps[None]:
+    """Items: receipts of what was purged, the latest first."""
+    return _pages("/v1/purges", "purges", {}, records.Receipt.read)
+
+
 def replay(delivery_id: str) -> Call[records.Delivery]:
     """A delivery that is sent once more."""
     path = f"/v1/webhooks/deliveries/{_part(delivery_id)}/replay"
@@ -208,7 +213,7 @@ def rotate_webhook_secret() -> Call[str]:
 
 def keys() -> Steps[None]:
     """Items: all keys."""
-    return _pages("/v1/keys", "keys", {}, records.Key.read)
+    return _pages("/v1/keys", "keys", None, records.Key.read)
 
 
 def create_key(name: str, role: str, limits: Mapping[str, float | None]) -> Call[records.Key]:
@@ -228,7 +233,7 @@ def revoke_key(key_id: str) -> Call[records.Key]:
 
 def models() -> Steps[None]:
     """Items: all versions of all models."""
-    return _pages("/v1/models", "models", {}, records.Version.read)
+    return _pages("/v1/models", "models", None, records.Version.read)
 
 
 def add_model(bundle: str | os.PathLike[str]) -> Steps[records.Version]:
@@ -274,8 +279,9 @@ def _create(idempotency_key: str | None = None, **request: Any) -> Call[records.
     return Call("POST", "/v1/jobs", _job, {"headers": headers, **request})
 
 
-def _pages(path: str, noun: str, filters: Mapping[str, Any], read: Callable[[Any], Any]) -> Steps[None]:
-    options: Mapping[str, Any] = {"params": {"limit": PAGE, **given(filters)}}
+def _pages(path: str, noun: str, filters: Mapping[str, Any] | None, read: Callable[[Any], Any]) -> Steps[None]:
+    """Items: the rows of a list, page by page; `filters` are None where it is always whole."""
+    options: Mapping[str, Any] = {} if filters is None else {"params": {"limit": PAGE, **given(filters)}}
     while path:
         rows, path = yield Call("GET", path, lambda answer: (answer.json()[noun], _following(answer)), options)
         for row in rows:

@@ -264,7 +264,7 @@ class Client:
         """Your jobs, newest first.
 
         Args:
-            filters: `status`, `model`, `owner` (a key's id, for admins), `since` and `until` (RFC 3339: when they
+            filters: `status`, `model`, `owner` (a key's id), `since` and `until` (RFC 3339: when they
                 were made).
         """
         return map(self._job, self._items(calls.jobs(filters)))
@@ -280,7 +280,7 @@ class Client:
 
         Args:
             filters: `job`, `label`, `min_confidence`, `max_confidence`, `status`, `error` (a code), `model`,
-                `owner` (a key's id, for admins), `since`, `until` (RFC 3339), `name` (a text in the image's name),
+                `owner` (a key's id), `since`, `until` (RFC 3339), `name` (a text in the image's name),
                 `custom_id`, `limit` (rows of one request, not of all),
                 `order` (`newest`, or `confidence`: the least sure first).
         """
@@ -318,6 +318,10 @@ class Client:
             status: `pending`, `delivered`, `failed` or `disabled`.
         """
         return self._items(calls.deliveries(job_id, status))
+
+    def purges(self) -> Iterator[records.Receipt]:
+        """Receipts of jobs that were purged, the latest first: of all that the key may see."""
+        return self._items(calls.purges())
 
     def replay(self, delivery_id: str) -> records.Delivery:
         """The delivery, which is sent once more, at once and under the same id."""

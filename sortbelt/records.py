@@ -179,6 +179,42 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a job was purged.
+
+    Attributes:
+        owner: the id of the key that ordered it.
+        images: how many pictures it had, which are gone with their results.
+        bytes: of these pictures.
+        purged_at: since when nobody sees it.
+        emptied_at: when the last of it had gone; None while it goes.
+    """
+
+    job_id: str
+    owner: str
+    model: str
+    images: int
+    bytes: int
+    purged_at: dt.datetime | None
+    emptied_at: dt.datetime | None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> "Receipt":
+        """The receipt in a JSON object."""
+        return cls(
+            job_id=raw["job_id"],
+            owner=raw["owner"],
+            model=raw.get("model") or "",
+            images=int(raw["images"]),
+            bytes=int(raw["bytes"]),
+            purged_at=moment(raw.get("purged_at")),
+            emptied_at=moment(raw.get("emptied_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """What has become of a webhook; `status` is pending, delivered, failed or disabled (the receiver answered 410).
 

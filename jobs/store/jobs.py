@@ -322,5 +322,5 @@ def _there(row: sa.Row[Any] | None) -> sa.Row[Any]:
     if row is None:
         raise errors.JobNotFound
     if row.purged_at is not None:
-        raise errors.JobPurged
+        raise errors.JobPurged.of(row.total, row.bytes, row.purged_at)
     return row

@@ -30,13 +30,18 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        """Whether this caller sees everybody's jobs and keys."""
+        """Whether this caller may do everything."""
         return self.role is tables.Role.ADMIN
 
     @property
     def sees(self) -> str | None:
-        """Whose jobs this caller sees: their own; None is everybody's."""
-        return None if self.is_admin else self.id
+        """Whose jobs this caller sees: who orders their own; None, for who looks and for admins, is everybody's."""
+        return self.id if self.role is tables.Role.SUBMIT else None
+
+    @property
+    def learns_addresses(self) -> bool:
+        """Whether this caller learns the whole addresses of webhooks, which may hold secrets; else only their hosts."""
+        return self.role is not tables.Role.READ
 
     def may(self, role: tables.Role) -> bool:
         """Whether this caller may do what `role` may."""

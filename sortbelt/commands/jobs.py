@@ -14,6 +14,7 @@ from sortbelt.commands import options, serving
 HEADS = ("job", "status", "total", "queued", "running", "done", "failed", "cancelled", "expired")
 
 
+RECEIPT = ("job", "owner", "model", "images", "bytes", "purged", "gone")
 MOST_UNASKED = 100
 
 
@@ -24,15 +25,17 @@ MOST_UNASKED = 100
     help="Only jobs that are so.",
 )
 @click.option("--model", help="Only jobs for this model.")
-@click.option("--owner", metavar="KEY_ID", help="Only jobs of this key (for admins).")
+@click.option("--owner", metavar="KEY_ID", help="Only jobs of this key, for who sees all.")
 @click.option("--since", type=options.TIME, help="Only jobs made from this time on, such as 2026-01-31T12:00:00Z.")
 @click.option("--until", type=options.TIME, help="Only jobs made before this time.")
 @click.option("--limit", type=click.IntRange(min=1), default=MOST_UNASKED, show_default=True, help="At most so many.")
+@click.option("--purged", is_flag=True, help="Instead, receipts of what was purged: what, when, how much.")
 @options.as_json
 @serving.server()
 def jobs(
     client: Client,
     *,
+    purged: bool,
     since: dt.datetime | None,
     until: dt.datetime | None,
     limit: int,
@@ -46,7 +49,13 @@ def jobs(
       sortbelt jobs
       sortbelt jobs --status running
       sortbelt jobs --since 2026-01-31T00:00:00Z --json
+      sortbelt jobs --purged
     """  # noqa: D301 - click wants the \b as it is
+    if purged:
+        if since or until or any(wanted.values()):
+            raise click.UsageError("--purged goes with --limit and --json only.")
+        _show_purged(client, limit, as_json=as_json)
+        return
     times = {name: moment.isoformat() if moment else None for name, moment in (("since", since), ("until", until))}
     found = client.jobs(**wanted, **times)
     some = itertools.islice(found, limit)
@@ -63,14 +72,17 @@ def jobs(
 @options.as_json
 @serving.server()
 def status(client: Client, job_id: str, *, as_json: bool) -> None:
-    """Show how a job is.
+    """Show how a job is, and when it may be over.
 
     \b
     Examples:
       sortbelt status JOB
       sortbelt status JOB --json | jq .counts
     """  # noqa: D301 - click wants the \b as it is
-    show(client.job(job_id), as_json=as_json)
+    job = client.job(job_id)
+    show(job, as_json=as_json)
+    if sentence := outlook(job):
+        options.tell(sentence)
 
 
 @click.command()
@@ -144,8 +156,34 @@ def show(job: records.Job, *, as_json: bool) -> None:
     _show([job])
 
 
+def outlook(job: records.Job) -> str | None:
+    """When it will be over, in one sentence; None if it is, or nobody knows."""
+    names = ("estimated_finish", "earliest_finish", "latest_finish")
+    finish, earliest, latest = (records.moment(job.raw.get(name)) for name in names)
+    if finish is None:
+        return None
+    between = f", hardly before {_clock(earliest)}" if earliest else ""
+    between += f", hardly after {_clock(latest)}" if latest else ""
+    return f"It will be over at about {_clock(finish)}{between}."
+
+
+def _clock(moment: dt.datetime) -> str:
+    """A moment as it is read here, with its day if that is another."""
+    here = moment.astimezone()
+    return f"{here:%H:%M:%S}" if here.date() == dt.datetime.now().astimezone().date() else f"{here:%Y-%m-%d %H:%M}"
+
+
 def _show(some: Iterable[records.Job]) -> None:
     terminal.table(HEADS, map(_row, some))
+
+
+def _show_purged(client: Client, limit: int, *, as_json: bool) -> None:
+    some = list(itertools.islice(client.purges(), limit))
+    if as_json:
+        print(terminal.as_json({"purges": [one.raw for one in some]}))
+        return
+    rows = ((r.job_id, r.owner, r.model, r.images, r.bytes, r.purged_at, r.emptied_at) for r in some)
+    terminal.table(RECEIPT, rows)
 
 
 def _row(job: records.Job) -> tuple[object, ...]:

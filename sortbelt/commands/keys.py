@@ -55,11 +55,18 @@ def keys() -> None:
 def create(client: Client, name: str, *, role: str, as_json: bool, **wanted: options.Given | None) -> None:
     """Make a key, and print it: it is told only this once.
 
+    \b
+    What it may do:
+      submit  order jobs, and see its own
+      read    see everybody's jobs, names, metadata, results and thumbnails; change nothing
+      admin   see everybody's, and keep the models and the keys
+
     A limit is a number, `none`, or `default` for what the server's settings say.
 
     \b
     Examples:
       SORTBELT_KEY=$(sortbelt keys create camera-7)
+      sortbelt keys create dashboard --role read
       sortbelt keys create guest --expires-in 12h --images-per-minute 60 --open-images 1000
     """  # noqa: D301 - click wants the \b as it is
     key = client.create_key(name, role, **_given(wanted))

@@ -26,7 +26,7 @@ FILTERS = (
     click.option("--since", metavar="TIME", help="Only results from this time on, such as 2026-01-31T12:00:00Z."),
     click.option("--until", metavar="TIME", help="Only results from before this time."),
     click.option("--model", help="Only results of this model."),
-    click.option("--owner", metavar="KEY_ID", help="Only results of this key (for admins)."),
+    click.option("--owner", metavar="KEY_ID", help="Only results of this key, for who sees all."),
     click.option("--name", metavar="TEXT", help="Only images with this text in their name."),
     click.option("--custom-id", metavar="ID", help="Only images that were given this identifier."),
 )

@@ -1,4 +1,4 @@
-"""What schemathesis must know besides the document: what a picture is, and nine things that no schema can say."""
+"""What schemathesis must know besides the document: what a picture is, and ten things that no schema can say."""
 
 import hashlib
 import json
@@ -22,7 +22,8 @@ schemathesis.openapi.media_type("image/*", strategies.integers(0, 3).map(making.
 def before_call(_context, case, _kwargs):
     """One model and source, versions compared, short waits, a picture sent before, a good webhook, names that differ.
 
-    And of a form: identifiers for no pictures but its own, whose names are not in the schema; thumbnails of a picture.
+    In the URL only a raw picture's name. And of a form: identifiers for no pictures but its own, whose names are not in
+    the schema; thumbnails of a picture.
     """
     if case.operation.path.endswith("/thumbnail") and re.fullmatch(r"\d{1,3}", str(case.path_parameters["image_id"])):
         case.path_parameters["image_id"] = "1"
@@ -30,6 +31,7 @@ def before_call(_context, case, _kwargs):
         case.query["wait"] = min(float(case.query["wait"]), 1)
     if case.query and case.operation.path == "/v1/models/compare" and "@" in str(case.query.get("a")):
         case.query["b"] = case.query["a"] if "@" in str(case.query.get("b")) else case.query.get("b")
+    _unname(case)
     for given in filter(lambda one: isinstance(one, dict), (case.query, case.body)):
         _mend(given)
     if isinstance(case.body, dict) and isinstance(case.body.get("images"), list):
@@ -41,6 +43,15 @@ def before_call(_context, case, _kwargs):
         return  # it leaves that header out, and would put it back if it saw us change another
     if 0 < len((case.headers or {}).get("Idempotency-Key") or "") <= 255:
         case.headers = {**case.headers, "Idempotency-Key": str(uuid.uuid4())}
+
+
+def _unname(case):
+    """Leave out what the URL says of a raw picture, if that alone would be wrong beside a form or JSON."""
+    query = case.query if isinstance(case.body, dict) and case.query else {}
+    for field, most in (("name", 1024), ("custom_id", 255)):
+        text = query.get(field)
+        if isinstance(text, str) and PLAIN.fullmatch(text) and len(text) <= most:
+            del query[field]
 
 
 def _mend(given):

@@ -99,6 +99,46 @@ def test_a_revoked_key_opens_nothing_from_the_next_request_on(admin, me):
     problem(me.get("/v1/jobs"), 401, "no_key")
 
 
+def test_a_reader_sees_everybody_s_jobs_and_who_submits_their_own(reader, me, other, done):
+    """Lists, a job, its results, events, thumbnails and numbers; for another who submits there is no such thing."""
+    job = done["id"]
+    image = me.get(f"/v1/jobs/{job}/results").json["results"][0]
+    seen = (f"/v1/jobs/{job}", f"/v1/jobs/{job}?wait=1", f"/v1/jobs/{job}/results", f"/v1/jobs/{job}/diff/{job}")
+    for path in (*seen, f"/v1/images/{image['image_id']}/thumbnail"):
+        assert reader.get(path).status_code == 200, path
+        assert other.get(path).status_code == 404, path
+    assert reader.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": "end"}).status_code == 204
+    problem(other.get(f"/v1/jobs/{job}/events"), 404, "job_not_found")
+    for path, name in (("/v1/jobs", "jobs"), ("/v1/results", "results"), ("/v1/stats", "stats")):
+        for owner in ("", f"?owner={me.id}"):
+            assert len(reader.get(path + owner).json[name]) == len(me.get(path).json[name]) > 0
+            assert other.get(path + owner).json[name] == []
+        assert reader.get(f"{path}?owner={other.id}").json[name] == []
+
+
+def test_a_reader_learns_of_a_webhook_only_its_host(reader, me, admin):
+    """The rest of an address may be a secret; its owner and admins see it whole."""
+    url = "https://hooks.example.com:8443/services/T0/SECRET?key=SECRET"
+    job = me.post("/v1/jobs", json={"open": True, "webhook": url}).json["id"]
+    for path in (f"/v1/jobs/{job}", f"/v1/jobs/{job}?wait=0.1", "/v1/jobs"):
+        for person in (me, admin):
+            assert url in person.get(path).text
+        assert "SECRET" not in reader.get(path).text
+        assert "https://hooks.example.com:8443/" in reader.get(path).text
+
+
+def test_a_reader_changes_nothing_anywhere(app, reader, me, db):
+    """Each call that is not a GET is refused by the role, whatever it is about, and so is what is secret."""
+    job = me.post("/v1/jobs", json={"open": True}).json["id"]
+    for endpoint, path, method in every_route(app):
+        changes = method in ("POST", "PUT", "PATCH", "DELETE")
+        if changes and app.url_map.bind("").test(path, method):
+            problem(reader.ask(method, path.replace(NOWHERE, job)), 403, "not_allowed")
+            assert endpoint not in auth.OPEN
+    for path in ("/v1/keys", "/v1/webhooks/secret"):
+        problem(reader.get(path), 403, "not_allowed")
+
+
 def test_a_reader_looks_and_changes_nothing(reader, db):
     """Role `read`: lists yes, jobs no, keys no."""
     assert reader.get("/v1/jobs").status_code == reader.get("/v1/results").status_code == 200

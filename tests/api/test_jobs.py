@@ -16,7 +16,7 @@ JOB = {
     "id", "status", "counts", "sealed", "model", "priority", "metadata", "status_url", "results_url", "events_url",
     "images_url", "retry_url", "retry_of", "webhook", "seal_url", "cancel_url", "created_at", "sealed_at", "started_at",
     "finished_at", "scan", "scan_url",
-    "expires_at", "queue_position", "estimated_finish",
+    "expires_at", "queue_position", "estimated_finish", "earliest_finish", "latest_finish",
 }  # fmt: skip
 RESULT = {
     "id", "image", "job_id", "status", "label", "confidence", "scores", "error", "model", "cached", "timings",
@@ -599,11 +599,13 @@ def test_a_job_knows_its_place_and_when_it_will_be_over(app, db, me):
     app.extensions["sortbelt"].outlook._looked_at = -1e9
     response = me.get(job["status_url"])
     assert response.json["queue_position"] == 10
-    assert response.json["estimated_finish"] > job["created_at"]
+    found = response.json
+    assert job["created_at"] < found["earliest_finish"] <= found["estimated_finish"]
+    assert found["latest_finish"] is None or found["latest_finish"] >= found["estimated_finish"]
     assert 1 <= int(response.headers["Retry-After"]) <= 30
     making.finish(db, making.claim(db))
     over = me.get(first["status_url"]).json
-    assert (over["queue_position"], over["estimated_finish"]) == (None, None)
+    assert not any(over[name] for name in ("queue_position", "estimated_finish", "earliest_finish", "latest_finish"))
 
 
 def test_a_page_of_results_that_is_known_is_not_sent_again(me, done):

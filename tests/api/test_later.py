@@ -229,7 +229,7 @@ def test_an_idle_stream_shows_life(monkeypatch):
             yield None
 
     async def some():
-        events = later.Events("job", "key", "http://x/", "").events(Quiet())
+        events = later.Events("job", "key", "http://x/", whole=True, known="").events(Quiet())
         seen = [await anext(events) for _ in range(3)]
         await events.aclose()
         return seen

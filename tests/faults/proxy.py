@@ -64,6 +64,9 @@ class Proxy:
         """End it."""
         self.refuse()
 
+    def overhear(self, line: socket.socket, piece: bytes) -> None:
+        """Is called with what the near side says on a line, before it is passed on; for those who want to know."""
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -93,6 +96,8 @@ class Proxy:
                     time.sleep(self.delay_seconds)
                     if not piece:
                         return self._hang_up(near, far)
+                    if key.fileobj is near:
+                        self.overhear(near, piece)
                     if not self._swallows:
                         other[key.fileobj].sendall(piece)
         return self._hang_up(near, far)

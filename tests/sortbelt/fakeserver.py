@@ -28,6 +28,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.secrets = 1
         self.models = []
         self.comparison = {}
+        self.purges = []  # receipts, as they are answered
         self.blobs = {}  # bytes by their SHA-256
         self.sources = {}  # name: {path: bytes}
         self.received = collections.Counter()  # how often the bytes of each name came
@@ -144,7 +145,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._list(self._wanted(path), path, "jobs")
         elif path.path.startswith(("/v1/results", "/v1/stats")):
             self._results(path)
-        elif match := re.match(r"/v1/(keys|models|webhooks|sources)", path.path):
+        elif match := re.match(r"/v1/(keys|models|webhooks|sources|purges)", path.path):
             getattr(self, f"_{match[1]}")(path, body)
         else:
             self._problem(404, "not_found", "There is nothing here.")
@@ -291,6 +292,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._json(202, found[0])
             else:
                 self._problem(404, "delivery_not_found", "There is no such delivery among yours.")
+
+    def _purges(self, path, _body):
+        self._list(self.server.purges, path, "purges")
 
     def _models(self, path, body):
         if path.path == "/v1/models/compare":

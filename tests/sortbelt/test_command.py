@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 import os
 import signal
@@ -8,7 +9,8 @@ import time
 import click
 import pytest
 
-from sortbelt import command
+from sortbelt import command, records
+from sortbelt.commands import jobs
 
 
 def walk(found=command.cli, path=()):
@@ -273,3 +275,19 @@ def test_pictures_are_submitted_with_identifiers(sortbelt, server, tmp_path):
     refused = sortbelt("submit", *files, "--custom-id", "order-1")
     assert refused.code == 2
     assert "for each FILE" in refused.err
+
+
+def test_when_a_job_will_be_over_is_told_as_a_range():
+    """By the clock here; what nobody knows is left out, and what is over tells nothing."""
+    now = dt.datetime.now().astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
+    counts = dict.fromkeys(("total", "queued", "running", "done", "failed", "cancelled", "expired"), 0)
+
+    def said(**times):
+        raw = {"id": "a", "status": "running", "counts": counts}
+        raw |= {f"{name}_finish": (now + dt.timedelta(seconds=later)).isoformat() for name, later in times.items()}
+        return jobs.outlook(records.Job.read(raw))
+
+    assert said() is None
+    assert said(estimated=60) == "It will be over at about 12:01:00."
+    whole = said(earliest=30, estimated=60, latest=3 * 86_400)
+    assert whole.startswith("It will be over at about 12:01:00, hardly before 12:00:30, hardly after 2")

@@ -31,6 +31,18 @@ def test_jobs_are_listed_newest_first(sortbelt, server, job, tmp_path):
     assert "more than these 1" in few.err
 
 
+def test_what_was_purged_is_listed_by_its_receipts(sortbelt, server):
+    times = {"created_at": "2026-01-01T00:00:00Z", "purged_at": "2026-02-01T00:00:00Z", "emptied_at": None}
+    server.purges = [{"job_id": f"j{n}", "owner": "k", "model": "m", "images": 2, "bytes": 99, **times} for n in "abc"]
+    server.page = 1
+
+    table = sortbelt("jobs", "--purged").out.splitlines()
+
+    assert [line.split("\t")[:5] for line in table] == [[f"j{n}", "k", "m", "2", "99"] for n in "abc"]
+    assert json.loads(sortbelt("jobs", "--purged", "--limit", "2", "--json").out) == {"purges": server.purges[:2]}
+    assert sortbelt("jobs", "--purged", "--model", "m").code == 2
+
+
 def test_every_filter_of_jobs_reaches_the_server(sortbelt, server, monkeypatch):
     asked = {}
     monkeypatch.setattr("sortbelt.client.Client.jobs", lambda _, **filters: asked.update(filters) or iter(()))

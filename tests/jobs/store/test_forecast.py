@@ -1,3 +1,7 @@
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +21,8 @@ def test_with_nothing_done_nobody_knows(db, owner):
     first, second = making.job(db, owner, "a", "b"), making.job(db, owner, "a")
     seen = look(db)
     assert (seen.position(1, first), seen.position(1, second)) == (0, 2)
-    assert seen.seconds(2, 1) is None
+    assert seen.pace.seconds(3) is None
+    assert seen.pace.range(3) is None
 
 
 def test_what_goes_before_is_what_is_left_of_those_served_before(db, owner):
@@ -44,10 +49,51 @@ def test_the_rate_is_that_of_the_last_minute(db, owner):
     making.finish(db, making.claim(db))
     seen = look(db)
     assert 0 < seen.rate <= 12
-    assert seen.seconds(6, 6) == pytest.approx(12 / seen.rate)
+    assert seen.pace.seconds(12) == pytest.approx(12 / seen.rate)
     past = sa.update(making.RESULTS).values(finished_at=sa.text("'2020-01-01 00:00:00'"))
     db.write(lambda c: c.execute(past))
     assert look(db).rate == 0
+
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+def paced(counts):
+    """The pace of a minute in which so many were finished in each tenth of it, the latest first."""
+    each = [(6 * tenth + 0.6 * (part + 0.9), count / 10) for tenth, count in enumerate(counts) for part in range(10)]
+    return forecast.Pace.of([(NOW - timedelta(seconds=ago), count) for ago, count in each], NOW)
+
+
+def test_a_steady_pace_gives_a_narrow_range_and_an_uneven_one_a_wide_one():
+    """Around the estimate; and where it stood still for long, nobody knows how long it will take."""
+    even, uneven = paced([60] * 10), paced([90, 30] * 5)
+    assert even.rate == uneven.rate == pytest.approx(10, rel=0.2)
+    for pace, most in ((even, 0.5), (uneven, 2.0)):
+        least, longest = pace.range(6000)
+        assert least <= pace.seconds(6000) <= longest
+        assert longest - least < most * pace.seconds(6000)
+    assert even.range(6000)[1] - even.range(6000)[0] < uneven.range(6000)[1] - uneven.range(6000)[0]
+    assert paced([0] * 9 + [600]).range(60)[1] is None
+
+
+def test_the_longer_it_takes_the_less_chance_has_a_say():
+    """In proportion: ten thousand pictures are told more exactly than a hundred."""
+    pace = paced([70, 50, 60, 65, 55, 62, 58, 66, 54, 60])
+    widths = [(high - low) / pace.seconds(images) for images in (100, 10_000) for low, high in [pace.range(images)]]
+    assert widths[0] > widths[1] > 0
+
+
+def test_the_range_holds_what_comes_nineteen_times_in_twenty():
+    """By what it is made for: batches at random moments, a minute seen, and what follows measured."""
+    dice = random.Random(7)  # noqa: S311 (nothing secret)
+    held = 0
+    for _ in range(400):
+        gaps = list(accumulate(dice.expovariate(2.0) for _ in range(2000)))  # two batches of 16 a second
+        seen = [(NOW - timedelta(seconds=60 - at), 16) for at in gaps if at < 60]
+        coming = [at - 60 for at in gaps if at >= 60]
+        low, high = forecast.Pace.of(seen, NOW).range(100 * 16)
+        held += low <= coming[99] <= high
+    assert held / 400 > 0.9
 
 
 def test_what_was_called_off_was_not_done(db, owner):

@@ -25,6 +25,7 @@ from jobs.store import (
     listed,
     purge,
     quotas,
+    receipts,
     results,
     retry,
     work,
@@ -147,6 +148,7 @@ FEW = {  # these may sort, but only the rows that they have found
     "sweep of deadlines",
     "claim webhooks",
     "deliveries of a job",
+    "receipts",  # of which there are none: nothing was purged
     # Results do not know their owner: where the database does not walk them all, it sorts what the owner has.
     "results by owner",
     "results by owner of few",
@@ -182,6 +184,8 @@ QUESTIONS = {
     "rescue": (lambda f: f.db.write(work.rescue, max_attempts=3), "ix_images_running"),
     "sweep of deadlines": (lambda f: f.db.write(jobs.expire), "ix_jobs_expiring"),
     "sweep of purges": (lambda f: f.db.write(purge.purge, days=36_500), "ix_jobs_full"),
+    "receipts": (lambda f: f.db.read(receipts.page, None, limit=50), "ix_jobs_purged"),
+    "receipts of one": (lambda f: f.db.read(receipts.page, f.nobody, limit=50), "ix_jobs_purged_of"),
     "unused blobs": (lambda f: f.db.read(blobs.unused, {"0" * 64, "1" * 64}), "ix_images_sha256"),
     "known blobs": (lambda f: f.db.read(blobs.known, f.owner, {"0" * 64}), "ix_images_sha256"),
     "what is known of bytes": (
