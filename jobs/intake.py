@@ -190,7 +190,8 @@ class Intake:
 
 def _name(name: str) -> str:
     """The caller's name for a picture, fit to be stored and shown: no control characters, not endless."""
-    name = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(x) in ("Cc", "Cs") else x for x in name)
+    if not name.isprintable():  # else none of it is
+        name = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(x) in ("Cc", "Cs") else x for x in name)
     if not 0 < len(name) <= MAX_NAME:
         raise errors.BadParameter(f"A picture's name has 1 to {MAX_NAME} characters; this one has {len(name)}.")
     return name
