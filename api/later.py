@@ -113,7 +113,10 @@ def leave(what: Wait | Events) -> None:
 
 def shown(job_id: str, owner: str | None) -> flask.Response:
     """A job as it is now."""
-    row = parts().db.read(jobs.job, job_id, owner)
+    return _told(parts().db.read(jobs.job, job_id, owner))
+
+
+def _told(row: Any) -> flask.Response:
     outlook = parts().outlook.now() if row.finished_at is None else None
     response = flask.jsonify(shapes.job(row, flask.request.url_root, outlook))
     response.headers.update(shapes.pace(row, outlook))
@@ -121,15 +124,15 @@ def shown(job_id: str, owner: str | None) -> flask.Response:
     return response
 
 
-def accepted(job_id: str, owner: str) -> flask.Response:
+def accepted(row: Any) -> flask.Response:
     """A job that was taken in: 202; or when it has ended, with its results, where the request prefers to wait."""
-    response = shown(job_id, owner)
+    response = _told(row)
     response.status_code = 202
-    response.headers["Location"] = f"{flask.request.url_root}v1/jobs/{job_id}"
+    response.headers["Location"] = f"{flask.request.url_root}v1/jobs/{row.id}"
     seconds = asked.preferred_wait()
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        leave(Wait(job_id, flask.request.url_root, seconds, with_results=True))
+        leave(Wait(str(row.id), flask.request.url_root, seconds, with_results=True))
     return response
 
 

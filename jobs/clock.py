@@ -22,6 +22,11 @@ def now(seconds: float = 0.0) -> Now:
     return Now(sa.literal(float(seconds), sa.Float()))
 
 
+def given(parameter: str) -> Now:
+    """The same, as many seconds on as a parameter of the statement says; NULL is no moment."""
+    return Now(sa.bindparam(parameter, type_=sa.Float()))
+
+
 def written(moment: datetime) -> str:
     """RFC 3339, in UTC."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
