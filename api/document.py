@@ -83,7 +83,7 @@ class Call:
 
 
 class _Plugin(flask_plugin.FlaskPlugin):
-    """Spectree for Flask, but a request is checked for what its view asks and nothing else: that takes a tenth of the time.
+    """Spectree for Flask, but a request is checked for what its view asks and for nothing else.
 
     An answer goes out as it is: mypy has checked its type, and a stream must stay one.
     """

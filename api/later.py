@@ -41,12 +41,15 @@ class Wait:
     with_results: bool = False
     known: str | None = None
     """The ETag of what the caller knows: any change is then worth an answer."""
+    row: Any = None
+    """The job as the view has seen it."""
 
     async def answer(self, watched: watch.Watch) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and body; None if nothing has come that is better than what there was."""
         latest: Any = None
+        rows = watched.rows(self.job_id, known=self.row)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.seconds), contextlib.aclosing(watched.rows(self.job_id)) as rows:
+            async with asyncio.timeout(self.seconds), contextlib.aclosing(rows):
                 async for row in rows:
                     latest = row
                     if row.finished_at is not None or (self.known and shapes.tag(row) != self.known):
@@ -62,7 +65,7 @@ class Wait:
                 _dumped(body),
             )
         if self.with_results:
-            body["results"] = [shapes.result(row) for row in await watched.results(self.job_id)]
+            body["results"] = [shapes.result(row) for row in await watched.results(latest)]
         return 200, headers, _dumped(body)
 
 
@@ -132,7 +135,7 @@ def accepted(row: Any) -> flask.Response:
     seconds = asked.preferred_wait()
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        leave(Wait(str(row.id), flask.request.url_root, seconds, with_results=True))
+        leave(Wait(str(row.id), flask.request.url_root, seconds, with_results=True, row=row))
     return response
 
 
