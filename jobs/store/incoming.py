@@ -12,6 +12,7 @@ from jobs.store import quotas, tallies
 from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS
 from jobs.tables import Status
 
+MOST_ASKED = 1000  # digests in one question: a database has a limit, and many large orders may come at once
 Answers = Mapping[str, sa.Row[Any]]
 """Results by the SHA-256 of the bytes that they are of."""
 COPIED = ("label", "confidence", "scores", "model", "model_version", "model_digest")
@@ -62,9 +63,12 @@ def recall(
     for of, images in orders:
         wanted[of].update(image.sha256 for image in images if image.error is None)
     found: dict[tuple[str, str], Answers] = {}
-    for (owner, model), digests in wanted.items():
-        rows = c.execute(RECALL, {"sha256s": list(digests), "owner": owner, "model": model}) if digests else ()
-        found[owner, model] = {row.sha256: row for row in rows}
+    for (owner, model), some in wanted.items():
+        digests, answers = list(some), {}
+        for at in range(0, len(digests), MOST_ASKED):
+            asked = {"sha256s": digests[at : at + MOST_ASKED], "owner": owner, "model": model}
+            answers |= {row.sha256: row for row in c.execute(RECALL, asked)}
+        found[owner, model] = answers
     return found
 
 
