@@ -48,7 +48,10 @@ def index() -> shapes.Keys:
     problems={404: ["key_not_found"]},
 )
 def change(key_id: str) -> shapes.Key:
-    """Change a key's name, end or quotas; what is not named stays. In force from its next request on."""
+    """Change a key's name, end or quotas; what is not named stays.
+
+    In force from its next request on; in other processes that serve, within ten seconds.
+    """
     wanted = asked.KeyChange.body().given
     row = parts().db.write(keys.change, _id(key_id), wanted)
     parts().door.doubt(key_id)
@@ -59,7 +62,7 @@ def change(key_id: str) -> shapes.Key:
 @auth.needs(tables.Role.ADMIN)
 @document.call(shapes.Key, '"$URL/v1/keys/$ID"', problems={404: ["key_not_found"]})
 def revoke(key_id: str) -> shapes.Key:
-    """End a key; again changes nothing."""
+    """End a key; again changes nothing. Other processes that serve may take it for good for ten seconds more."""
     row = parts().db.write(keys.revoke, _id(key_id))
     parts().door.doubt(key_id)
     return shapes.key(row)
