@@ -112,18 +112,20 @@ class Watch:
             self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._listen())]
 
     async def _look(self) -> None:
-        looked_at_keys = time.monotonic()
+        looked_at_keys = looked_at_all = time.monotonic()
         while True:
-            try:
-                async with asyncio.timeout(SURE_SECONDS if self._hears else UNSURE_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                pause = SURE_SECONDS if self._hears else UNSURE_SECONDS
+                async with asyncio.timeout(max(0.0, looked_at_all + pause - time.monotonic())):
                     await self._stir.wait()
-            except TimeoutError:
-                self._due.update(self._waiting)
             self._stir.clear()
-            due, self._due = self._due & self._waiting.keys(), set()
             if not self._waiting:
                 await self._stir.wait()
                 continue
+            if time.monotonic() - looked_at_all >= pause:  # however much is told of others: a notice may be lost
+                looked_at_all = time.monotonic()
+                self._due.update(self._waiting)
+            due, self._due = self._due & self._waiting.keys(), set()
             try:
                 await self._refresh(list(due))
                 if time.monotonic() - looked_at_keys > KEYS_SECONDS:

@@ -143,3 +143,27 @@ def test_results_that_are_wanted_at_once_are_read_at_once(db, owner, monkeypatch
     answers = asyncio.run(wanting())
     assert [[row.name for row in answer] for answer in answers] == [["a"], ["b", "c"], ["d", "e"], ["a"]]
     assert reads == [3]
+
+
+def test_a_notice_that_is_lost_is_made_good_however_much_is_told_of_others(db, owner):
+    """All who wait are looked at every now and then, not only when nobody else is told of."""
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    other, mine = (making.job(db, owner, name) for name in "ab")
+
+    async def telling():
+        while True:
+            watched._look_at({other})
+            await asyncio.sleep(watch.UNSURE_SECONDS / 10)
+
+    async def watching():
+        others = asyncio.ensure_future(until_ended(watched, other))
+        waiting = asyncio.ensure_future(until_ended(watched, mine))
+        await asyncio.sleep(0.5)
+        noise = asyncio.ensure_future(telling())
+        (claim,) = [claim for claim in making.claim(db) if claim.job_id == mine]
+        making.finish(db, [claim])
+        assert (await asyncio.wait_for(waiting, 20))[-1] == (1, True)
+        noise.cancel()
+        others.cancel()
+
+    asyncio.run(watching())
