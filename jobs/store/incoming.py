@@ -64,7 +64,8 @@ def recall(
         wanted[of].update(image.sha256 for image in images if image.error is None)
     found: dict[tuple[str, str], Answers] = {}
     for (owner, model), some in wanted.items():
-        digests, answers = list(some), {}
+        digests = list(some)
+        answers: dict[str, sa.Row[Any]] = {}
         for at in range(0, len(digests), MOST_ASKED):
             asked = {"sha256s": digests[at : at + MOST_ASKED], "owner": owner, "model": model}
             answers |= {row.sha256: row for row in c.execute(RECALL, asked)}
