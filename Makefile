@@ -70,6 +70,9 @@ bench-watchers: setup  ## what 200 who poll and 50 who follow events cost those 
 bench-stages: setup .venv-bench/ready  ## where a picture's time goes, in microseconds
 	@$(BIN)/python -m bench.stages $(OWN_IMAGES)
 
+bench-door: setup  ## what a picture costs the API, in microseconds of its CPU
+	@$(BIN)/python -m bench.door $(OWN_IMAGES)
+
 bench-gpu: setup  ## how fast on the GPU of this machine, and what part of it that is
 	@$(BIN)/python -m bench.gpu $(OWN_IMAGES)
 
@@ -91,4 +94,4 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 clean:  ## everything that make has made
 	rm -rf .venv .venv-bench demo/pictures bench/out
 
-.PHONY: help setup demo up lint test soak fuzz bench bench-quick bench-growth bench-memory bench-watchers bench-stages bench-gpu compose-test lock clean
+.PHONY: help setup demo up lint test soak fuzz bench bench-quick bench-growth bench-memory bench-watchers bench-stages bench-door bench-gpu compose-test lock clean

@@ -13,7 +13,6 @@ from jobs.store import keys, quotas
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LATELY_SECONDS = 10.0  # in which a key that was good is taken for good where only memory is at stake
 OPEN = {"health.livez", "docs.page", "docs.openapi", "web.start", "web.asset"}
 """What needs no key: whether the process lives, how to use it, and a page to use it by. None tells of anybody."""
 
@@ -80,17 +79,25 @@ def is_trusted(with_: Parts, address: str, key: str) -> bool:
     """Whether what the holder of this key sends may be kept while it comes; `_ask` decides on the request itself."""
     if with_.door.shut_seconds(address, key) is not None:
         return False
-    if with_.door.was_good(key, LATELY_SECONDS):
-        return True
     try:
-        good = with_.db.read(keys.caller, key) is not None
+        return _holder(with_, key) is not None
     except errors.KeyExpired:
         return False
     except errors.Unavailable:
         return True  # it may well be good, and is told so when the database is back
-    if good:
-        with_.door.good(key)
-    return good
+
+
+def is_known(with_: Parts, address: str, key: str) -> bool:
+    """Whether `is_trusted` would say so without asking the database."""
+    return with_.door.holder(key) is not None and with_.door.shut_seconds(address, key) is None
+
+
+def _holder(with_: Parts, key: str) -> keys.Caller | None:
+    """Who holds a key, as the door knows or the database says."""
+    found = with_.door.holder(key)
+    if found is None and (found := with_.db.read(keys.caller, key)) is not None:
+        with_.door.good(key, found)
+    return found
 
 
 def _ask() -> None:
@@ -104,9 +111,8 @@ def _ask() -> None:
     seconds = door.shut_seconds(address, key)
     if seconds is not None:
         raise TooManyBadKeys("Too many wrong keys came from this address.", seconds)
-    found = parts().db.read(keys.caller, key)
+    found = _holder(parts(), key)
     if found is None:
         door.bad(address, key)
         raise NoKey("This key is not valid: it is mistyped, revoked, or of another server.")
-    door.good(key)
     flask.g.caller = found

@@ -84,15 +84,16 @@ class Call:
 
 
 class _Plugin(flask_plugin.FlaskPlugin):
-    """Spectree for Flask, but an answer goes out as it is: mypy has checked its type, and a stream must stay one."""
+    """Spectree for Flask, but a request is checked for what its view asks and for nothing else.
 
-    def validate_response(self, resp: Any, *_: Any) -> tuple[flask.Response, None]:
-        return flask.make_response(resp), None
+    An answer goes out as it is: mypy has checked its type, and a stream must stay one.
+    """
 
-
-def _refuse(_request: Any, _response: Any, error: Exception | None, *_: Any) -> None:
-    if isinstance(error, pydantic.ValidationError):
-        raise asked.refusal(_queries[flask.request.endpoint or ""], error)
+    def validate(self, func: Any, query: type[asked.Asked] | None, *_: Any, **kwargs: Any) -> Any:
+        if query is not None:
+            given = flask.request.args.lists()
+            kwargs["query"] = query.read({name: all_ if len(all_) > 1 else all_[0] for name, all_ in given})
+        return func(**kwargs)
 
 
 def _name(model: Any) -> str:
@@ -104,7 +105,6 @@ _events: dict[str, tuple[Any, Mapping[str, str]]] = {}
 _queries: dict[str, type[asked.Asked]] = {}
 _tree = spectree.SpecTree(
     backend=_Plugin,
-    before=_refuse,
     naming_strategy=lambda model: _name(cast("Any", model)),
     nested_naming_strategy=lambda _, child: child,
     mode="strict",

@@ -1,4 +1,4 @@
-"""The door: who has tried wrong keys lately, by address; kept by each process for itself, and for a minute."""
+"""The door: who has shown a good key lately, and who wrong ones, by address; each process knows its own."""
 
 import hashlib
 import threading
@@ -6,7 +6,10 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from jobs.store import keys
+
 MINUTE = 60.0
+TRUSTED_SECONDS = 10.0  # for so long a good key is not looked up again; a revoked one may open so much longer elsewhere
 MOST_KNOWN = 10_000  # addresses, and keys; beyond that the oldest are forgotten
 
 
@@ -22,7 +25,7 @@ class Door:
         self._most = most_per_minute
         self._lock = threading.Lock()
         self._bad: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._good: OrderedDict[bytes, float] = OrderedDict()
+        self._good: OrderedDict[bytes, tuple[float, keys.Caller]] = OrderedDict()
 
     def shut_seconds(self, address: str, key: str) -> float | None:
         """For how many seconds this address is turned away with this key; None if it is not."""
@@ -33,15 +36,23 @@ class Door:
                 return None
             return left
 
-    def was_good(self, key: str, seconds: float) -> bool:
-        """Whether this key was good in the last so many seconds; it may have been revoked since."""
+    def holder(self, key: str) -> keys.Caller | None:
+        """Who holds this key, if it was looked up lately; it may have been revoked since by another process."""
         with self._lock:
-            return time.monotonic() - self._good.get(_digest(key), float("-inf")) < seconds
+            until, caller = self._good.get(_digest(key), (0.0, None))
+            return caller if time.monotonic() < until else None
 
-    def good(self, key: str) -> None:
-        """Note that a key is good."""
+    def good(self, key: str, caller: keys.Caller) -> None:
+        """Note that a key is good, and whose it is."""
         with self._lock:
-            _put(self._good, _digest(key), time.monotonic())
+            _put(self._good, _digest(key), (time.monotonic() + min(TRUSTED_SECONDS, caller.seconds), caller))
+
+    def doubt(self, key_id: str) -> None:
+        """Have a key looked up anew, because it was changed or revoked; it still counts as one that was good."""
+        with self._lock:
+            for digest, (_, caller) in self._good.items():
+                if caller.id == key_id:
+                    self._good[digest] = (0.0, caller)
 
     def bad(self, address: str, key: str) -> None:
         """Note that a key is not, or no more."""

@@ -7,6 +7,7 @@ from typing import IO
 import flask
 import multipart  # type: ignore[import-untyped]  # it has types, and does not say so
 from werkzeug import datastructures, exceptions, formparser, http
+from werkzeug.sansio import utils
 
 Parsed = tuple[IO[bytes], datastructures.MultiDict[str, str], datastructures.MultiDict[str, datastructures.FileStorage]]
 MOST_HEADER_BYTES = 8_192  # a name of 1,024 characters, each of them escaped
@@ -26,6 +27,11 @@ class Request(flask.Request):
         whole = self.environ["wsgi.input"]
         return whole if isinstance(whole, io.BytesIO) else wrapped
 
+    @functools.cached_property
+    def root_url(self) -> str:
+        """The server's URL as this caller knows it; most know it as the one before did."""
+        return _root(self.scheme, self.host, self.root_path)
+
     def make_form_data_parser(self) -> formparser.FormDataParser:
         """Our own parser, with the limits of the request."""
         return Parser(
@@ -34,6 +40,11 @@ class Request(flask.Request):
             max_form_parts=self.max_form_parts,
             silent=False,
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _root(scheme: str, host: str, path: str) -> str:
+    return utils.get_current_url(scheme, host, path)
 
 
 class Parser(formparser.FormDataParser):

@@ -71,16 +71,18 @@ class Front:
         most_bytes_at: Mapping[str, int] | None = None,
         watched: watch.Watch | None = None,
         trusts: Callable[[str, str], bool] = lambda _address, _key: True,
+        knows: Callable[[str, str], bool] = lambda _address, _key: False,
         counts: meter.Meter | None = None,
     ) -> None:
         """Serve `app`.
 
         `most_bytes_at` names paths that take larger bodies than the rest. `trusts` is asked, with an address and a key,
-        before a large body is kept. `counts` is told of what is refused here.
+        before a large body is kept; `knows` before it, which never waits. `counts` is told of what is refused here.
         """
         self._app = app
         self._meter = counts
         self._trusts = trusts
+        self._knows = knows
         # Of its own, because views may have taken all the others, and nobody's body waits for them.
         self._doorkeepers = futures.ThreadPoolExecutor(2, thread_name_prefix="door")
         self._watch = watched
@@ -152,7 +154,7 @@ class Front:
                 return self._room.small(length)
         address, key = (scope.get("client") or ("", 0))[0], shown.partition(" ")[2].strip()
         run = asyncio.get_running_loop().run_in_executor
-        trusted = await run(self._doorkeepers, self._trusts, address, key)
+        trusted = self._knows(address, key) or await run(self._doorkeepers, self._trusts, address, key)
         return self._room.of(key, most_bytes) if trusted else None
 
     async def _go_on(self, answer: Answer, left: later.Wait | later.Events, watched: watch.Watch, send: Send) -> None:
@@ -300,6 +302,7 @@ def create() -> Front:
         most_bytes_at={models.PATH: wanted.max_bundle_bytes},
         watched=parts.watch,
         trusts=functools.partial(auth.is_trusted, parts),
+        knows=functools.partial(auth.is_known, parts),
         counts=parts.meter,
     )
 

@@ -47,10 +47,10 @@ def submit(query: asked.RawOrder) -> flask.Response:
     its `images_url`, or one of pictures that were sent before: `POST /v1/blobs/check` says which those are.
     """
     order, brought = uploads.order(query)
-    job_id = parts().intake.create(
+    job = parts().intake.create(
         order, brought.uploads, references=brought.references, refuse_bad=uploads.is_raw() and not uploads.is_json()
     )
-    return later.accepted(job_id, order.owner)
+    return later.accepted(job)
 
 
 @blueprint.post("/<job_id>/images")
@@ -70,7 +70,7 @@ def add(job_id: str, query: asked.RawPicture) -> flask.Response:
     brought = uploads.brought(query)
     own = auth.quotas_of_caller()
     parts().intake.add(known.id, auth.caller().id, brought.uploads, references=brought.references, own=own)
-    return later.accepted(job_id, auth.caller().id)
+    return later.accepted(parts().db.read(jobs.job, job_id, auth.caller().id))
 
 
 @blueprint.post("/<job_id>/seal")
@@ -105,7 +105,7 @@ def scan(job_id: str) -> flask.Response:
     source, prefix = parts().sources.find(wanted.source, wanted.prefix)
     new = scans.NewScan(source, prefix, wanted.include, wanted.exclude, wanted.seal)
     parts().db.write(scans.order, job_id, auth.caller().id, new)
-    return later.accepted(job_id, auth.caller().id)
+    return later.accepted(parts().db.read(jobs.job, job_id, auth.caller().id))
 
 
 @blueprint.post("/<job_id>/cancel")
@@ -134,7 +134,7 @@ def retry(job_id: str) -> flask.Response:
     Asked again it answers with the same job. What was refused by its header is left out.
     """
     new = parts().intake.retry(_id(job_id), auth.caller().id, auth.quotas_of_caller())
-    return later.accepted(new, auth.caller().id)
+    return later.accepted(parts().db.read(jobs.job, new, auth.caller().id))
 
 
 @blueprint.get("/<job_id>")

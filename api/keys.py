@@ -48,17 +48,24 @@ def index() -> shapes.Keys:
     problems={404: ["key_not_found"]},
 )
 def change(key_id: str) -> shapes.Key:
-    """Change a key's name, end or quotas; what is not named stays. In force from its next request on."""
+    """Change a key's name, end or quotas; what is not named stays.
+
+    In force from its next request on; in other processes that serve, within ten seconds.
+    """
     wanted = asked.KeyChange.body().given
-    return shapes.key(parts().db.write(keys.change, _id(key_id), wanted))
+    row = parts().db.write(keys.change, _id(key_id), wanted)
+    parts().door.doubt(key_id)
+    return shapes.key(row)
 
 
 @blueprint.delete("/<key_id>")
 @auth.needs(tables.Role.ADMIN)
 @document.call(shapes.Key, '"$URL/v1/keys/$ID"', problems={404: ["key_not_found"]})
 def revoke(key_id: str) -> shapes.Key:
-    """End a key; again changes nothing."""
-    return shapes.key(parts().db.write(keys.revoke, _id(key_id)))
+    """End a key; again changes nothing. Other processes that serve may take it for good for ten seconds more."""
+    row = parts().db.write(keys.revoke, _id(key_id))
+    parts().door.doubt(key_id)
+    return shapes.key(row)
 
 
 def _id(given: str) -> str:

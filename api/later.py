@@ -43,12 +43,15 @@ class Wait:
     with_results: bool = False
     known: str | None = None
     """The ETag of what the caller knows: any change is then worth an answer."""
+    row: Any = None
+    """The job as the view has seen it."""
 
     async def answer(self, watched: watch.Watch) -> tuple[int, dict[str, str], bytes] | None:
         """Status, headers and body; None if nothing has come that is better than what there was."""
         latest: Any = None
+        rows = watched.rows(self.job_id, known=self.row)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.seconds), contextlib.aclosing(watched.rows(self.job_id)) as rows:
+            async with asyncio.timeout(self.seconds), contextlib.aclosing(rows):
                 async for row in rows:
                     latest = row
                     if row.finished_at is not None or (self.known and shapes.tag(row) != self.known):
@@ -64,7 +67,7 @@ class Wait:
                 _dumped(body),
             )
         if self.with_results:
-            body["results"] = [shapes.result(row) for row in await watched.results(self.job_id)]
+            body["results"] = [shapes.result(row) for row in await watched.results(latest)]
         return 200, headers, _dumped(body)
 
 
@@ -116,7 +119,10 @@ def leave(what: Wait | Events) -> None:
 
 def shown(job_id: str, owner: str | None) -> flask.Response:
     """A job as it is now."""
-    row = parts().db.read(jobs.job, job_id, owner)
+    return _told(parts().db.read(jobs.job, job_id, owner))
+
+
+def _told(row: Any) -> flask.Response:
     outlook = parts().outlook.now() if row.finished_at is None else None
     whole = auth.caller().learns_addresses
     response = flask.jsonify(shapes.job(row, flask.request.url_root, outlook, whole=whole))
@@ -125,15 +131,16 @@ def shown(job_id: str, owner: str | None) -> flask.Response:
     return response
 
 
-def accepted(job_id: str, owner: str) -> flask.Response:
+def accepted(row: Any) -> flask.Response:
     """A job that was taken in: 202; or when it has ended, with its results, where the request prefers to wait."""
-    response = shown(job_id, owner)
+    response = _told(row)
     response.status_code = 202
-    response.headers["Location"] = f"{flask.request.url_root}v1/jobs/{job_id}"
+    response.headers["Location"] = f"{flask.request.url_root}v1/jobs/{row.id}"
     seconds = asked.preferred_wait()
     if seconds is not None:
         response.headers["Preference-Applied"] = f"wait={seconds:.0f}"
-        leave(Wait(job_id, flask.request.url_root, seconds, whole=True, with_results=True))
+        root = flask.request.url_root
+        leave(Wait(str(row.id), root, seconds, whole=True, with_results=True, row=row))
     return response
 
 

@@ -5,7 +5,6 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Any
 
 import flask
 

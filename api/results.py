@@ -61,8 +61,7 @@ def verify(result_id: str) -> flask.Response:
     order = jobs.NewJob(auth.caller().id, row.model, tables.Priority.INTERACTIVE, said, fresh=True, limits=own)
     place = {"source": row.source, "location": row.location}
     image = incoming.NewImage(row.name, row.sha256, row.bytes, custom_id=row.custom_id, **place)
-    job_id = parts().intake.again(order, image)
-    return later.accepted(job_id, auth.caller().id)
+    return later.accepted(parts().intake.again(order, image))
 
 
 def _wanted(query: asked.Filter) -> results.Filter:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.store import jobs, keys, results
 SURE_SECONDS = 1.0  # between two looks while notices are heard
 UNSURE_SECONDS = 0.2  # and while they are not
 KEYS_SECONDS = 10.0  # between two looks whether the keys of those who wait are still good
+REMEMBERED_SECONDS = 1.0  # for so long at least it is known of which jobs was told
 MOST_RESULTS = 100  # of a job that is answered together with its results
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,21 @@ class Watch:
         self._reader = futures.ThreadPoolExecutor(1, "watch")
         self._tasks: list[asyncio.Task[None]] = []
         self._hears = False
+        self._due: set[str] = set()
+        self._told: tuple[set[str], set[str]] = set(), set()
+        self._told_since = 0.0
+        self._asked: dict[str, Any] = {}
+        self._answers: asyncio.Future[Mapping[str, Sequence[Any]]]
         self._ended: set[str] = set()
         self.streams: Counter[str] = Counter()
         """How many streams of events are open, by the ids of their keys."""
 
-    async def rows(self, job_id: str, key_id: str | None = None) -> AsyncGenerator[Any]:
-        """The job as it is now, and again whenever it has changed; ends when it is gone, or its watcher's key is."""
-        with self._subscribed(job_id, key_id) as moved:
+    async def rows(self, job_id: str, key_id: str | None = None, known: Any = None) -> AsyncGenerator[Any]:
+        """The job as it is now, and again whenever it has changed; ends when it is gone, or its watcher's key is.
+
+        `known` is the job as its watcher has just seen it: it is not looked at before something is told of it.
+        """
+        with self._subscribed(job_id, key_id, known) as moved:
             seen = None
             while key_id not in self._ended:
                 row = self._rows.get(job_id)
@@ -59,13 +68,17 @@ class Watch:
                 await moved.wait()
 
     @contextlib.contextmanager
-    def _subscribed(self, job_id: str, key_id: str | None) -> Iterator[asyncio.Event]:
+    def _subscribed(self, job_id: str, key_id: str | None, known: Any) -> Iterator[asyncio.Event]:
         moved = asyncio.Event()
         self._waiting[job_id].add(moved)
         if key_id is not None:
             self._keys[key_id] += 1
         self._start()
-        self._stir.set()
+        if known is not None:
+            self._rows.setdefault(job_id, known)
+        # What was told before anybody waited for it must not be missed.
+        if known is None or not self._hears or any(job_id in told for told in self._told):
+            self._look_at({job_id})
         try:
             yield moved
         finally:
@@ -79,11 +92,18 @@ class Watch:
                     del self._keys[key_id]
                     self._ended.discard(key_id)
 
-    async def results(self, job_id: str) -> Sequence[Any]:
-        """The first results of a job."""
-        wanted = results.Filter(job=job_id)
+    async def results(self, row: Any) -> Sequence[Any]:
+        """The first results of a job; all who ask at the same time are answered together."""
+        if not self._asked:
+            self._answers = asyncio.ensure_future(self._results())
+        self._asked[row.id] = row
+        return (await asyncio.shield(self._answers))[row.id]
+
+    async def _results(self) -> Mapping[str, Sequence[Any]]:
+        await asyncio.sleep(0)  # whoever was woken with the first asks now
+        asked, self._asked = self._asked, {}
         read = asyncio.get_running_loop().run_in_executor
-        return await read(self._reader, lambda: self._db.read(results.page, wanted, limit=MOST_RESULTS))
+        return await read(self._reader, lambda: self._db.read(results.first, asked.values(), limit=MOST_RESULTS))
 
     def _start(self) -> None:
         """Begin to look and to listen; nothing runs before somebody waits."""
@@ -92,17 +112,22 @@ class Watch:
             self._tasks = [asyncio.create_task(self._look()), asyncio.create_task(self._listen())]
 
     async def _look(self) -> None:
-        looked_at_keys = time.monotonic()
+        looked_at_keys = looked_at_all = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SURE_SECONDS if self._hears else UNSURE_SECONDS):
+                pause = SURE_SECONDS if self._hears else UNSURE_SECONDS
+                async with asyncio.timeout(max(0.0, looked_at_all + pause - time.monotonic())):
                     await self._stir.wait()
             self._stir.clear()
             if not self._waiting:
                 await self._stir.wait()
                 continue
+            if time.monotonic() - looked_at_all >= pause:  # however much is told of others: a notice may be lost
+                looked_at_all = time.monotonic()
+                self._due.update(self._waiting)
+            due, self._due = self._due & self._waiting.keys(), set()
             try:
-                await self._refresh(list(self._waiting))
+                await self._refresh(list(due))
                 if time.monotonic() - looked_at_keys > KEYS_SECONDS:
                     looked_at_keys = time.monotonic()
                     await self._look_at_keys(list(self._keys))
@@ -128,6 +153,19 @@ class Watch:
             for job_id in list(self._waiting):
                 self._wake(job_id)
 
+    def _look_at(self, job_ids: set[str]) -> None:
+        self._due |= job_ids
+        if job_ids:
+            self._stir.set()
+
+    def _remember(self, job_ids: set[str]) -> None:
+        """Keep for a moment of which jobs was told: some may be waited for only now."""
+        before, lately = self._told
+        if time.monotonic() - self._told_since > REMEMBERED_SECONDS:
+            before, lately, self._told_since = lately, set(), time.monotonic()
+        lately |= job_ids
+        self._told = before, lately
+
     def _wake(self, job_id: str) -> None:
         for moved in self._waiting.get(job_id, ()):
             moved.set()
@@ -138,8 +176,8 @@ class Watch:
                 async with self._notices.heard() as heard:
                     self._hears = True
                     async for job_ids in heard:
-                        if job_ids & self._waiting.keys():
-                            self._stir.set()
+                        self._remember(job_ids)
+                        self._look_at(job_ids & self._waiting.keys())
             except (redis.RedisError, OSError) as error:
                 log.debug("notices are not heard: %s", error)
             self._hears = False

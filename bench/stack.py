@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 
 from bench import loop, processes
+from sortbelt import datafolder
+from sortbelt import stack as embedded
 
 STOP_SECONDS = 60
 PATIENCE_SECONDS = 600
@@ -88,6 +90,33 @@ def up(database_url: str | None = None, *, also: tuple[int, ...] = (), **setting
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_SECONDS)
                 process.kill()
+
+
+@contextlib.contextmanager
+def door(database_url: str | None = None) -> Iterator[Stack]:
+    """An API with its Redis and its database, and no worker."""
+    with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as data:
+        datafolder.prepare(Path(data))
+        running = embedded.Stack(embedded.Plan(Path(data), "127.0.0.1", 0, database_url, workers=0), print)
+        try:
+            running.start()
+            server = Stack(running.url, running.key, Path(data), (os.getpid(),))
+            _answers(server)
+            yield server
+        finally:
+            running.stop(lambda: False)
+
+
+def _answers(server: Stack) -> None:
+    until = time.monotonic() + STOP_SECONDS
+    with server.client() as client:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                client.get("/v1/jobs").raise_for_status()
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(f"{server.url} does not answer.")
+            time.sleep(0.1)
 
 
 def _ready(process: "subprocess.Popen[str]", data: Path, also: tuple[int, ...]) -> Stack:

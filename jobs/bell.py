@@ -7,7 +7,7 @@ from typing import Any
 
 import celery
 
-from jobs import broker, tracing
+from jobs import broker, notices, tracing
 
 TASK = "sortbelt.drain"
 QUEUE = "sortbelt"
@@ -54,6 +54,7 @@ class Bell:
         self._app = celery_app(redis_url)
         # kombu would try to connect for seconds before it says that nobody answers.
         self._app.conf.broker_transport_options |= {"max_retries": 0, "interval_start": 0}
+        self._redis_url = redis_url
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -70,11 +71,14 @@ class Bell:
         self._wanted.set()
 
     def _ringer(self) -> None:
+        client = notices.client(self._redis_url)
         while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                self._app.send_task(TASK, expires=EXPIRES_SECONDS, retry=False, ignore_result=True)
+                # A ring that nobody has taken up yet says all that another would; to look is cheaper than to ring.
+                if not client.llen(QUEUE):
+                    self._app.send_task(TASK, expires=EXPIRES_SECONDS, retry=False, ignore_result=True)
             except Exception as error:  # noqa: BLE001 (kombu lets through whatever Redis and sockets raise)
                 self._unheard(error)
             else:

@@ -17,9 +17,14 @@ class Now(functions.FunctionElement[datetime]):
     inherit_cache = True
 
 
-def now(seconds: float | sa.BindParameter[float] = 0.0) -> Now:
-    """The database's own time, `seconds` on (negative: ago); how many may be bound later."""
-    return Now(seconds if isinstance(seconds, sa.BindParameter) else sa.literal(float(seconds), sa.Float()))
+def now(seconds: float = 0.0) -> Now:
+    """The database's own time, `seconds` on (negative: ago)."""
+    return Now(sa.literal(float(seconds), sa.Float()))
+
+
+def given(parameter: str) -> Now:
+    """The same, as many seconds on as a parameter of the statement says; NULL is no moment."""
+    return Now(sa.bindparam(parameter, type_=sa.Float()))
 
 
 def written(moment: datetime) -> str:

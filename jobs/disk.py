@@ -2,9 +2,10 @@
 
 import ctypes
 import os
-import threading
-from concurrent import futures
+from collections.abc import Sequence
 from pathlib import Path
+
+from jobs import company
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -18,31 +19,19 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._flushing = threading.Lock()
-        self._next: futures.Future[None] | None = None
+        self._company = company.Company(self._flush)
 
     def flush(self) -> None:
         """Return once everything that was written and renamed before the call is on the disk.
 
-        While a flush is under way, those who ask gather, and the next flush serves them all.
-
         Raises:
             OSError: something could not be written.
         """
-        with self._lock:
-            leads = self._next is None
-            company = self._next = self._next or futures.Future()
-        if leads:
-            with self._flushing:
-                with self._lock:
-                    self._next = None
-                try:
-                    _syncfs(self._folder)
-                    company.set_result(None)
-                except OSError as error:
-                    company.set_exception(error)
-        company.result()
+        self._company.ask(None)
+
+    def _flush(self, asked: Sequence[None]) -> Sequence[None]:
+        _syncfs(self._folder)
+        return asked
 
 
 def _syncfs(folder: Path) -> None:

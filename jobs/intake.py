@@ -5,9 +5,12 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from jobs import bell, blobs, database, destinations, errors, gate, pictures, settings, tables, tracing
+import sqlalchemy as sa
+
+from jobs import bell, blobs, company, database, destinations, errors, gate, pictures, settings, tables, tracing
 from jobs.store import blobs as store_blobs
 from jobs.store import incoming, jobs, models, quotas, retry
 
@@ -50,8 +53,8 @@ class Intake:
         *,
         references: Sequence[Reference] = (),
         refuse_bad: bool = False,
-    ) -> str:
-        """Take in a new job, and return its id. Whatever is killed after this, each picture gets one result.
+    ) -> sa.Row[Any]:
+        """Take in a new job, and return it. Whatever is killed after this, each picture gets one result.
 
         Raises:
             errors.BadPicture: with `refuse_bad`, a picture that its header condemns; else it fails by itself.
@@ -69,12 +72,10 @@ class Intake:
         self._admit(job, every)
         self._keep(images, uploads)
         job = replace(job, fingerprint=_fingerprint(job, every))
-        id_ = self.db.write(jobs.create, job, every)
-        self.bell.ring()
-        return id_
+        return self._take(job, every)
 
-    def again(self, job: jobs.NewJob, image: incoming.NewImage) -> str:
-        """Take in a new job of one picture whose bytes are stored already, and return its id.
+    def again(self, job: jobs.NewJob, image: incoming.NewImage) -> sa.Row[Any]:
+        """Take in a new job of one picture whose bytes are stored already, and return it.
 
         Raises:
             errors.UnknownModel: the model is not served.
@@ -83,9 +84,26 @@ class Intake:
         """
         self._look_up(job.model)
         self._admit(job, [image])
-        id_ = self.db.write(jobs.create, job, [image])
+        return self._take(job, [image])
+
+    @cached_property
+    def _company(self) -> company.Company[jobs.Order, sa.Row[Any]]:
+        return company.Company(lambda orders: self.db.write(jobs.take, orders))
+
+    def _take(self, job: jobs.NewJob, images: Sequence[incoming.NewImage]) -> sa.Row[Any]:
+        """Write an order, in one transaction with those that others bring meanwhile; one that cannot be fails alone."""
+        row = None
+        if not job.limits.limited:  # else it may have to wait for others of its key, and nobody shall wait with it
+            try:
+                row = self._company.ask((job, images))
+            except errors.Unavailable:
+                raise
+            except Exception:  # noqa: BLE001, S110 (whoever's fault it is: by itself each learns its own)
+                pass
+        if row is None:
+            (row,) = self.db.write(jobs.take, [(job, images)])
         self.bell.ring()
-        return id_
+        return row
 
     def add(
         self,
@@ -190,7 +208,8 @@ class Intake:
 
 def _name(name: str) -> str:
     """The caller's name for a picture, fit to be stored and shown: no control characters, not endless."""
-    name = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(x) in ("Cc", "Cs") else x for x in name)
+    if not name.isprintable():  # else none of it is
+        name = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(x) in ("Cc", "Cs") else x for x in name)
     if not 0 < len(name) <= MAX_NAME:
         raise errors.BadParameter(f"A picture's name has 1 to {MAX_NAME} characters; this one has {len(name)}.")
     return name

@@ -17,11 +17,22 @@ TIMEOUT_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
+def client(redis_url: str) -> redis.Redis:
+    """A client that nobody waits long for."""
+    patience = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    return redis.Redis.from_url(_known(redis_url), **patience, retry=None)
+
+
+def _known(redis_url: str) -> str:
+    """As the client spells it, which does not know kombu's name for a socket."""
+    return redis_url.replace("redis+socket://", "unix://")
+
+
 class Notices:
     """Tells from a thread of its own, so that nobody ever waits for Redis; what was not heard is not said again."""
 
     def __init__(self, redis_url: str) -> None:
-        self._url = redis_url.replace("redis+socket://", "unix://")
+        self._url = _known(redis_url)
         self._lock = threading.Lock()
         self._some = threading.Event()
         self._moved: set[str] = set()
@@ -37,16 +48,14 @@ class Notices:
         self._some.set()
 
     def _teller(self) -> None:
-        client = redis.Redis.from_url(
-            self._url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=None
-        )
+        line = client(self._url)
         while True:
             self._some.wait()
             self._some.clear()
             with self._lock:
                 moved, self._moved = self._moved, set()
             try:
-                client.publish(CHANNEL, " ".join(moved))
+                line.publish(CHANNEL, " ".join(moved))
             except redis.RedisError as error:
                 log.debug("nobody is told of changed jobs: %s", error)
                 time.sleep(BREAK_SECONDS)

@@ -1,6 +1,7 @@
 """Incoming pictures: each waits for a worker, is refused by its header, or has its answer already."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from jobs.store import quotas, tallies
 from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS
 from jobs.tables import Status
 
+MOST_ASKED = 1000  # digests in one question: a database has a limit, and many large orders may come at once
 Answers = Mapping[str, sa.Row[Any]]
 """Results by the SHA-256 of the bytes that they are of."""
 COPIED = ("label", "confidence", "scores", "model", "model_version", "model_digest")
@@ -53,10 +55,22 @@ class NewImage:
     location: str | None = None
 
 
-def recall(c: sa.Connection, owner: str, model: str, images: Sequence[NewImage]) -> Answers:
-    """What this owner knows already: labels of the same bytes, by the very version that is live now."""
-    sha256s = list({image.sha256 for image in images if image.error is None})
-    return {row.sha256: row for row in c.execute(RECALL, {"sha256s": sha256s, "owner": owner, "model": model})}
+def recall(
+    c: sa.Connection, orders: Iterable[tuple[tuple[str, str], Iterable[NewImage]]]
+) -> Mapping[tuple[str, str], Answers]:
+    """What owners know already, by owner and model: labels of the same bytes, by the very version that is live now."""
+    wanted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for of, images in orders:
+        wanted[of].update(image.sha256 for image in images if image.error is None)
+    found: dict[tuple[str, str], Answers] = {}
+    for (owner, model), some in wanted.items():
+        digests = list(some)
+        answers: dict[str, sa.Row[Any]] = {}
+        for at in range(0, len(digests), MOST_ASKED):
+            asked = {"sha256s": digests[at : at + MOST_ASKED], "owner": owner, "model": model}
+            answers |= {row.sha256: row for row in c.execute(RECALL, asked)}
+        found[owner, model] = answers
+    return found
 
 
 def load(images: Sequence[NewImage]) -> quotas.Load:
@@ -71,18 +85,23 @@ def counts(images: Sequence[NewImage], answers: Answers) -> dict[str, int]:
     return {"total": len(images), "done": done, "failed": failed, "bytes": sum(image.bytes for image in images)}
 
 
-def insert(c: sa.Connection, job: sa.Row[Any], images: Sequence[NewImage], answers: Answers) -> None:
-    """Write the pictures of a job, and the results of those that have one from the start."""
-    open_ = [image for image in images if image.error is None and image.sha256 not in answers]
+def insert(c: sa.Connection, orders: Sequence[tuple[sa.Row[Any], Sequence[NewImage], Answers]]) -> None:
+    """Write the pictures of jobs, and the results of those that have one from the start."""
+    every = [(job, image, answers) for job, images, answers in orders for image in images]
+    open_ = [(job, image) for job, image, answers in every if not _is_ended(image, answers)]
     if open_:
-        c.execute(OPEN, [_row(job, image, Status.QUEUED) for image in open_])
-    ended = [image for image in images if image.error is not None or image.sha256 in answers]
+        c.execute(OPEN, [_row(job, image, Status.QUEUED) for job, image in open_])
+    ended = [(job, image, answers) for job, image, answers in every if _is_ended(image, answers)]
     if ended:
-        rows = [_row(job, image, Status.FAILED if image.error else Status.DONE) for image in ended]
+        rows = [_row(job, image, Status.FAILED if image.error else Status.DONE) for job, image, _ in ended]
         ids = c.execute(ENDED, rows).scalars()
-        results = [_result(job, id_, image, answers) for id_, image in zip(ids, ended, strict=True)]
+        results = [_result(job, id_, image, answers) for id_, (job, image, answers) in zip(ids, ended, strict=True)]
         c.execute(KNOWN, results)
         tallies.add_results(c, results)
+
+
+def _is_ended(image: NewImage, answers: Answers) -> bool:
+    return image.error is not None or image.sha256 in answers
 
 
 def _row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, Any]:

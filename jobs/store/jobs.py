@@ -14,6 +14,8 @@ from jobs.store.sql import ENDED, IMAGES, JOBS, RESULTS, RUNNING, SCANNING, SCAN
 
 SCANNED = ("source", "prefix", "include", "exclude", "status", "found", "skipped", "error", "created_at", "ended_at")
 """What a job tells of its scan, each as `scan_…`."""
+GIVEN = ("created", "sealed", "finished", "expires")
+"""Its moments that may be known when it is made."""
 
 SOME = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
 LOCK = sa.select(JOBS.c.id).where(SOME).order_by(JOBS.c.id).with_for_update()
@@ -51,18 +53,51 @@ class NewJob:
     """The trace in which it is ordered, if there is one."""
 
 
+Order = tuple[NewJob, Sequence[incoming.NewImage]]
+
+
 def create(c: sa.Connection, job: NewJob, images: Sequence[incoming.NewImage]) -> str:
-    """Make a job with its images, and return its id; a repeat under one idempotency key returns the first.
+    """Make one job with its images, and return its id; see `take`."""
+    return str(take(c, [(job, images)])[0].id)
+
+
+def take(c: sa.Connection, orders: Sequence[Order]) -> list[sa.Row[Any]]:
+    """Make jobs with their images, and return each as `job` would; a repeat under one idempotency key is the first.
 
     Raises:
         errors.IdempotencyMismatch: the key was used for another order.
         errors.Later, errors.TooManyImages: its owner's quotas do not allow it.
+        errors.JobPurged: it is a repeat of a job whose results are gone.
     """
-    if job.limits.limited:
-        quotas.lock(c, job.owner)
-    answers = {} if job.fresh else incoming.recall(c, job.owner, job.model, images)
+    for owner in sorted({job.owner for job, _ in orders if job.limits.limited}):
+        quotas.lock(c, owner)
+    answers = incoming.recall(c, [((job.owner, job.model), images) for job, images in orders if not job.fresh])
+    known = [{} if job.fresh else answers[job.owner, job.model] for job, _ in orders]
+    values = [_values(job, images, some) for (job, images), some in zip(orders, known, strict=True)]
+    made = {str(row.id): row for row in c.execute(_new(c.dialect.name), sorted(values, key=_place)).all()}
+    rows = [made.get(value["id"]) for value in values]
+    for row, (job, images) in zip(rows, orders, strict=True):
+        if row is not None:
+            quotas.spend(c, job.owner, job.limits, incoming.load(images), besides=row.id)
+    incoming.insert(
+        c, [(row, images, some) for row, (_, images), some in zip(rows, orders, known, strict=True) if row is not None]
+    )
+    deliveries.announce(c, [row for row in made.values() if row.finished_at is not None])
+    ids = [_first(c, job) if row is None else str(row.id) for row, (job, _) in zip(rows, orders, strict=True)]
+    as_they_are = states(c, ids)
+    return [_there(as_they_are[id_]) for id_ in ids]
+
+
+def _place(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Where a job comes among those that are made at once: two transactions must not wait for each other crosswise."""
+    return values["owner"], values["idempotency_key"] or ""
+
+
+def _values(job: NewJob, images: Sequence[incoming.NewImage], answers: incoming.Answers) -> dict[str, Any]:
+    """The row of a new job; its moments are told in seconds from now."""
     counts = incoming.counts(images, answers)
-    values = {
+    ended = job.sealed and counts["done"] + counts["failed"] == len(images)
+    return {
         "id": str(uuids.uuid7()),
         "owner": job.owner,
         "model": job.model,
@@ -76,28 +111,19 @@ def create(c: sa.Connection, job: NewJob, images: Sequence[incoming.NewImage]) -
         "webhook": job.webhook,
         "webhook_root": job.webhook_root,
         "traceparent": job.traceparent,
+        "created_in": 0.0,
+        "sealed_in": 0.0 if job.sealed else None,
+        "finished_in": 0.0 if ended else None,
+        "expires_in": job.expires_in,
     }
-    ended = job.sealed and counts["done"] + counts["failed"] == len(images)
-    new = _new(c.dialect.name, sealed=job.sealed, ended=ended, expires_in=job.expires_in)
-    row = c.execute(new, values).one_or_none()
-    if row is None:
-        return _repeated(c, job)
-    quotas.spend(c, job.owner, job.limits, incoming.load(images), besides=row.id)
-    incoming.insert(c, row, images, answers)
-    if row.finished_at is not None:
-        deliveries.announce(c, [row])
-    return str(row.id)
 
 
-@functools.lru_cache
-def _new(dialect: str, *, sealed: bool, ended: bool, expires_in: float | None) -> Any:
-    """The INSERT of a job, which is kept: to make it anew takes longer than to run it."""
-    moments = {"created_at": 0.0, "sealed_at": 0.0 if sealed else None, "finished_at": 0.0 if ended else None}
-    moments["expires_at"] = expires_in
-    values = {name: None if seconds is None else clock.now(seconds) for name, seconds in moments.items()}
-    new = insert(dialect, JOBS).values(values).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-    names = ("id", "owner", "model", "priority", "webhook", "finished_at")
-    return new.returning(*[JOBS.c[name] for name in names])
+@functools.cache
+def _new(dialect: str) -> Any:
+    """The INSERT of jobs, which is kept: to make it anew takes longer than to run it."""
+    new = insert(dialect, JOBS).values({f"{name}_at": clock.given(f"{name}_in") for name in GIVEN})
+    new = new.on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    return new.returning(*[JOBS.c[name] for name in ("id", "owner", "model", "priority", "webhook", "finished_at")])
 
 
 def is_repeat(c: sa.Connection, job: NewJob) -> bool:
@@ -106,7 +132,8 @@ def is_repeat(c: sa.Connection, job: NewJob) -> bool:
     return job.idempotency_key is not None and c.execute(sa.select(JOBS.c.id).where(*where)).scalar() is not None
 
 
-def _repeated(c: sa.Connection, job: NewJob) -> str:
+def _first(c: sa.Connection, job: NewJob) -> str:
+    """The job that an order repeats."""
     where = (JOBS.c.owner == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
     first = c.execute(sa.select(JOBS.c.id, JOBS.c.fingerprint).where(*where)).one()
     if first.fingerprint != job.fingerprint:
@@ -136,8 +163,8 @@ def add(
         raise errors.JobSealed
     if new:
         quotas.spend(c, owner, own, incoming.load(new))
-    answers = incoming.recall(c, job.owner, job.model, new)
-    incoming.insert(c, job, new, answers)
+    answers = incoming.recall(c, [((job.owner, job.model), new)])[job.owner, job.model]
+    incoming.insert(c, [(job, new, answers)])
     more = {name: JOBS.c[name] + count for name, count in incoming.counts(new, answers).items()}
     c.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(more))
     return len(new)
@@ -269,7 +296,12 @@ def _one(*, owned: bool) -> sa.Select[Any]:
 
 def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     """Those of these jobs that there are, by id, with their live counts."""
-    return {str(row.id): row for row in c.execute(view().where(JOBS.c.id.in_(list(job_ids))))}
+    return {str(row.id): row for row in c.execute(_some(), {"jobs": list(job_ids)})}
+
+
+@functools.cache
+def _some() -> sa.Select[Any]:
+    return view().where(JOBS.c.id.in_(sa.bindparam("jobs", expanding=True)))
 
 
 def traceparents(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:

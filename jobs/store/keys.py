@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ class Caller:
     name: str
     role: tables.Role
     limits: quotas.Quotas = quotas.NONE
+    seconds: float = float("inf")
+    """For how long the key is valid yet."""
 
     @property
     def is_admin(self) -> bool:
@@ -104,7 +107,7 @@ def ensure(c: sa.Connection, name: str, role: tables.Role, key: str) -> None:
 
 @functools.cache
 def _caller() -> sa.Select[Any]:
-    return sa.select(KEYS, _expired().label("expired")).where(KEYS.c.prefix == sa.bindparam("prefix"))
+    return sa.select(KEYS, clock.now().label("now")).where(KEYS.c.prefix == sa.bindparam("prefix"))
 
 
 def caller(c: sa.Connection, key: str) -> Caller | None:
@@ -119,9 +122,10 @@ def caller(c: sa.Connection, key: str) -> Caller | None:
     valid = hmac.compare_digest(digest, row.digest if row else "0" * 64)
     if row is None or not valid or row.revoked_at is not None:
         return None
-    if row.expired:
+    seconds = float("inf") if row.expires_at is None else (row.expires_at - row.now) / timedelta(seconds=1)
+    if seconds <= 0:
         raise errors.KeyExpired
-    return Caller(row.id, row.name, tables.Role(row.role), quotas.Quotas.of(row))
+    return Caller(row.id, row.name, tables.Role(row.role), quotas.Quotas.of(row), seconds)
 
 
 def good(c: sa.Connection, ids: Iterable[str]) -> set[str]:

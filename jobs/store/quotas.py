@@ -1,5 +1,6 @@
 """Quotas: what a key may hand in a minute, how much of it may be open, and how much of everybody's is."""
 
+import functools
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
@@ -49,6 +50,7 @@ class Quotas:
         """Those in the row of a key."""
         return cls(*(getattr(row, name) for name in NAMES))
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 (few there are, and they are small)
     def over(self, defaults: "Quotas") -> "Quotas":
         """These, and the defaults where they say nothing."""
         return Quotas(*(getattr(defaults if getattr(self, name) is None else self, name) for name in NAMES))
@@ -56,7 +58,7 @@ class Quotas:
     @property
     def limited(self) -> bool:
         """Whether there is any limit."""
-        return any(getattr(self, name) for name in NAMES)
+        return bool(self.images_per_minute or self.bytes_per_minute or self.open_images or self.open_bytes)
 
     @property
     def a_minute(self) -> Load:

@@ -1,7 +1,8 @@
 """Results: what became of images, by job, or across all of them by anything else."""
 
 import enum
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -56,6 +57,22 @@ def page(
         _by_confidence(query, wanted, after) if order is Order.CONFIDENCE else _by_image(query, wanted, after, order)
     )
     return c.execute(query.limit(limit)).all()
+
+
+def first(c: sa.Connection, jobs: Collection[sa.Row[Any]], *, limit: int) -> Mapping[str, Sequence[sa.Row[Any]]]:
+    """The first results of each of these jobs, by its id; all that have no more than those are read by one query."""
+    large = {job.id: page(c, Filter(job=job.id), limit=limit) for job in jobs if job.total > limit}
+    small: dict[str, list[sa.Row[Any]]] = {job.id: [] for job in jobs if job.total <= limit}
+    for row in c.execute(_of_jobs(), {"jobs": list(small)}):
+        small[row.job_id].append(row)
+    return {**large, **small}
+
+
+@functools.cache
+def _of_jobs() -> sa.Select[Any]:
+    query = sa.select(RESULTS, IMAGES.c.name, IMAGES.c.custom_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    some = query.where(RESULTS.c.job_id.in_(sa.bindparam("jobs", expanding=True)))
+    return some.order_by(RESULTS.c.job_id, RESULTS.c.image_id)
 
 
 def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None) -> sa.Select[Any]:

@@ -169,7 +169,7 @@ def _take(**kind: Any) -> Any:
         "attempt": sa.bindparam("next_attempt"),
         "worker": sa.bindparam("taker"),
         "claimed_at": clock.now(),
-        "lease_until": clock.now(sa.bindparam("lease", type_=sa.Float())),
+        "lease_until": clock.given("lease"),
     }
     return sa.update(IMAGES).where(IMAGES.c.id.in_(sa.select(locked.c.id))).values(values).returning(*CLAIMED)
 

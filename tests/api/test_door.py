@@ -41,8 +41,32 @@ def test_who_was_good_at_that_address_stays_so(wary, me, db):
         knock(wary, "sb_wrong")
     assert knock(wary, me.key).status_code == 200
     db.write(keys.revoke, me.id)
+    wary.extensions["sortbelt"].door.doubt(me.id)
     problem(knock(wary, me.key), 401, "no_key")
     problem(knock(wary, me.key), 429, "too_many_bad_keys")
+
+
+def test_a_good_key_is_not_looked_up_again_for_a_while(wary, me, db, monkeypatch):
+    """What another process revokes is good here for ten seconds more, and not for one longer."""
+    now = [1000.0]
+    monkeypatch.setattr(door.time, "monotonic", lambda: now[0])
+    assert knock(wary, me.key).status_code == 200
+    db.write(keys.revoke, me.id)
+    now[0] += 9.9
+    assert knock(wary, me.key).status_code == 200
+    now[0] += 0.1
+    problem(knock(wary, me.key), 401, "no_key")
+
+
+def test_a_key_is_trusted_no_longer_than_it_is_valid(wary, db, monkeypatch):
+    """One that ends in a second is looked up again then."""
+    now, key = [1000.0], keys.make()
+    row = db.write(keys.create, "guest", tables.Role.SUBMIT, key, expires_in=1)
+    monkeypatch.setattr(door.time, "monotonic", lambda: now[0])
+    assert knock(wary, key).status_code == 200
+    db.write(keys.change, row.id, {"expires_in": -1.0})
+    now[0] += 1
+    problem(knock(wary, key), 401, "key_expired")
 
 
 def test_no_key_at_all_is_not_counted(wary):
@@ -74,7 +98,7 @@ def test_the_door_forgets_the_oldest(monkeypatch):
     one = door.Door(1)
     for number in range(50):
         one.bad(str(number), "x")
-        one.good(str(number))
+        one.good(str(number), keys.Caller(str(number), "x", tables.Role.SUBMIT))
     assert (len(one._bad), len(one._good)) == (10, 10)
 
 

@@ -104,6 +104,7 @@ def test_a_key_whose_time_is_over_is_told_so(app, admin, db):
     guest = Person(app.test_client(), made["key"])
     assert guest.get("/v1/jobs").status_code == 200
     db.write(keys.change, made["id"], {"expires_in": -1.0})
+    app.extensions["sortbelt"].door.doubt(made["id"])
     response = guest.get("/v1/jobs")
     assert "ask an admin" in problem(response, 401, "key_expired")
     assert response.headers["WWW-Authenticate"] == "Bearer"

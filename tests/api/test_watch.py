@@ -4,7 +4,7 @@ import pytest
 
 from api import watch
 from jobs import notices, outlook
-from jobs.store import keys
+from jobs.store import jobs, keys, results
 from tests import servers
 from tests.jobs import making
 from tests.jobs.store.test_plans import statements
@@ -88,3 +88,82 @@ def test_a_revoked_key_watches_no_longer(db, owner, monkeypatch):
     job_id = making.job(db, owner, "a")
     (seen,) = asyncio.run(soon(watched, until_ended(watched, job_id, owner), then=lambda: db.write(keys.revoke, owner)))
     assert seen == [(0, False)]
+
+
+async def hearing(watched):
+    """Until notices are heard."""
+    for _ in range(10_000):
+        if watched._hears:
+            return
+        await asyncio.sleep(0.01)
+
+
+def test_what_was_just_seen_is_read_when_something_is_told_of_it(db, owner, redis_url, monkeypatch):
+    """Not before; and also if it was told of before anybody waited."""
+    monkeypatch.setattr(watch, "SURE_SECONDS", 60.0)
+    watched = watch.Watch(db, notices.Notices(redis_url), outlook.Outlook(db))
+    told, looks, real = notices.Notices(redis_url), [], watched._refresh
+    monkeypatch.setattr(watched, "_refresh", lambda ids: looks.append(set(ids)) or real(ids))
+    other, mine, missed = (making.job(db, owner, name) for name in "abc")
+    seen = {id_: db.read(jobs.job, id_, owner) for id_ in (mine, missed)}
+
+    async def watching():
+        others = watched.rows(other)
+        assert (await anext(others)).id == other
+        await asyncio.wait_for(hearing(watched), 20)
+        rows = watched.rows(mine, known=seen[mine])
+        assert await anext(rows) is seen[mine]
+        await asyncio.sleep(0.1)
+        assert not any(mine in ids for ids in looks)
+        making.finish(db, making.claim(db))
+        told.tell([mine, missed])
+        assert (await asyncio.wait_for(anext(rows), 20)).done == 1
+        late = watched.rows(missed, known=seen[missed])
+        assert await anext(late) is seen[missed]
+        assert (await asyncio.wait_for(anext(late), 20)).done == 1
+        for each in (others, rows, late):
+            await each.aclose()
+
+    asyncio.run(watching())
+
+
+def test_results_that_are_wanted_at_once_are_read_at_once(db, owner, monkeypatch):
+    """Each gets its own, also of a job that has more than are told."""
+    monkeypatch.setattr(watch, "MOST_RESULTS", 2)
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    ids = [making.job(db, owner, *names) for names in ("a", "bc", "def")]
+    making.finish(db, making.claim(db))
+    rows = [db.read(jobs.job, id_, owner) for id_ in ids]
+    reads, real = [], results.first
+    monkeypatch.setattr(results, "first", lambda c, some, **how: reads.append(len(some)) or real(c, some, **how))
+
+    async def wanting():
+        return await asyncio.gather(*(watched.results(row) for row in [*rows, rows[0]]))
+
+    answers = asyncio.run(wanting())
+    assert [[row.name for row in answer] for answer in answers] == [["a"], ["b", "c"], ["d", "e"], ["a"]]
+    assert reads == [3]
+
+
+def test_a_notice_that_is_lost_is_made_good_however_much_is_told_of_others(db, owner):
+    """All who wait are looked at every now and then, not only when nobody else is told of."""
+    watched = watch.Watch(db, notices.Notices(NOBODY), outlook.Outlook(db))
+    other, mine = (making.job(db, owner, name) for name in "ab")
+
+    async def telling():
+        while True:
+            watched._look_at({other})
+            await asyncio.sleep(watch.UNSURE_SECONDS / 10)
+
+    async def watching():
+        others = asyncio.ensure_future(until_ended(watched, other))
+        waiting = asyncio.ensure_future(until_ended(watched, mine))
+        await asyncio.sleep(0.5)
+        noise = asyncio.ensure_future(telling())
+        (claim,) = [claim for claim in making.claim(db) if claim.job_id == mine]
+        making.finish(db, [claim])
+        assert (await asyncio.wait_for(waiting, 20))[-1] == (1, True)
+        noise.cancel()
+        others.cancel()
+
+    asyncio.run(watching())

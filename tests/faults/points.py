@@ -131,7 +131,7 @@ def fault_dies_before_rows(marker):
     """The API dies between writing the pictures and writing the rows."""
     from jobs.store import jobs
 
-    before(jobs, "create", lambda *_, **__: once(marker) and die())
+    before(jobs, "take", lambda *_, **__: once(marker) and die())
 
 
 def fault_dies_before_bell(marker):

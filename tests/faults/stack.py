@@ -229,7 +229,7 @@ class Stack:
 
         desk = intake.Intake(settings.Settings(), self.db, blobs.Folder(self.blobs), SilentBell())
         files = self.files(count, *more)
-        id_ = desk.create(making.order(self.owner), [intake.Upload(name, data) for name, data in files])
+        id_ = desk.create(making.order(self.owner), [intake.Upload(name, data) for name, data in files]).id
         self.accepted[id_] = [name for name, _ in files]
         return id_
 

@@ -73,6 +73,21 @@ def test_rings_close_together_are_few(own):
         wait_until(lambda: length(client) == 1)
 
 
+def test_nobody_is_rung_for_while_a_ring_is_unheard(own):
+    """One message that waits says all that another would; once it is taken up, the next is rung."""
+    ringer = bell.Bell(own[0])
+    with redis.Redis.from_url(own[0]) as client:
+        ringer.ring()
+        wait_until(lambda: length(client) == 1)
+        for _ in range(5):
+            ringer.ring()
+            time.sleep(4 * bell.COALESCE_SECONDS)
+        assert length(client) == 1
+        client.rpop(bell.QUEUE)
+        ringer.ring()
+        wait_until(lambda: length(client) == 1)
+
+
 def test_making_a_bell_opens_nothing():
     """No thread, no socket, before the first ring."""
     ringer = bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0")

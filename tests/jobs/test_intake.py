@@ -1,9 +1,13 @@
 import dataclasses
 import hashlib
+import threading
+import time
+from concurrent import futures
 
 import pytest
 
 from jobs import blobs, errors, intake, settings
+from jobs.store import jobs
 from tests.jobs import making
 
 
@@ -43,7 +47,7 @@ def uploads(*names):
 
 def test_blobs_rows_bell_in_this_order(desk, db, owner):
     """When the bell rings, the rows are committed, and every row's bytes are in the store."""
-    id_ = desk.create(making.order(owner), uploads("a", "b"))
+    id_ = desk.create(making.order(owner), uploads("a", "b")).id
     assert (desk.bell.rings, desk.bell.seen) == (1, [2])
     for claim in making.claim(db):
         assert claim.job_id == id_
@@ -78,7 +82,7 @@ def test_a_stranger_fills_no_disk_through_another_s_job(desk, db, owner, tmp_pat
 
 def test_a_sealed_job_s_late_pictures_are_refused(desk, owner):
     """Through the whole intake."""
-    id_ = desk.create(making.order(owner), uploads("a"))
+    id_ = desk.create(making.order(owner), uploads("a")).id
     desk.add(id_, owner, uploads("a"))
     with pytest.raises(errors.JobSealed):
         desk.add(id_, owner, uploads("a", "b"))
@@ -87,9 +91,9 @@ def test_a_sealed_job_s_late_pictures_are_refused(desk, owner):
 def test_a_repeat_under_one_key_is_told_by_everything_that_was_ordered(desk, owner):
     """The same order is the same job; another order, name, byte or sequence is a mismatch."""
     order = making.order(owner, idempotency_key="k", metadata={"a": 1, "b": 2})
-    first = desk.create(order, uploads("a", "b"))
+    first = desk.create(order, uploads("a", "b")).id
     again = dataclasses.replace(order, metadata={"b": 2, "a": 1})
-    assert desk.create(again, uploads("a", "b")) == first
+    assert desk.create(again, uploads("a", "b")).id == first
     others = [
         (dataclasses.replace(order, metadata={"a": 1}), uploads("a", "b")),
         (dataclasses.replace(order, sealed=False), uploads("a", "b")),
@@ -139,3 +143,32 @@ def test_the_same_bytes_twice_are_two_images_and_one_blob(desk, db, owner, tmp_p
     desk.create(making.order(owner), same)
     assert len(making.images(db)) == 2
     assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) == 1
+
+
+def test_of_orders_that_come_at_once_a_bad_one_fails_alone(desk, db, owner, monkeypatch):
+    """While one is written three others come: the one that cannot be is told so, and the rest are taken in."""
+    desk.create(making.order(owner, idempotency_key="k"), uploads("a"))
+    under_way, go = threading.Event(), threading.Event()
+    real, sizes = jobs.take, []
+
+    def take(c, orders):
+        sizes.append(len(orders))
+        if len(sizes) == 1:
+            under_way.set()
+            assert go.wait(10)
+        return real(c, orders)
+
+    monkeypatch.setattr(jobs, "take", take)
+    with futures.ThreadPoolExecutor(4) as pool:
+        first = pool.submit(desk.create, making.order(owner), uploads("b"))
+        assert under_way.wait(10)
+        bad = pool.submit(desk.create, making.order(owner, idempotency_key="k"), uploads("another"))
+        good = [pool.submit(desk.create, making.order(owner), uploads(name)) for name in "cd"]
+        while desk._company._next is None or len(desk._company._next[0]) < 3:
+            time.sleep(0.001)
+        go.set()
+        assert [done.result(10).total for done in (first, *good)] == [1, 1, 1]
+        with pytest.raises(errors.IdempotencyMismatch):
+            bad.result(10)
+    assert sizes == [1, 3, 1, 1, 1]
+    assert set(making.images(db)) == {"a", "b", "c", "d"}

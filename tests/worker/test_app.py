@@ -79,7 +79,7 @@ class Desk:
     def submit(self, count):
         """A job of so many good pictures and a bad one."""
         uploads = [intake.Upload(f"{n:04}", self.good(n % 50)) for n in range(count)]
-        return self.intake.create(making.order(self.owner), [*uploads, intake.Upload("bad", b"text")])
+        return self.intake.create(making.order(self.owner), [*uploads, intake.Upload("bad", b"text")]).id
 
     def done(self, id_):
         """Whether a job has ended."""

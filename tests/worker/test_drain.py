@@ -149,7 +149,7 @@ def submit(db, owner, store, good):
         uploads = [intake.Upload(f"{n:03}.jpg", good(n)) for n in range(count)]
         return desk.create(
             making.order(owner, **fields), [*uploads, *(intake.Upload(name, data) for name, data in more)]
-        )
+        ).id
 
     return submit
 

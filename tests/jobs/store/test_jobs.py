@@ -64,6 +64,37 @@ def test_jobs_without_a_key_are_never_the_same(db, owner):
     assert making.job(db, owner, "a", fingerprint="f") != making.job(db, owner, "a", fingerprint="f")
 
 
+def test_orders_that_come_at_once_are_taken_as_each_by_itself_would_be(db, owner):
+    """Each has its own pictures, moments and status, also a repeat and one that has failed."""
+    keyed = {"idempotency_key": "k", "fingerprint": "f"}
+    orders = [
+        (making.order(owner), [making.image("a"), making.image("b")]),
+        (making.order(owner, sealed=False, expires_in=60.0), []),
+        (making.order(owner, **keyed), [making.image("c")]),
+        (making.order(owner, model="other", fresh=True), [making.image("bad", BAD)]),
+        (making.order(owner, **keyed), [making.image("c")]),
+    ]
+    rows = db.write(jobs.take, orders)
+    assert rows == [db.read(jobs.job, row.id, owner) for row in rows]
+    assert [row.total for row in rows] == [2, 0, 1, 1, 1]
+    assert [row.status for row in rows] == ["queued", "queued", "queued", "failed", "queued"]
+    assert [row.sealed_at is None for row in rows] == [False, True, False, False, False]
+    assert [row.expires_at is None for row in rows] == [True, False, True, True, True]
+    assert rows[2].id == rows[4].id
+    assert sorted({row.id for row in rows}) == [row.id for row in rows[:4]]
+    assert making.results(db) == ["bad"]
+    assert [claim.name for claim in making.claim(db)] == ["a", "b", "c"]
+
+
+def test_orders_that_come_at_once_are_taken_all_or_none(db, owner):
+    """Nothing is left of them when one cannot be."""
+    making.job(db, owner, "a", idempotency_key="k", fingerprint="f")
+    other = (making.order(owner, idempotency_key="k", fingerprint="another"), [making.image("a")])
+    with pytest.raises(errors.IdempotencyMismatch):
+        db.write(jobs.take, [(making.order(owner), [making.image("b")]), other])
+    assert set(making.images(db)) == {"a"}
+
+
 def test_ids_of_jobs_rise(db, owner):
     """Newest first is by id."""
     ids = [making.job(db, owner) for _ in range(20)]
