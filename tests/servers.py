@@ -51,14 +51,14 @@ def redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subproc
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            wait_for_port(port, process)
+            wait_for_port(port, process=process)
             yield f"redis://127.0.0.1:{port}/0", process
         finally:
             process.kill()
             process.wait()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 90) -> None:
+def wait_for_port(port: int, seconds: float = 90, process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait until something listens on a port; in vain if the process that shall has ended."""
     deadline = time.monotonic() + seconds
     while True:

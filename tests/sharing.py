@@ -17,7 +17,7 @@ class Sharing(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
-        return next((folder for folder in IN_TURN if file.startswith(folder)), file)
+        return "in turn" if file.startswith(IN_TURN) else file
 
 
 def in_order(items):
