@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,6 +137,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh, migrated database of each kind."""
     name = {"sqlite": "sqlite_database_url", "postgresql": "postgres_database_url"}[request.param]
     return request.getfixturevalue(name)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], database.Database]]:
+    """Opens databases by their URLs; they are closed also where the test fails, or another one would be blamed."""
+    with contextlib.ExitStack() as open_ones:
+        yield lambda url: open_ones.enter_context(contextlib.closing(database.Database(url)))
 
 
 @pytest.fixture
