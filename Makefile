@@ -37,7 +37,7 @@ lint: setup  ## what the tools say: ruff, mypy, the direction of imports
 	$(BIN)/lint-imports --no-cache
 
 test: lint  ## every check and every test, against real Redis, SQLite and PostgreSQL
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3
 
 .venv-bench/ready: .venv/ready requirements/bench.txt
 	@echo 'Setting up .venv-bench: the peers, pinned by version and hash …'

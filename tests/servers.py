@@ -2,6 +2,9 @@
 
 import contextlib
 import importlib.util
+import itertools
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,12 +13,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# The kernel gives ports from 32768 on to whoever connects: one that waits there for its server may be taken from it.
+PORTS_FROM, PORTS_EACH = 20_000, 700
+_next = itertools.count(random.randrange(PORTS_EACH))  # noqa: S311 (not a secret)
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 on which nothing listens, and that is given to nobody else meanwhile.
+
+    Each process that runs tests has a range of its own, and goes round in it.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    for _ in range(PORTS_EACH):
+        port = PORTS_FROM + process * PORTS_EACH + next(_next) % PORTS_EACH
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def redis_server() -> str:
@@ -37,17 +51,18 @@ def redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subproc
         command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            wait_for_port(port)
+            wait_for_port(port, process=process)
             yield f"redis://127.0.0.1:{port}/0", process
         finally:
             process.kill()
             process.wait()
 
 
-def wait_for_port(port: int, seconds: float = 90) -> None:
-    """Wait until something listens on a port."""
+def wait_for_port(port: int, seconds: float = 90, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until something listens on a port; in vain if the process that shall has ended."""
     deadline = time.monotonic() + seconds
     while True:
+        assert process is None or process.poll() is None, f"{process.args} has ended with {process.returncode}"
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:

@@ -112,7 +112,7 @@ def serve(folder, template, redis_url, **more):
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "api"], env=environ, stdout=log, stderr=log)
     try:
-        servers.wait_for_port(port)
+        servers.wait_for_port(port, process=process)
         yield asking.Server(port, key, process, folder / "log")
     finally:
         process.terminate()

@@ -133,7 +133,7 @@ def test_a_receiver_is_told_and_knows_by_whom(stack, here, language, command):
         [*command, program], env=stack | ours, stdout=subprocess.PIPE, text=True, cwd=here
     ) as receiver:
         try:
-            servers.wait_for_port(port)
+            servers.wait_for_port(port, process=receiver)
             forged = httpx.post(
                 ours["RECEIVER"], content=b"{}", headers={"webhook-id": "x", "webhook-signature": "v1,x"}
             )

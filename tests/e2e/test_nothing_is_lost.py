@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests import servers
 from tests.e2e.conftest import REPOSITORY, until
 
+pytestmark = pytest.mark.timeout(900)  # what they wait for, each in its time, is more than three minutes together
 SLOW = {"batch_size": 8, "lease_seconds": 2, "idle_ring_seconds": 0.5}
 
 

@@ -142,7 +142,7 @@ class Stack:
         command = [servers.redis_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--loglevel", "warning", *options]
         self.redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        servers.wait_for_port(self.redis_port)
+        servers.wait_for_port(self.redis_port, process=self.redis)
 
     def start_redis_again(self, how, *options):
         """End Redis by a signal, and start it again."""
@@ -170,7 +170,7 @@ class Stack:
             self.api = subprocess.Popen(
                 [sys.executable, *module], env=environ, stdout=log, stderr=log, cwd=REPOSITORY, start_new_session=True
             )
-        servers.wait_for_port(self.port, 20 * SLACK)
+        servers.wait_for_port(self.port, 20 * SLACK, self.api)
 
     def kill_api(self, number=signal.SIGKILL):
         """`kill -9` of the API and of all that it has started."""

@@ -182,7 +182,7 @@ def test_a_sqlite_that_another_program_keeps_locked(either, seconds):
     assert stream.statuses() <= ({202} if seconds < database.SQLITE_PATIENCE_SECONDS else {202, 503})
     assert stream.slowest(1) < database.SQLITE_PATIENCE_SECONDS + 4
     stack.settle(30)
-    with sa.create_engine(stack.database_url).connect() as c:
+    with sa.create_engine(stack.database_url, poolclass=sa.NullPool).connect() as c:
         assert c.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 

@@ -147,7 +147,7 @@ def test_a_sqlite_that_does_not_write_ahead(db, wanted, monkeypatch):
     monkeypatch.setattr(database, "_prepare_sqlite", lambda connection, _: setattr(connection, "isolation_level", None))
     execute(db, "SELECT 1")
     db.close()
-    with sa.create_engine(wanted.database_url).connect() as c:
+    with sa.create_engine(wanted.database_url, poolclass=sa.NullPool).connect() as c:
         c.exec_driver_sql("PRAGMA journal_mode = DELETE")
     assert "local disk" in bad(wanted)["durability"]
 

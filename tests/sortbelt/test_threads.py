@@ -35,6 +35,41 @@ def test_an_error_reaches_the_caller_and_ends_it():
         list(threads.each(work, range(10), threads=1))
 
 
+def test_after_an_error_nothing_begins_and_what_had_begun_has_ended():
+    """Whoever is told of it may close what the threads work with."""
+    begun, ended, both = [], [], threading.Barrier(2)
+
+    def work(n):
+        begun.append(n)
+        both.wait(timeout=10)
+        if n == 0:
+            raise ValueError(n)
+        time.sleep(1)
+        ended.append(n)
+
+    with pytest.raises(ValueError, match="0"):
+        list(threads.each(work, range(10), threads=2))
+
+    assert (sorted(begun), ended) == ([0, 1], [1])
+
+
+def test_what_hangs_after_an_error_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(threads, "LAST_SECONDS", 0.1)
+    hung = threading.Event()
+
+    def work(n):
+        if n:
+            hung.wait(60)
+        raise ValueError(n)
+
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="0"):
+        list(threads.each(work, range(2), threads=2))
+
+    assert time.monotonic() - started < 30
+    hung.set()
+
+
 def test_the_threads_end_when_the_work_is_done():
     before = set(threading.enumerate())
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from jobs import bell, blobs, database, intake, settings, tables
+from jobs import bell, blobs, intake, settings, tables
 from jobs import bundles as uploads
 from jobs.store import keys, models, results, workers
 from migrations.__main__ import upgrade
@@ -105,10 +105,10 @@ def family(process):
     return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
 
 
-def test_a_worker_waits_for_its_tables_hears_the_bell_and_ends_well(tmp_path, redis_url, good):
+def test_a_worker_waits_for_its_tables_hears_the_bell_and_ends_well(tmp_path, redis_url, good, opened):
     """Started before the database was migrated; work by the bell alone; SIGTERM under load leaves nothing behind."""
     url = f"sqlite:///{tmp_path}/sortbelt.db"
-    db = database.Database(url)
+    db = opened(url)
     with worker(tmp_path, url, redis_url, IDLE_RING_SECONDS="600", BATCH_SIZE="16") as process:
         time.sleep(1)
         db.write(upgrade)
@@ -129,12 +129,11 @@ def test_a_worker_waits_for_its_tables_hears_the_bell_and_ends_well(tmp_path, re
         _, left = psutil.wait_procs(below, timeout=3)
         assert left == []
     assert "Traceback" not in (tmp_path / "log").read_text()
-    db.close()
 
 
-def test_work_goes_on_without_redis_and_the_worker_still_ends_well(sqlite_database_url, tmp_path, good):
+def test_work_goes_on_without_redis_and_the_worker_still_ends_well(sqlite_database_url, tmp_path, good, opened):
     """Redis is killed for good: the idle ring finds the work, and SIGTERM is heard all the same."""
-    db = database.Database(sqlite_database_url)
+    db = opened(sqlite_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     with (
         servers.redis() as (redis_url, server),
@@ -151,7 +150,6 @@ def test_work_goes_on_without_redis_and_the_worker_still_ends_well(sqlite_databa
         assert ended(process, tmp_path) == 0
         _, left = psutil.wait_procs(below, timeout=3)
         assert left == []
-    db.close()
 
 
 def letter(task, content_type="application/json", body=b"[[], {}, {}]"):
@@ -163,9 +161,9 @@ def letter(task, content_type="application/json", body=b"[[], {}, {}]"):
     return json.dumps({**whole, "headers": headers, "properties": properties}).encode()
 
 
-def test_a_worker_starts_without_redis_and_survives_what_it_finds_there(sqlite_database_url, tmp_path, good):
+def test_a_worker_starts_without_redis_and_survives_what_it_finds_there(sqlite_database_url, tmp_path, good, opened):
     """Neither no Redis, nor odd messages in it, nor pickles, nor a hundred bells at once stop a worker."""
-    db = database.Database(sqlite_database_url)
+    db = opened(sqlite_database_url)
     port = servers.free_port()
     url = f"redis://127.0.0.1:{port}/0"
     quiet = Desk(db, tmp_path, SilentBell(), good)
@@ -183,12 +181,11 @@ def test_a_worker_starts_without_redis_and_survives_what_it_finds_there(sqlite_d
             until(lambda: quiet.done(id_), 15, tmp_path)
             quiet.check(id_, 20)
             assert process.poll() is None
-    db.close()
 
 
-def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, redis_url, good):
+def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, redis_url, good, opened):
     """Kill -9 in the middle of a batch: its children die, and a second worker finishes, one result for each image."""
-    db = database.Database(postgres_database_url)
+    db = opened(postgres_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     options = {"LEASE_SECONDS": "2", "IDLE_RING_SECONDS": "0.3", "BATCH_SIZE": "32"}
     id_ = desk.submit(400)
@@ -208,13 +205,12 @@ def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, 
         assert attempts.count(2) == held
         second.terminate()
         assert ended(second, tmp_path) == 0
-    db.close()
 
 
 @pytest.mark.timeout(1500)
-def test_a_promoted_version_is_taken_up_without_a_restart(postgres_database_url, tmp_path, redis_url, good):
+def test_a_promoted_version_is_taken_up_without_a_restart(postgres_database_url, tmp_path, redis_url, good, opened):
     """Between two batches; one that cannot be used is refused in the worker's row, and the one before goes on."""
-    db = database.Database(postgres_database_url)
+    db = opened(postgres_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     options = {"MODELS_SECONDS": "0.2", "IDLE_RING_SECONDS": "0.3", "MODEL_CACHE": str(tmp_path / "cache")}
 
@@ -242,11 +238,12 @@ def test_a_promoted_version_is_taken_up_without_a_restart(postgres_database_url,
         process.terminate()
         assert ended(process, tmp_path, 300) == 0
     assert f"{making.MODEL}@9 is refused: The self-test fails" in (tmp_path / "log").read_text()
-    db.close()
 
 
 @pytest.mark.parametrize("fault", ["missing", "altered"])
-def test_a_bad_bundle_is_refused_before_anything_is_claimed(sqlite_database_url, tmp_path, redis_url, good, fault):
+def test_a_bad_bundle_is_refused_before_anything_is_claimed(
+    sqlite_database_url, tmp_path, redis_url, good, fault, opened
+):
     """The worker ends with a code and a sentence, and the jobs wait untouched."""
     bundles = tmp_path / "bundles"
     shutil.copytree(settings.BUNDLES, bundles)
@@ -255,7 +252,7 @@ def test_a_bad_bundle_is_refused_before_anything_is_claimed(sqlite_database_url,
         shutil.rmtree(bundles / making.MODEL)
     else:
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    db = database.Database(sqlite_database_url)
+    db = opened(sqlite_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     desk.submit(3)
     with worker(tmp_path, sqlite_database_url, redis_url, BUNDLES=str(bundles)) as process:
@@ -265,12 +262,11 @@ def test_a_bad_bundle_is_refused_before_anything_is_claimed(sqlite_database_url,
     assert str(bundles) in said
     assert "Traceback" not in said
     assert set(making.images(db).values()) == {("queued", 0), ("failed", 0)}
-    db.close()
 
 
-def test_a_worker_whose_work_stands_still_ends_itself(sqlite_database_url, tmp_path, redis_url, good):
+def test_a_worker_whose_work_stands_still_ends_itself(sqlite_database_url, tmp_path, redis_url, good, opened):
     """A disk that never answers: exit code 70 for the supervisor, and no hung decoder is left behind."""
-    db = database.Database(sqlite_database_url)
+    db = opened(sqlite_database_url)
     desk = Desk(db, tmp_path, SilentBell(), good)
     desk.submit(1)
     (blob,) = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
@@ -287,7 +283,6 @@ def test_a_worker_whose_work_stands_still_ends_itself(sqlite_database_url, tmp_p
             child.kill()
         assert left == []
     assert "no progress" in (tmp_path / "log").read_text()
-    db.close()
 
 
 @pytest.mark.parametrize(("name", "value"), [("BATCH_SIZE", "x"), ("LEASES", "1")])
