@@ -89,8 +89,7 @@ class Folder:
                 self._disk.flush()
             renamed = list(halves)
             for path in renamed:
-                path.parent.mkdir(exist_ok=True)
-                halves.pop(path).rename(path)
+                _rename(halves.pop(path), path)
             # What another request has just renamed may not have reached the disk yet either.
             if renamed or any(known):
                 self._disk.flush()
@@ -164,6 +163,14 @@ class Folder:
                 pass
         except OSError as error:
             raise errors.BlobsUnavailable(f"{self.root} cannot be written: {error.strerror}.") from error
+
+
+def _rename(half: Path, path: Path) -> None:
+    try:
+        half.rename(path)
+    except FileNotFoundError:  # the first of its folder
+        path.parent.mkdir(exist_ok=True)
+        half.rename(path)
 
 
 class Bucket:
