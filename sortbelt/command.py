@@ -22,7 +22,7 @@ COMMANDS = {
     "sources": ("sources", "List where the server finds pictures that need not be sent."),
     "sort": ("sort", "Put the pictures of a folder into a folder per label."),
     "jobs": ("jobs", "List jobs, newest first."),
-    "status": ("jobs", "Show how a job is."),
+    "status": ("jobs", "Show how a job is, and when it may be over."),
     "wait": ("jobs", "Stay with a job until it has ended."),
     "cancel": ("jobs", "Stop a job; the results that it has stay."),
     "retry": ("jobs", "Try again what failed in a job."),

@@ -67,7 +67,7 @@ def test_without_blobs_we_are_not_ready(db, me, tmp_path):
 def test_redis_is_only_a_bell(app, db, me):
     """Redis gone: still ready, still taking jobs in, and saying so."""
     parts = app.extensions["sortbelt"]
-    parts.bell._app = bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0")._app
+    vars(parts.bell).update(vars(bell.Bell(f"redis://127.0.0.1:{servers.free_port()}/0")))
     db.write(workers.enter, "w1", making.MAKER, "cpu")
     assert me.post("/v1/jobs", images=[("a", making.picture())]).status_code == 202
     deadline = time.monotonic() + 15

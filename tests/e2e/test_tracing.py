@@ -65,9 +65,9 @@ def test_a_job_is_seen_from_the_caller_s_request_to_the_webhook(start, traces):
     assert answer.headers["traceresponse"] == f"00-{TRACE}-{request.id}-01"
     steps = traces.within(request)
     assert steps[0] == "receive"
-    assert [one for one in steps if one in {"blobs.put", "transaction create", "bell"}] == [
+    assert [one for one in steps if one in {"blobs.put", "transaction take", "bell"}] == [
         "blobs.put",
-        "transaction create",
+        "transaction take",
         "bell",
     ]
 
@@ -131,7 +131,8 @@ def test_nobody_waits_for_a_receiver_that_hangs_refuses_or_is_gone(start, traces
     asked = traces.asked
     traces.until(lambda: traces.asked > asked, "it is asked again")
     work()
-    traces.named("batch")
+    for name in ("batch", "POST /v1/jobs"):  # of the worker and of the API
+        traces.named(name)
     traces.shutdown()
     traces.server_close()
     work()

@@ -189,7 +189,7 @@ QUESTIONS = {
     "unused blobs": (lambda f: f.db.read(blobs.unused, {"0" * 64, "1" * 64}), "ix_images_sha256"),
     "known blobs": (lambda f: f.db.read(blobs.known, f.owner, {"0" * 64}), "ix_images_sha256"),
     "what is known of bytes": (
-        lambda f: f.db.read(incoming.recall, f.owner, making.MODEL, [making.image("x"), making.image("y")]),
+        lambda f: f.db.read(incoming.recall, [((f.owner, making.MODEL), [making.image("x"), making.image("y")])]),
         "sqlite_autoindex_models_1|ix_images_sha256",
     ),
     "a job by its id": (lambda f: f.db.read(jobs.job, f.open, None), "ix_images_running"),
