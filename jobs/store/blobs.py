@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from jobs.store.sql import IMAGES, JOBS, MODELS, REFUSED
+from jobs.store.sql import IMAGES, JOBS, MODELS, REFUSED, aside
 
 
 def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
@@ -15,7 +15,7 @@ def known(c: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int
     query = (
         sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
         .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .where(IMAGES.c.sha256.in_(list(digests)), JOBS.c.owner == owner, ~REFUSED, IMAGES.c.source.is_(None))
+        .where(IMAGES.c.sha256.in_(list(digests)), aside(JOBS.c.owner) == owner, ~REFUSED, IMAGES.c.source.is_(None))
         .distinct()
     )
     return {row.sha256: row.bytes for row in c.execute(query)}

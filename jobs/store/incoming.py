@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobs import clock, errors, tables
 from jobs.store import quotas, tallies
-from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS
+from jobs.store.sql import IMAGES, JOBS, MODELS, RESULTS, aside
 from jobs.tables import Status
 
 MOST_ASKED = 1000  # digests in one question: a database has a limit, and many large orders may come at once
@@ -30,9 +30,10 @@ RECALL = (
     .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
     .where(
         IMAGES.c.sha256.in_(sa.bindparam("sha256s", expanding=True)),
-        JOBS.c.owner == sa.bindparam("owner"),
+        aside(JOBS.c.owner) == sa.bindparam("owner"),
         RESULTS.c.status == Status.DONE,
-        RESULTS.c.model == sa.bindparam("model"),
+        # Of the image, not of its result, which says the same: SQLite would begin with all results of the model.
+        IMAGES.c.model == sa.bindparam("model"),
         LIVE,
     )
 )

@@ -4,6 +4,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext import compiler
+from sqlalchemy.sql import functions
 
 from jobs import tables
 
@@ -28,3 +30,29 @@ REFUSED = sa.and_(IMAGES.c.status == tables.Status.FAILED, IMAGES.c.attempt == 0
 def insert(dialect: str, table: Any) -> Any:
     """An INSERT that may say ON CONFLICT, which each dialect spells in its own class."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+class Aside(functions.FunctionElement[Any]):
+    """A column by whose index SQLite is not to begin.
+
+    It does not count, and takes a few digests for many rows, and all jobs of an owner for few.
+    """
+
+    inherit_cache = True
+
+
+def aside(column: sa.Column[Any]) -> Aside:
+    """The column, for a condition that is looked at when a row was found by another."""
+    found = Aside(column)
+    found.type = column.type
+    return found
+
+
+@compiler.compiles(Aside, "sqlite")
+def _sqlite(element: Aside, compiler: Any, **kw: Any) -> str:
+    return f"+{compiler.process(element.clauses, **kw)}"  # what has a sign is no column with an index
+
+
+@compiler.compiles(Aside)
+def _others(element: Aside, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(element.clauses, **kw))

@@ -142,6 +142,7 @@ def sorts(plan):
 
 FEW = {  # these may sort, but only the rows that they have found
     "known blobs",
+    "known blobs of many",
     "rescue",
     "finish",
     "release",
@@ -188,9 +189,19 @@ QUESTIONS = {
     "receipts of one": (lambda f: f.db.read(receipts.page, f.nobody, limit=50), "ix_jobs_purged_of"),
     "unused blobs": (lambda f: f.db.read(blobs.unused, {"0" * 64, "1" * 64}), "ix_images_sha256"),
     "known blobs": (lambda f: f.db.read(blobs.known, f.owner, {"0" * 64}), "ix_images_sha256"),
+    "known blobs of many": (
+        lambda f: f.db.read(blobs.known, f.owner, {f"{number:064}" for number in range(30)}),
+        "ix_images_sha256",
+    ),
     "what is known of bytes": (
         lambda f: f.db.read(incoming.recall, [((f.owner, making.MODEL), [making.image("x"), making.image("y")])]),
-        "sqlite_autoindex_models_1|ix_images_sha256",
+        "ix_images_sha256",
+    ),
+    "what is known of the bytes of many": (
+        lambda f: f.db.read(
+            incoming.recall, [((f.owner, making.MODEL), [making.image(f"{number}") for number in range(30)])]
+        ),
+        "ix_images_sha256",
     ),
     "a job by its id": (lambda f: f.db.read(jobs.job, f.open, None), "ix_images_running"),
     "a giant's counts": (lambda f: f.db.read(jobs.job, GIANT, None), "ix_images_running"),
