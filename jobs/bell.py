@@ -14,6 +14,7 @@ QUEUE = "sortbelt"
 COALESCE_SECONDS = 0.005  # rings so close together are one
 BREAK_SECONDS = 2.0  # how long the bell is left alone after Redis did not answer
 EXPIRES_SECONDS = 30
+FRESH_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,15 @@ class Bell:
 
     def _ringer(self) -> None:
         client = notices.client(self._redis_url)
+        rang_at = float("-inf")
         while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                # A ring that nobody has taken up yet says all that another would; to look is cheaper than to ring.
-                if not client.llen(QUEUE):
+                # A fresh ring that nobody has taken up yet says all that another would; to look is cheaper than to
+                # ring. What lies there longer may have expired: then nobody would come for it.
+                if time.monotonic() - rang_at > FRESH_SECONDS or not client.llen(QUEUE):
+                    rang_at = time.monotonic()
                     self._app.send_task(TASK, expires=EXPIRES_SECONDS, retry=False, ignore_result=True)
             except Exception as error:  # noqa: BLE001 (kombu lets through whatever Redis and sockets raise)
                 self._unheard(error)

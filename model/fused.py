@@ -1,27 +1,26 @@
 """Keeps the forward pass on a CPU: the same network with fewer passes over memory.
 
-A batch normalisation is folded into the convolution before it, also through a max pool, whose maximum a positive scale
-does not move. A ReLU is done by the convolution before it, also through a max pool, which does not mind the order.
-Weights lie as oneDNN wants them. A network that cannot be traced stays as it is.
+In what is called one after the other, a batch normalisation is folded into the convolution before it, also through a
+max pool, whose maximum a positive scale does not move. A ReLU is done by the convolution before it, also through a max
+pool, which does not mind the order. Weights lie as oneDNN wants them.
+
+Only `nn.Sequential` says that its layers follow each other. To trace a network would find more, but while torch.fx
+traces, every network of the process is traced, also those that other threads classify with.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.utils import fusion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-log = logging.getLogger(__name__)
 ONEDNN: Any = torch.ops.mkldnn
-RELUS = (nn.functional.relu, torch.relu)
 
 
 class Convolution(nn.Module):
@@ -66,38 +65,19 @@ class Halving(nn.Module):
         return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 
-@dataclass
-class _Chain:
-    """A convolution, and what after it can be done within it."""
-
-    conv: fx.Node
-    norm: fx.Node | None = None
-    relu: fx.Node | None = None
-    seen: list[fx.Node] = field(default_factory=list)
-
-
 def fused(network: nn.Module) -> nn.Module:
     """The network, in evaluation mode and on a CPU, in a form that is faster; its answers differ by rounding only."""
     if not _computes(network):
         return network
-    try:
-        traced = fx.symbolic_trace(copy.deepcopy(network).eval())
-    except Exception as error:  # noqa: BLE001 (a strange network may raise anything; it is served as it is)
-        log.info("the network is served as it is, not fused: %s", str(error).partition("\n")[0])
-        return network
-    made: dict[str, nn.Module] = {}
-    for node in list(traced.graph.nodes):
-        module = _module(traced, node)
-        if isinstance(module, nn.Conv2d) and isinstance(module.padding, tuple) and module.padding_mode == "zeros":
-            _merge(traced, _chain(traced, node), made)
-        elif isinstance(module, nn.MaxPool2d) and _halves(module):
-            traced.add_submodule(f"halving_{node.name}", Halving())
-            node.target = f"halving_{node.name}"
-        elif isinstance(module, nn.Dropout | nn.Identity):
-            _bypass(traced, node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced.eval()
+    made = copy.deepcopy(network).eval()
+    for layers in [layers for layers in made.modules() if isinstance(layers, nn.Sequential)]:
+        if type(layers).forward is nn.Sequential.forward:
+            for place, layer in enumerate(layers):
+                if _merges(layer):
+                    _merge(layers, place)
+                elif isinstance(layer, nn.MaxPool2d) and _halves(layer):
+                    layers[place] = Halving()
+    return made
 
 
 def _computes(network: nn.Module) -> bool:
@@ -107,43 +87,28 @@ def _computes(network: nn.Module) -> bool:
     return bool(torch._C._has_mkldnn)  # noqa: SLF001 (what torch.backends.mkldnn.is_available tells, with types)
 
 
-def _merge(traced: fx.GraphModule, chain: _Chain, made: dict[str, nn.Module]) -> None:
-    """Put one module in the place of a chain; a convolution that is used twice, in two like chains, is made once."""
-    norm = _module(traced, chain.norm)
-    name = "_".join(str(node.target) for node in (chain.conv, chain.norm) if node is not None).replace(".", "_")
-    name += "_relu" if chain.relu is not None else ""
-    if name not in made:
-        conv = _module(traced, chain.conv)
-        if norm is not None:
-            conv = fusion.fuse_conv_bn_eval(conv, norm)
-        made[name] = Convolution(conv, relu=chain.relu is not None)
-        traced.add_submodule(name, made[name])
-    chain.conv.target = name
-    for node in (chain.norm, chain.relu):
-        if node is not None:
-            _bypass(traced, node)
+def _merges(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple) and layer.padding_mode == "zeros"
 
 
-def _chain(traced: fx.GraphModule, conv: fx.Node) -> _Chain:
-    """Follow what only the next step uses, to the first ReLU."""
-    chain, node, pooled = _Chain(conv), conv, False
-    while chain.relu is None and len(node.users) == 1:
-        node = next(iter(node.users))
-        module = _module(traced, node)
-        if isinstance(module, nn.BatchNorm2d) and chain.norm is None and (not pooled or _rises(module)):
-            chain.norm = node
-        elif isinstance(module, nn.ReLU) or node.target in RELUS:
-            chain.relu = node
-        elif isinstance(module, nn.MaxPool2d | Halving):
-            pooled = True
-        elif not isinstance(module, nn.Dropout | nn.Identity):
+def _merge(layers: nn.Sequential, place: int) -> None:
+    """Put what does a convolution's work, and that of what follows to the first ReLU, into its place; nothing moves."""
+    conv: Any = layers[place]
+    normed, pooled, relu = False, False, False
+    for after in range(place + 1, len(layers)):
+        layer = layers[after]
+        if isinstance(layer, nn.BatchNorm2d) and not normed and (not pooled or _rises(layer)):
+            conv, normed = fusion.fuse_conv_bn_eval(conv, layer), True
+            layers[after] = nn.Identity()
+        elif isinstance(layer, nn.ReLU):
+            relu = True
+            layers[after] = nn.Identity()
             break
-    return chain
-
-
-def _module(traced: fx.GraphModule, node: fx.Node | None) -> Any:
-    """What a node calls, if it is a module."""
-    return traced.get_submodule(str(node.target)) if node is not None and node.op == "call_module" else None
+        elif isinstance(layer, nn.MaxPool2d):
+            pooled = True
+        elif not isinstance(layer, nn.Dropout | nn.Identity):
+            break
+    layers[place] = Convolution(conv, relu=relu)
 
 
 def _rises(norm: nn.BatchNorm2d) -> bool:
@@ -154,8 +119,3 @@ def _rises(norm: nn.BatchNorm2d) -> bool:
 def _halves(pool: nn.MaxPool2d) -> bool:
     plain: Sequence[Any] = (pool.padding, pool.dilation, pool.ceil_mode, pool.return_indices)
     return pool.kernel_size in (2, (2, 2)) and pool.stride in (2, (2, 2)) and plain == (0, 1, False, False)
-
-
-def _bypass(traced: fx.GraphModule, node: fx.Node) -> None:
-    node.replace_all_uses_with(cast("fx.Node", node.args[0]))
-    traced.graph.erase_node(node)

@@ -73,6 +73,15 @@ def test_rings_close_together_are_few(own):
         wait_until(lambda: length(client) == 1)
 
 
+def test_an_old_ring_that_lies_there_keeps_nobody_from_ringing(own):
+    """It may have expired: a worker would throw it away, and not come."""
+    ringer = bell.Bell(own[0])
+    with redis.Redis.from_url(own[0]) as client:
+        client.lpush(bell.QUEUE, "{}")
+        ringer.ring()
+        wait_until(lambda: length(client) == 2)
+
+
 def test_nobody_is_rung_for_while_a_ring_is_unheard(own):
     """One message that waits says all that another would; once it is taken up, the next is rung."""
     ringer = bell.Bell(own[0])
