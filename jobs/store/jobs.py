@@ -301,7 +301,7 @@ def states(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
 
 @functools.cache
 def _some() -> sa.Select[Any]:
-    return view().where(JOBS.c.id.in_(sa.bindparam("jobs", expanding=True)))
+    return view().where(SOME)
 
 
 def traceparents(c: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
