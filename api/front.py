@@ -105,9 +105,9 @@ class Front:
         place, left, environ = None, None, None
         began = time.monotonic()
         try:
-            async with asyncio.timeout(MOST_SECONDS):
+            async with asyncio.timeout(MOST_SECONDS) as patience:
                 place = await self._place(scope, most)
-                length, whole = await self._gather(scope, pieces, receive, place, most)
+                length, whole = await self._gather(scope, pieces, receive, place, most, patience)
             environ = _environ(scope, b"".join(pieces), length) | {traces.BEGAN: began}
             answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, environ)
             if not whole:
@@ -201,7 +201,13 @@ class Front:
             await run(self._threads, answer.close)
 
     async def _gather(
-        self, scope: Message, pieces: list[bytes], receive: Receive, place: room.Place | None, most_bytes: int
+        self,
+        scope: Message,
+        pieces: list[bytes],
+        receive: Receive,
+        place: room.Place | None,
+        most_bytes: int,
+        patience: asyncio.Timeout,
     ) -> tuple[int, bool]:
         """Read the body; what is not to be kept is counted and thrown away. Returns its length, and if it came whole.
 
@@ -211,10 +217,12 @@ class Front:
         if _asks_for_leave(scope) and (place is None or told > most_bytes):
             return told, False
         most_discarded = MOST_DISCARDED_OF_STRANGERS if place is None else MOST_DISCARDED_BYTES
-        length, before, since = 0, 0, time.monotonic()
+        now = asyncio.get_running_loop().time
+        length, before, since = 0, 0, now()
+        last = since + MOST_SECONDS
         while True:
-            async with asyncio.timeout(IDLE_SECONDS):
-                message = await receive()
+            patience.reschedule(min(now() + IDLE_SECONDS, last))
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise Gone
             data = message.get("body", b"")
@@ -228,7 +236,7 @@ class Front:
                 return length, True
             if length > most_discarded:
                 return length, False
-            seconds = time.monotonic() - since
+            seconds = now() - since
             if seconds > PACE_SECONDS:
                 if length - before < seconds * LEAST_BYTES_PER_SECOND:
                     raise TimeoutError

@@ -76,46 +76,37 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._folder = str(self.root)
         self._halves = self.root / "halves"
         self._disk = disk.Disk(self.root)
 
     @tracing.traced("blobs.put")
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
-        halves: dict[Path, Path] = {}
         try:
-            known = [self._keep(self.path(sha256), data, halves) for sha256, data in blobs]
-            if halves:
-                self._disk.flush()
-            renamed = list(halves)
-            for path in renamed:
-                _rename(halves.pop(path), path)
-            # What another request has just renamed may not have reached the disk yet either.
-            if renamed or any(known):
+            # What another has just put may not have reached the disk yet either.
+            if sum(self._keep(sha256, data) for sha256, data in blobs):
                 self._disk.flush()
         except OSError as error:
             raise errors.BlobsUnavailable(f"A picture cannot be stored: {error.strerror}.") from error
-        finally:
-            for half in halves.values():
-                half.unlink(missing_ok=True)
 
-    def _keep(self, path: Path, data: bytes, halves: dict[Path, Path]) -> bool:
-        """Write beside, to be renamed: what is seen under its digest is whole. Returns whether it was young already."""
-        if path in halves:
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            seen = path.stat()
-            if seen.st_size == len(data):  # else somebody has damaged it, and it is written anew
-                if time.time() - seen.st_mtime > HALF_SECONDS / 2:
-                    os.utime(path)  # so that it is not removed now
-                return time.time() - seen.st_ctime < YOUNG_SECONDS
-        halves[path] = half = self._halves / f"{path.name}.{secrets.token_hex(4)}"
+    def _keep(self, sha256: str, data: bytes) -> bool:
+        """Write a blob, unless it is there. Returns whether it is young: then a flush is to follow.
+
+        What a power cut before the flush leaves under a digest may be damaged, but no order counts on it yet, and who
+        puts it again sees that it differs.
+        """
+        path = f"{self._folder}/{sha256[:2]}/{sha256}"
+        if (young := _is_young(path, data)) is not None:
+            return young
+        half = f"{self._folder}/halves/{sha256}.{secrets.token_hex(4)}"
         try:
-            half.write_bytes(data)
+            _write(half, data)
         except FileNotFoundError:  # the first ever
             self._halves.mkdir(parents=True, exist_ok=True)
-            half.write_bytes(data)
-        return False
+            _write(half, data)
+        _rename(half, path)
+        return True
 
     def sweep(self) -> None:
         """See `Blobs.sweep`."""
@@ -165,12 +156,39 @@ class Folder:
             raise errors.BlobsUnavailable(f"{self.root} cannot be written: {error.strerror}.") from error
 
 
-def _rename(half: Path, path: Path) -> None:
+def _is_young(path: str, data: bytes) -> bool | None:
+    """Whether a blob was written just now; None if it is not there, or is damaged."""
     try:
-        half.rename(path)
+        seen = os.stat(path)
+        if seen.st_size != len(data) or Path(path).read_bytes() != data:
+            return None
+        if time.time() - seen.st_mtime > HALF_SECONDS / 2:
+            os.utime(path)  # so that it is not removed now
+    except FileNotFoundError:
+        return None
+    return time.time() - seen.st_ctime < YOUNG_SECONDS
+
+
+def _write(half: str, data: bytes) -> None:
+    """Write a file whole, or leave none."""
+    file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+    except OSError:
+        os.unlink(half)
+        raise
+    finally:
+        os.close(file)
+
+
+def _rename(half: str, path: str) -> None:
+    try:
+        os.rename(half, path)
     except FileNotFoundError:  # the first of its folder
-        path.parent.mkdir(exist_ok=True)
-        half.rename(path)
+        Path(path).parent.mkdir(exist_ok=True)
+        os.rename(half, path)
 
 
 class Bucket:
