@@ -27,27 +27,31 @@ class Bulk:
     """Pictures whose result was taken over from an earlier one of the same bytes."""
 
 
-def enqueue(server: stack.Stack, folder: Path) -> Bulk:
+def enqueue(server: stack.Stack, folder: Path, *, source: str | None = None) -> Bulk:
     """One `sortbelt enqueue`; the labels are fetched when the clock has stopped.
+
+    With a `source` the folder lies in one of the server's, and nothing is sent.
 
     Raises:
         RuntimeError: not every picture got a label.
     """
     before = server.usage()
     started = time.perf_counter()
-    counts, client_seconds = _command(server, folder)
+    what = [str(folder), "--fresh"] if source is None else ["--on-server", f"{source}/{folder.name}"]
+    counts, client_seconds = _command(server, what)
     seconds = time.perf_counter() - started
     cpu = {"client": client_seconds, **server.usage().since(before)}
     results = _results(server, counts["job_id"])
-    labels = [results[path.name]["label"] or "" for path in pictures.found(folder)]
+    named = "" if source is None else f"{folder.name}/"
+    labels = [results[f"{named}{path.name}"]["label"] or "" for path in pictures.found(folder)]
     cached = sum(bool(result.get("cached")) for result in results.values())
     each = {role: used / len(labels) * 1e6 for role, used in cpu.items()}
     return Bulk(loop.Run(labels, seconds, sum(cpu.values())), each, cached)
 
 
-def _command(server: stack.Stack, folder: Path) -> tuple[dict[str, Any], float]:
+def _command(server: stack.Stack, what: Sequence[str]) -> tuple[dict[str, Any], float]:
     """Run it; what it printed last, and its seconds of CPU."""
-    command = [sys.executable, "-m", "sortbelt", "enqueue", str(folder), "--fresh", "--json"]
+    command = [sys.executable, "-m", "sortbelt", "enqueue", *what, "--json"]
     with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 (for the type checker)
         out = process.stdout.read()

@@ -62,12 +62,18 @@ class Round:
 
     def sortbelt(self) -> None:
         """The product as a user starts it: folders, then singles."""
-        with stack.up() as server, tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+        with (
+            tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work,
+            stack.up(sources=f"bench={work}") as server,
+        ):
             self._folder(server, names.FIRST, self._fresh(Path(work), "first"))
             folder = self._fresh(Path(work), "later")
             later = self._folder(server, names.LATER, folder)
             self._own_cost(later)
             self._by_reference(server, folder)
+            there = bulk.enqueue(server, self._fresh(Path(work), "there"), source="bench")
+            self._loop(names.ON_SERVER, there.run)
+            self.board.add_all(names.CPU, "µs", there.cpu_us, "on the server, ")
             self._memory(names.LATER, server)
             for callers in self.plan.callers:
                 self._single(server, callers, names.ACCEPTED, single.accepted)

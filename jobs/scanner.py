@@ -19,7 +19,7 @@ from jobs.store import incoming, quotas, scans, schema
 from jobs.tables import ScanStatus
 
 AT_ONCE = 4  # scans
-READERS = 8  # files, of all scans together
+READERS = 16  # files, of all scans together
 PAGE = 100  # pictures
 PAGE_BYTES = 64_000_000
 PAGE_SEEN = 5_000  # files, chosen or not
@@ -116,9 +116,20 @@ class Scanner(errands.Errands):
         if chosen:
             load = quotas.Load(len(chosen), sum(found.size for found in chosen if found.size <= most))
             self._gate.check(claimed.owner, own, load, claimed.priority)
-        images = list(self._readers.map(lambda found: self._look_at(source, found), chosen))
+        images = self._look_at_all(source, chosen)
         cursor = next((found.path for found in reversed(seen) if found.path), claimed.cursor)
         return self._db.write(scans.take, claimed, scans.Page(images, len(seen) - len(chosen), cursor), own)
+
+    def _look_at_all(self, source: sources.Source, chosen: Sequence[sources.Found]) -> list[incoming.NewImage]:
+        """Each of these, in order. A reader takes its share at once: to hand a file over costs as much as to read it."""
+        images: list[incoming.NewImage | None] = [None] * len(chosen)
+
+        def some(first: int) -> None:
+            for place in range(first, len(chosen), source.hands):
+                images[place] = self._look_at(source, chosen[place])
+
+        list(self._readers.map(some, range(source.hands)))
+        return [image for image in images if image is not None]
 
     def _look_at(self, source: sources.Source, found: sources.Found) -> incoming.NewImage:
         """A picture as it is to be taken in; what cannot be read is one that has failed."""

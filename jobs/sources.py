@@ -50,6 +50,8 @@ class Source(Protocol):
     name: str
     address: str
     """Where it is; for admins."""
+    hands: int
+    """How many are to read in it at once: the more, the longer each of its files is waited for."""
 
     def walk(self, prefix: str, choice: Choice, after: str | None = None) -> Iterator[Found]:
         """What lies below a prefix, always in one order, from beyond the path `after`; also what is left alone.
@@ -71,6 +73,8 @@ class Source(Protocol):
 
 class Folder:
     """A folder of this machine."""
+
+    hands = 2
 
     def __init__(self, name: str, root: str) -> None:
         self.name = name
@@ -135,9 +139,10 @@ class Folder:
             finally:
                 os.close(folder)
             with os.fdopen(file, "rb") as opened:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
+                info = os.fstat(file)
+                if not stat.S_ISREG(info.st_mode):
                     raise errors.BlobMissing("What has the picture's name in its source is no regular file.")
-                return opened.read(most_bytes + 1)
+                return opened.read(min(info.st_size, most_bytes) + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise errors.BlobMissing("The picture is gone from its source.") from None
         except OSError as error:
@@ -165,6 +170,8 @@ class Folder:
 
 class Bucket:
     """A prefix of a bucket. The endpoint and the credentials come from the `AWS_…` variables."""
+
+    hands = 8
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
