@@ -121,7 +121,7 @@ class Scanner(errands.Errands):
         return self._db.write(scans.take, claimed, scans.Page(images, len(seen) - len(chosen), cursor), own)
 
     def _look_at_all(self, source: sources.Source, chosen: Sequence[sources.Found]) -> list[incoming.NewImage]:
-        """Each of these, in order. A reader takes its share at once: to hand a file over costs as much as to read it."""
+        """Each of these in order. A reader takes its share at once: to hand over a file costs as much as to read it."""
         images: list[incoming.NewImage | None] = [None] * len(chosen)
 
         def some(first: int) -> None:
