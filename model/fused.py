@@ -66,10 +66,14 @@ class Halving(nn.Module):
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """The network, in evaluation mode and on a CPU, in a form that is faster; its answers differ by rounding only."""
+    """The network, in evaluation mode and on a CPU, in a form that is faster; its answers differ by rounding only.
+
+    The network stays as it is; what is not merged shares its weights with it.
+    """
     if not _computes(network):
         return network
-    made = copy.deepcopy(network).eval()
+    weights = (*network.parameters(), *network.buffers())
+    made = copy.deepcopy(network, {id(some): some for some in weights}).eval()
     for layers in [layers for layers in made.modules() if isinstance(layers, nn.Sequential)]:
         if type(layers).forward is nn.Sequential.forward:
             for place, layer in enumerate(layers):

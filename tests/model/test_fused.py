@@ -138,3 +138,12 @@ def test_the_original_is_left_alone():
 
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_what_is_not_merged_is_not_in_memory_twice():
+    """Nearly all of the published network's weights are those of a dense layer."""
+    network = networks.build("cookpad-cnn", classes=2, height=64, width=64).eval()
+    shared = {weights.data_ptr() for weights in network.parameters()}
+
+    made = [weights for weights in fused.fused(network).parameters() if weights.numel() > 1_000_000]
+    assert [weights.data_ptr() in shared for weights in made] == [True]
