@@ -90,13 +90,17 @@ def _queue(seen: gauges.Gauges) -> Iterator[core.Metric]:
 def _workers(seen: gauges.Gauges) -> Iterator[core.Metric]:
     states: dict[tuple[str, ...], float] = dict.fromkeys([("working",), ("still",)], 0)
     serving: dict[tuple[str, ...], float] = {}
+    sizes: dict[tuple[str, ...], float] = {}
     for worker in seen.workers:
         states["working" if worker.gets_on else "still",] += 1
         for served in worker.serves.items():
             serving[served] = serving.get(served, 0) + 1
+        sizes |= {(worker.id, model): size for model, size in (worker.batch_sizes or {}).items()}
     about = "Workers that show life: those that get on or have nothing to do, and those that do not get on."
     yield _gauge("sortbelt_workers", about, ["state"], states)
     yield _gauge("sortbelt_workers_serving", "Workers that serve a version.", ["model", "version"], serving)
+    about = "How many images the next batch of a worker may have, as it has learned."
+    yield _gauge("sortbelt_batch_size", about, ["worker", "model"], sizes)
 
 
 def _of(name: str, totals: Mapping[tallies.Key, float]) -> dict[tuple[str, ...], float]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0010"
+REVISION = "0011"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -287,6 +287,8 @@ class Worker(Base):
     started_at: orm.Mapped[datetime]
     seen_at: orm.Mapped[datetime]
     progress_at: orm.Mapped[datetime | None]
+    batch_sizes: orm.Mapped[dict[str, Any] | None]
+    """How many images its next batch of each model may have: {name: size}."""
 
 
 class Tally(Base):

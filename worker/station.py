@@ -141,7 +141,7 @@ class Station:
         done, now = self.drain.take_count(), time.monotonic()
         waits = bool(self.drain.in_hand()) or self.db.read(work.waits, self.shelf.names(), self.drain.readable())
         moves = bool(done) or self.decoders.moved_at > self._moved_at or not waits
-        self.db.write(workers.show_life, self.id, done, moves=moves)
+        self.db.write(workers.show_life, self.id, done, moves=moves, batch_sizes=self.drain.batch_sizes())
         if moves or self.stopping:
             self._moved_at = now
         elif now - self._moved_at > self.settings.stuck_seconds:

@@ -115,21 +115,22 @@ def claim_one_of(
     worker: str,
     turns: Mapping[str, bool],
     *,
-    limit: int,
+    limits: Mapping[str, int],
     lease_seconds: float,
     only_new: bool = False,
     sources: Collection[str] = (),
 ) -> tuple[str, list[Claim]]:
     """Claim images of the first of these models that has some; its name and the images, or no images.
 
-    `turns` tells for each model, in the order in which they are asked, whether it is its bulk's turn to go first.
+    `turns` tells for each model, in the order in which they are asked, whether it is its bulk's turn to go first, and
+    `limits` how many images may be claimed of it.
     """
     for model, bulk_first in turns.items():
         claims = claim(
             c,
             worker,
             model,
-            limit=limit,
+            limit=limits[model],
             lease_seconds=lease_seconds,
             bulk_first=bulk_first,
             only_new=only_new,
