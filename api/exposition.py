@@ -1,6 +1,5 @@
 """The exposition: all metrics as one text, read off the database: the same whichever process is asked."""
 
-import importlib.metadata
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ import prometheus_client
 from prometheus_client import core
 
 from api import meter
-from jobs import database, outlook, tables
+from jobs import database, outlook, tables, version
 from jobs.store import gauges, tallies
 
 Samples = Mapping[tuple[str, ...], float]
@@ -47,8 +46,7 @@ class Exposition:
         forecast = self._outlook.now()
         open_ = sum(seen.open.values())
         rate = forecast.rate if forecast else 0.0
-        version = importlib.metadata.version("sortbelt")
-        yield _gauge("sortbelt_info", "The version of the server that answers.", ["version"], {(version,): 1})
+        yield _gauge("sortbelt_info", "The version of the server that answers.", ["version"], {(version.VERSION,): 1})
         yield from _queue(seen)
         yield _gauge("sortbelt_images_open", "Images without a result, queued and running: scale by this.", [], open_)
         yield _gauge("sortbelt_images_per_second", "Images finished a second, in the last minute.", [], rate)

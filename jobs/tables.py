@@ -259,6 +259,9 @@ class Result(Base):
     cached: orm.Mapped[bool]
     timings: orm.Mapped[dict[str, Any]]
     finished_at: orm.Mapped[datetime]
+    environment_id: orm.Mapped[int | None]
+    """In which environment it was made; None where no worker came to see the picture. No foreign key: PostgreSQL would
+    look, and lock, for each result; and no environment is ever removed."""
 
     __table_args__ = (
         sa.Index(None, "job_id", "image_id"),
@@ -270,6 +273,21 @@ class Result(Base):
         _partial("ix_results_confidence", "confidence", "image_id", where="confidence IS NOT NULL"),
         _partial("ix_results_error_code", "error_code", "image_id", where="error_code IS NOT NULL"),
     )
+
+
+class Environment(Base):
+    """What an answer may depend on besides its picture, its model and its batch; as workers say when they start."""
+
+    __tablename__ = "environments"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    device: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    precision: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    torch: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    decoder: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    sortbelt: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+
+    __table_args__ = (sa.UniqueConstraint("device", "precision", "torch", "decoder", "sortbelt"),)
 
 
 class Worker(Base):

@@ -36,8 +36,10 @@ class Drain:
         models: shelf.Shelf,
         candidates: shadows.Shadows,
         told: notices.Notices,
+        environment: int | None = None,
     ) -> None:
         self._settings = wanted
+        self._environment = environment
         self._worker = worker
         self._db = db
         self._bell = ringer
@@ -280,7 +282,7 @@ class Drain:
             return
 
         def write(c: sa.Connection, _: Sequence[work.Claim]) -> int:
-            written = work.finish(c, fates, batch.served.maker)
+            written = work.finish(c, fates, batch.served.maker, self._environment)
             if written:
                 tallies.add_batch(c, batch.reason, len(batch.claims))
             return written
