@@ -5,7 +5,6 @@ in the URL it says by an argument, `query: asked.Jobs`, which spectree checks be
 """
 
 import functools
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -17,6 +16,7 @@ from spectree.plugins import flask_plugin
 from typing_extensions import TypedDict
 
 from api import asked, formats, unknown
+from jobs import version
 
 View = TypeVar("View", bound=Callable[..., Any])
 PROBLEM = "application/problem+json"
@@ -168,7 +168,7 @@ def made() -> dict[str, Any]:
     document: dict[str, Any] = _tree._generate_spec()  # noqa: SLF001 (its `spec` would keep the first application's)
     document["info"] = {
         "title": "Sortbelt",
-        "version": importlib.metadata.version("sortbelt"),
+        "version": version.VERSION,
         "description": ABOUT,
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }

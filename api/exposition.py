@@ -1,6 +1,5 @@
 """The exposition: all metrics as one text, read off the database: the same whichever process is asked."""
 
-import importlib.metadata
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ import prometheus_client
 from prometheus_client import core
 
 from api import meter
-from jobs import database, outlook, tables
+from jobs import database, outlook, tables, version
 from jobs.store import gauges, tallies
 
 Samples = Mapping[tuple[str, ...], float]
@@ -47,8 +46,7 @@ class Exposition:
         forecast = self._outlook.now()
         open_ = sum(seen.open.values())
         rate = forecast.rate if forecast else 0.0
-        version = importlib.metadata.version("sortbelt")
-        yield _gauge("sortbelt_info", "The version of the server that answers.", ["version"], {(version,): 1})
+        yield _gauge("sortbelt_info", "The version of the server that answers.", ["version"], {(version.VERSION,): 1})
         yield from _queue(seen)
         yield _gauge("sortbelt_images_open", "Images without a result, queued and running: scale by this.", [], open_)
         yield _gauge("sortbelt_images_per_second", "Images finished a second, in the last minute.", [], rate)
@@ -90,13 +88,17 @@ def _queue(seen: gauges.Gauges) -> Iterator[core.Metric]:
 def _workers(seen: gauges.Gauges) -> Iterator[core.Metric]:
     states: dict[tuple[str, ...], float] = dict.fromkeys([("working",), ("still",)], 0)
     serving: dict[tuple[str, ...], float] = {}
+    sizes: dict[tuple[str, ...], float] = {}
     for worker in seen.workers:
         states["working" if worker.gets_on else "still",] += 1
         for served in worker.serves.items():
             serving[served] = serving.get(served, 0) + 1
+        sizes |= {(worker.id, model): size for model, size in (worker.batch_sizes or {}).items()}
     about = "Workers that show life: those that get on or have nothing to do, and those that do not get on."
     yield _gauge("sortbelt_workers", about, ["state"], states)
     yield _gauge("sortbelt_workers_serving", "Workers that serve a version.", ["model", "version"], serving)
+    about = "How many images the next batch of a worker may have, as it has learned."
+    yield _gauge("sortbelt_batch_size", about, ["worker", "model"], sizes)
 
 
 def _of(name: str, totals: Mapping[tallies.Key, float]) -> dict[tuple[str, ...], float]:

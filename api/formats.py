@@ -29,6 +29,12 @@ COLUMNS = {
     "scores": lambda row: row.scores,
     "image_id": lambda row: str(row.image_id),
     "custom_id": lambda row: row.custom_id,
+    "worker": lambda row: row.worker,
+    "device": lambda row: row.device,
+    "precision": lambda row: row.precision,
+    "torch": lambda row: row.torch,
+    "decoder": lambda row: row.decoder,
+    "sortbelt": lambda row: row.sortbelt,
 }
 """What a row of CSV or Parquet holds; the same columns in both."""
 FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")

@@ -48,7 +48,7 @@ def stats(query: asked.Stats) -> shapes.Stats:
 def verify(result_id: str) -> flask.Response:
     """Classify a picture again, alone, whatever is known of its bytes: a job of one, to be compared with the result.
 
-    Its metadata says which result it looks at again, and what that said.
+    Its metadata says which result it looks at again, what that said, and in which environment.
     """
     number = int(result_id) if asked.is_row(result_id) else -1
     row = parts().db.read(results.one, number, auth.caller().sees)
@@ -57,6 +57,7 @@ def verify(result_id: str) -> flask.Response:
     if row.attempt == 0 and row.status == tables.Status.FAILED:
         raise errors.NothingToRetry("This picture was refused by its header, and never stored.")
     said = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}
+    said |= {"environment": shapes.environment(row)}
     own = auth.quotas_of_caller()
     order = jobs.NewJob(auth.caller().id, row.model, tables.Priority.INTERACTIVE, said, fresh=True, limits=own)
     place = {"source": row.source, "location": row.location}

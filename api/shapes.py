@@ -111,6 +111,16 @@ class Maker(TypedDict):
     digest: str | None
 
 
+class Environment(TypedDict):
+    """On what, and by which libraries, a result was made."""
+
+    device: Annotated[str, pydantic.Field(examples=["NVIDIA H200"])]
+    precision: Annotated[str, pydantic.Field(examples=["bfloat16"])]
+    torch: Annotated[str, pydantic.Field(examples=["2.13.0+cu130"])]
+    decoder: Annotated[str, pydantic.Field(description="what made pixels of the bytes")]
+    sortbelt: Annotated[str, pydantic.Field(examples=["0.1.0"])]
+
+
 class Result(TypedDict):
     """What became of one picture: a label with its confidence, or an error."""
 
@@ -127,6 +137,12 @@ class Result(TypedDict):
     model: Maker
     cached: bool
     timings: dict[str, float]
+    environment: Annotated[
+        Environment | None, pydantic.Field(description="of a cached one, where it was made; null if no worker saw it")
+    ]
+    worker: Annotated[
+        str | None, pydantic.Field(description="who took the picture up last; null if nobody did, or it was known")
+    ]
     finished_at: Time
 
 
@@ -551,7 +567,22 @@ def result(row: Any) -> Result:
         "model": {"name": row.model, "version": row.model_version, "digest": row.model_digest},
         "cached": row.cached,
         "timings": row.timings,
+        "environment": environment(row),
+        "worker": row.worker,
         "finished_at": moment(row.finished_at),
+    }
+
+
+def environment(row: Any) -> Environment | None:
+    """In which environment a result was made."""
+    if row.environment_id is None:
+        return None
+    return {
+        "device": row.device,
+        "precision": row.precision,
+        "torch": row.torch,
+        "decoder": row.decoder,
+        "sortbelt": row.sortbelt,
     }
 
 

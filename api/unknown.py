@@ -1,10 +1,9 @@
 """What a call does not know: refused by name with what there is, since what is passed over in silence misleads."""
 
 import difflib
-import importlib.metadata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from jobs import errors
+from jobs import errors, version
 
 MOST_NAMED = 5
 MOST_CHARACTERS = 100
@@ -34,8 +33,7 @@ def refuse_repeated(kind: str, given: Mapping[str, Sequence[str]]) -> None:
 def sentence(kind: str, strange: Sequence[str], known: Collection[str], place: str = "") -> str:
     """What is not known, the nearest that is, and all there are; the version is for whoever has a newer client."""
     named = ", ".join(map(_shown, strange[:MOST_NAMED])) + (", …" if len(strange) > MOST_NAMED else "")
-    version = importlib.metadata.version("sortbelt")
-    start = f"This server (version {version}) knows no {kind} {named} {place or 'here'}"
+    start = f"This server (version {version.VERSION}) knows no {kind} {named} {place or 'here'}"
     if not known:
         return f"{start}: there are none."
     return f"{start}{_nearest(strange, known)} There are: {', '.join(sorted(known))}."

@@ -13,7 +13,7 @@ TOGETHER = 1000  # images of one job
 STILL_SECONDS = 60.0
 
 
-def drain(files: list[Path], work: Path, *, bundle: Path, device: str, decoders: int, batch_size: int) -> float:
+def drain(files: list[Path], work: Path, *, bundle: Path, device: str, decoders: int, batch_size: int | str) -> float:
     """Images a second from the first claim to the last commit.
 
     Raises:

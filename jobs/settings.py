@@ -2,10 +2,12 @@
 
 import difflib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 from pydantic_core import ErrorDetails
@@ -16,6 +18,7 @@ PREFIX = "SORTBELT_"
 # The command's own variables: where the server is, not how it runs.
 CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_DATA_DIR"}
 SECRET = {"admin_key", "database_url", "redis_url"}
+MOST_IN_A_BATCH = 4096
 BUNDLES = Path(__file__).parent.parent / "model" / "bundles"
 
 
@@ -93,8 +96,9 @@ class Settings(pydantic.BaseModel):
     """The longest that one picture may take to decode, by the clock on the wall."""
     decode_memory_bytes: int = pydantic.Field(default=768_000_000, ge=64_000_000)
     """How far one decoder's address space may grow beyond what it starts with."""
-    batch_size: int = pydantic.Field(default=64, ge=1, le=4096)
-    """How many pictures the network sees at once."""
+    batch_size: int | Literal["auto"] = "auto"
+    """How many pictures a batch may have: a number from 1 to 4096, or `auto`, as many as a worker has seen itself get
+    through in a quarter of a second, from 8 to 1024."""
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
     """How long a batch that is not full waits for more, while another is at work; the first goes at once."""
     drain_seconds: float = pydantic.Field(default=1.0, gt=0)
@@ -123,6 +127,16 @@ class Settings(pydantic.BaseModel):
         if not url.startswith(("redis://", "rediss://", "redis+socket://")):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
         return url
+
+    @pydantic.field_validator("batch_size", mode="plain")
+    @classmethod
+    def _auto_or_a_number(cls, wanted: object) -> int | Literal["auto"]:
+        if wanted == "auto":
+            return "auto"
+        size = str(wanted)
+        if not re.fullmatch("[0-9]{1,4}", size) or not 1 <= int(size) <= MOST_IN_A_BATCH:
+            raise ValueError(f"must be auto, or a number from 1 to {MOST_IN_A_BATCH}")
+        return int(size)
 
     @pydantic.field_validator("webhook_allow")
     @classmethod

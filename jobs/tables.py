@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "0010"
+REVISION = "0011"
 """The newest migration: what these tables are like. A program works on this revision and on later ones of the same
 first digit; a migration that older programs cannot live with takes the next digit, and they refuse to work."""
 
@@ -259,6 +259,9 @@ class Result(Base):
     cached: orm.Mapped[bool]
     timings: orm.Mapped[dict[str, Any]]
     finished_at: orm.Mapped[datetime]
+    environment_id: orm.Mapped[int | None]
+    """In which environment it was made; None where no worker came to see the picture. No foreign key: PostgreSQL would
+    look, and lock, for each result; and no environment is ever removed."""
 
     __table_args__ = (
         sa.Index(None, "job_id", "image_id"),
@@ -270,6 +273,21 @@ class Result(Base):
         _partial("ix_results_confidence", "confidence", "image_id", where="confidence IS NOT NULL"),
         _partial("ix_results_error_code", "error_code", "image_id", where="error_code IS NOT NULL"),
     )
+
+
+class Environment(Base):
+    """What an answer may depend on besides its picture, its model and its batch; as workers say when they start."""
+
+    __tablename__ = "environments"
+
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    device: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    precision: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    torch: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    decoder: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+    sortbelt: orm.Mapped[str] = orm.mapped_column(sa.String(200))
+
+    __table_args__ = (sa.UniqueConstraint("device", "precision", "torch", "decoder", "sortbelt"),)
 
 
 class Worker(Base):
@@ -287,6 +305,8 @@ class Worker(Base):
     started_at: orm.Mapped[datetime]
     seen_at: orm.Mapped[datetime]
     progress_at: orm.Mapped[datetime | None]
+    batch_sizes: orm.Mapped[dict[str, Any] | None]
+    """How many images its next batch of each model may have: {name: size}."""
 
 
 class Tally(Base):

@@ -24,18 +24,25 @@ COLUMNS = {
     "finished_at": "timestamp",
     "image_id": "string",
     "custom_id": "string",
+    "worker": "string",
+    "device": "string",
+    "precision": "string",
+    "torch": "string",
+    "decoder": "string",
+    "sortbelt": "string",
 }
 """The columns of every table of results, here and in CSV, with their types."""
 
 
 def row(result: records.Result) -> tuple[Any, ...]:
     """A result as one value per column."""
-    error, model = result.error, result.model
+    error, model, at = result.error, result.model, result.environment
     return (
         *(result.image, result.job_id, result.status, result.label, result.confidence),
         *((error.code, error.detail) if error else (None, None)),
         *((model.name, model.version, model.digest) if model else (None, None, None)),
-        *(result.cached, result.finished_at, result.image_id, result.custom_id),
+        *(result.cached, result.finished_at, result.image_id, result.custom_id, result.worker),
+        *((at.device, at.precision, at.torch, at.decoder, at.sortbelt) if at else (None,) * 5),
     )
 
 

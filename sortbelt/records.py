@@ -138,6 +138,27 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """On what, and by which libraries, a result was made."""
+
+    device: str
+    precision: str
+    torch: str
+    decoder: str
+    sortbelt: str
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any] | None) -> "Environment | None":
+        """The environment in a JSON object; None where there is none."""
+        return cls(*(str(raw.get(name) or "") for name in cls.__slots__)) if raw else None
+
+    def changes(self, other: "Environment") -> dict[str, tuple[str, str]]:
+        """What is not the same in another one: by its name, here and there."""
+        both = {name: (getattr(self, name), getattr(other, name)) for name in self.__slots__}
+        return {name: (here, there) for name, (here, there) in both.items() if here != there}
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The fate of one image: its label with a confidence from 0 to 1, or why it has none."""
 
@@ -154,6 +175,8 @@ class Result:
     finished_at: dt.datetime | None
     image_id: str
     custom_id: str | None
+    environment: Environment | None
+    worker: str | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -174,6 +197,8 @@ class Result:
             finished_at=moment(raw.get("finished_at")),
             image_id=str(raw.get("image_id") or ""),
             custom_id=raw.get("custom_id"),
+            environment=Environment.read(raw.get("environment")),
+            worker=raw.get("worker"),
             raw=raw,
         )
 

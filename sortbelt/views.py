@@ -25,9 +25,10 @@ VIEWS = {
         SELECT results.image_id, results.job_id, api_keys.name AS owner, images.name AS image, results.status, label,
             confidence, error_code, error_detail, results.model, model_version, model_digest, cached,
             images.sha256, images.bytes, images.attempt, results.finished_at, images.custom_id,
-            images.source, images.location
+            images.source, images.location, images.worker, device, precision, torch, decoder, sortbelt
         FROM results
         JOIN images ON images.id = results.image_id
+        LEFT JOIN environments ON environments.id = results.environment_id
         JOIN jobs ON jobs.id = results.job_id
         JOIN api_keys ON api_keys.id = jobs.owner""",
     "v_waiting": """

@@ -44,6 +44,11 @@ class Judge:
         self.most = MOST_ON_CPU if self._on_cpu else sys.maxsize
         """How many pictures go through the network at once; less when the device's memory has turned out too small."""
 
+    @property
+    def room(self) -> int:
+        """How many pictures a batch may have that the device is to take at once; a CPU gets it in pieces."""
+        return sys.maxsize if self._on_cpu else self.most
+
     def fates(
         self,
         claims: Sequence[work.Claim],

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from jobs import bell, database, errors, notices, settings, sources
 from jobs.store import schema, tallies, work
 from model import manifest
-from worker import decoders, shadows, shelf, traces
+from worker import decoders, pace, shadows, shelf, traces
 
 log = logging.getLogger(__name__)
 REST_SECONDS = 30.0  # in which a source that did not answer is not asked again: others' pictures shall not wait for it
+LEASES = 8  # times as long as a batch is to take, at least, a lease lasts
 BULK_EVERY = 8  # of so many batches one is the bulk's, however many people wait for single pictures
 
 
@@ -35,8 +36,10 @@ class Drain:
         models: shelf.Shelf,
         candidates: shadows.Shadows,
         told: notices.Notices,
+        environment: int | None = None,
     ) -> None:
         self._settings = wanted
+        self._environment = environment
         self._worker = worker
         self._db = db
         self._bell = ringer
@@ -55,6 +58,9 @@ class Drain:
         self._claims: collections.Counter[str] = collections.Counter()
         """How often something was claimed of each model."""
         self._last_model = ""
+        target = min(pace.TARGET_SECONDS, wanted.lease_seconds / LEASES)
+        self._paces = collections.defaultdict[str, pace.Pace](lambda: pace.Pace(target))
+        """By the models."""
         self._finished = 0
         self._at_work_since: float | None = None
         self.ended_at = 0.0
@@ -98,6 +104,10 @@ class Drain:
     def readable(self) -> list[str]:
         """The sources whose pictures this worker takes now."""
         return [name for name in self._sources.names if time.monotonic() >= self._resting.get(name, 0.0)]
+
+    def batch_sizes(self) -> dict[str, int]:
+        """How many pictures the next batch of each model may have."""
+        return {name: self._size(name) for name in self._shelf.names()}
 
     def take_count(self) -> int:
         """How many images were finished since the last call."""
@@ -162,8 +172,10 @@ class Drain:
             served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
             self._decoders.follow(served.how)
             readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
+            began = time.monotonic()
             with trace.step("decode"):
                 pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
+            decoded = time.monotonic()
         except errors.SourceUnavailable as error:
             log.warning("%s (%s)", error.detail, error.reason)
             self._resting[error.source] = time.monotonic() + REST_SECONDS
@@ -177,7 +189,8 @@ class Drain:
             log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
             self._let_go(claims, work.drop)
             return None
-        return self._begun(served, claims, pixels, outcomes, reason, trace)
+        batch = self._begun(served, claims, pixels, outcomes, reason, trace)
+        return batch and replace(batch, decode_seconds=decoded - began)
 
     def _begun(
         self,
@@ -197,13 +210,27 @@ class Drain:
         return shadows.Answered(served, some, pixels[rows], begun, reason, trace) if rows else None
 
     def _classify(self, batch: shadows.Answered) -> list[work.Fate]:
+        began = time.monotonic()
         try:
             with batch.trace.step("forward"):
-                return batch.served.judge.fates(batch.claims, batch.pixels, batch.outcomes)
+                fates = batch.served.judge.fates(batch.claims, batch.pixels, batch.outcomes)
         except Exception:
             log.exception("a batch of %d could not be classified; it will be tried again in parts", len(batch.claims))
             self._let_go(batch.claims, work.drop)
             return []
+        self._learn(batch, max(batch.decode_seconds, time.monotonic() - began))
+        return fates
+
+    def _size(self, model: str) -> int:
+        fixed = self._settings.batch_size
+        return self._paces[model].size if fixed == "auto" else fixed
+
+    def _learn(self, batch: shadows.Answered, seconds: float) -> None:
+        """Take note of how long a batch took in the slower of its two stages."""
+        if self._settings.batch_size == "auto":
+            served = batch.served
+            most = pace.most(batch.pixels[0].nbytes, served.judge.room)
+            self._paces[served.maker.name].note(len(batch.claims), seconds, most)
 
     def _claim(self, claims: list[work.Claim], *, only_new: bool) -> tuple[str, tallies.Release]:
         """Fill `claims` up to a batch of one model. Returns its name, and why the batch is not larger.
@@ -211,12 +238,14 @@ class Drain:
         One that is not full waits for more, but only while another is being classified: the first of a run goes at
         once, for somebody may wait for it, and who waits together is together in the next.
         """
-        size = self._settings.batch_size
-        model = self._claim_some(claims, self._turns(), size, only_new=only_new)
+        turns = self._turns()
+        sizes = {name: self._size(name) for name in turns}
+        model = self._claim_some(claims, turns, sizes, only_new=only_new)
+        size = sizes.get(model, 0)
         reason = tallies.Release.RETRY if claims and claims[0].again else tallies.Release.DRAIN
         if only_new and 0 < len(claims) < size and self._settings.linger_ms:
             time.sleep(self._settings.linger_ms / 1000)
-            self._claim_some(claims, {model: False}, size - len(claims), only_new=True)
+            self._claim_some(claims, {model: False}, {model: size - len(claims)}, only_new=True)
             reason = tallies.Release.LINGER
         full = len(claims) == size and reason is not tallies.Release.RETRY
         return model, tallies.Release.FULL if full else reason
@@ -227,14 +256,16 @@ class Drain:
         names = [name for name in names if name > self._last_model] + [n for n in names if n <= self._last_model]
         return {name: (self._claims[name] + 1) % BULK_EVERY == 0 for name in names}
 
-    def _claim_some(self, claims: list[work.Claim], turns: dict[str, bool], limit: int, *, only_new: bool) -> str:
+    def _claim_some(
+        self, claims: list[work.Claim], turns: dict[str, bool], limits: dict[str, int], *, only_new: bool
+    ) -> str:
         if self._stop.is_set():
             return ""
         model, more = self._db.write(
             work.claim_one_of,
             self._worker,
             turns,
-            limit=limit,
+            limits=limits,
             lease_seconds=self._settings.lease_seconds,
             only_new=only_new,
             sources=self.readable(),
@@ -251,7 +282,7 @@ class Drain:
             return
 
         def write(c: sa.Connection, _: Sequence[work.Claim]) -> int:
-            written = work.finish(c, fates, batch.served.maker)
+            written = work.finish(c, fates, batch.served.maker, self._environment)
             if written:
                 tallies.add_batch(c, batch.reason, len(batch.claims))
             return written

@@ -38,6 +38,8 @@ class Answered:
     reason: tallies.Release = tallies.Release.FULL
     """Why it was not larger."""
     trace: traces.Trace = traces.OFF
+    decode_seconds: float = 0.0
+    """How long it took to decode, by the clock on the wall."""
 
     def part(self, rows: Sequence[int]) -> "Answered":
         """Some rows of it, as copies."""

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from jobs import bell, blobs, database, errors, notices, rescue, settings, sources
-from jobs.store import schema, work, workers
-from worker import decoders, drain, shadows, shelf
+from jobs.store import environments, schema, work, workers
+from worker import decoders, drain, environment, shadows, shelf
 
 log = logging.getLogger(__name__)
 STUCK_EXIT = 70
@@ -48,10 +48,10 @@ class Station:
         listed = sources.Sources.read(wanted.sources)
         self.shadows = shadows.Shadows(self.db, self.shelf, store, limits, listed)
         told = notices.Notices(wanted.redis_url)
-        self.drain = drain.Drain(wanted, self.id, self.db, self.bell, self.decoders, self.shelf, self.shadows, told)
         self._told: object = None
         network = own.judge.network
-        self._enter(f"{network.device}, {network.precision}")
+        at = self._enter(f"{network.device}, {network.precision}", environment.look(network))
+        self.drain = drain.Drain(wanted, self.id, self.db, self.bell, self.decoders, self.shelf, self.shadows, told, at)
         self._stop, self._closed = threading.Event(), threading.Event()
         self._moved_at = time.monotonic()
         threading.Thread(target=self._live, name="life", daemon=True).start()
@@ -60,12 +60,15 @@ class Station:
             threading.Thread(target=loop, name=name, daemon=True).start()
         log.info("worker %s serves %s on %s", self.id, self.shelf.serves(), network.device)
 
-    def _enter(self, device: str) -> None:
-        """Enter the table of workers; a database that is only just starting, or being migrated, is waited for."""
+    def _enter(self, device: str, where: environments.Environment) -> int:
+        """Enter the tables of workers and of environments; the number of the environment.
+
+        A database that is only just starting, or being migrated, is waited for.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self.db.write(self._arrive, device)
+                return self.db.write(self._arrive, device, where)
             except errors.DatabaseUnavailable:
                 if time.monotonic() > deadline:
                     self.decoders.close()
@@ -95,9 +98,10 @@ class Station:
         except errors.DatabaseUnavailable as error:
             log.warning("%s", error.detail)
 
-    def _arrive(self, c: sa.Connection, device: str) -> None:
+    def _arrive(self, c: sa.Connection, device: str, where: environments.Environment) -> int:
         workers.enter(c, self.id, self.shelf.own.maker, device)
         self.shelf.settle(c)
+        return environments.enter(c, where)
 
     def _follow(self) -> None:
         """Look at the registry now and then."""
@@ -141,7 +145,7 @@ class Station:
         done, now = self.drain.take_count(), time.monotonic()
         waits = bool(self.drain.in_hand()) or self.db.read(work.waits, self.shelf.names(), self.drain.readable())
         moves = bool(done) or self.decoders.moved_at > self._moved_at or not waits
-        self.db.write(workers.show_life, self.id, done, moves=moves)
+        self.db.write(workers.show_life, self.id, done, moves=moves, batch_sizes=self.drain.batch_sizes())
         if moves or self.stopping:
             self._moved_at = now
         elif now - self._moved_at > self.settings.stuck_seconds:

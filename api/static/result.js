@@ -39,6 +39,9 @@ function facts(row) {
     fact("Ended", time(row.finished_at)),
     row.custom_id && fact("Your identifier", row.custom_id),
     row.cached && fact("Known", "the same bytes were classified before, by the same weights"),
+    row.environment && fact("Made on", `${row.environment.device}, ${row.environment.precision}`),
+    row.environment && fact("Made by", `Sortbelt ${row.environment.sortbelt}, PyTorch ${row.environment.torch}, ${row.environment.decoder}`),
+    row.worker && fact("Worker", row.worker),
     milliseconds.map(([what, value]) => fact(what.replace("_ms", ""), `${value.toFixed(1)} ms`)),
   );
 }

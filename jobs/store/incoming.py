@@ -15,7 +15,7 @@ from jobs.tables import Status
 MOST_ASKED = 1000  # digests in one question: a database has a limit, and many large orders may come at once
 Answers = Mapping[str, sa.Row[Any]]
 """Results by the SHA-256 of the bytes that they are of."""
-COPIED = ("label", "confidence", "scores", "model", "model_version", "model_digest")
+COPIED = ("label", "confidence", "scores", "model", "model_version", "model_digest", "environment_id")
 # The weights alone do not tell a version: one that is only calibrated anew has the same.
 LIVE = sa.exists().where(
     MODELS.c.name == RESULTS.c.model,

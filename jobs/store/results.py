@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobs.store.sql import IMAGES, JOBS, RESULTS
+from jobs.store import environments
+from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS
+
+SHOWN = (RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.worker, *environments.SHOWN)
+WHERE_FROM = RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id).outerjoin(
+    ENVIRONMENTS, ENVIRONMENTS.c.id == RESULTS.c.environment_id
+)
 
 
 class Order(enum.StrEnum):
@@ -52,7 +58,7 @@ def page(
     c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None, order: Order = Order.IMAGE
 ) -> Sequence[sa.Row[Any]]:
     """Results in an order, from beyond a place."""
-    query = sa.select(RESULTS, IMAGES.c.name, IMAGES.c.custom_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    query = sa.select(*SHOWN).select_from(WHERE_FROM)
     query = (
         _by_confidence(query, wanted, after) if order is Order.CONFIDENCE else _by_image(query, wanted, after, order)
     )
@@ -70,7 +76,7 @@ def first(c: sa.Connection, jobs: Collection[sa.Row[Any]], *, limit: int) -> Map
 
 @functools.cache
 def _of_jobs() -> sa.Select[Any]:
-    query = sa.select(RESULTS, IMAGES.c.name, IMAGES.c.custom_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    query = sa.select(*SHOWN).select_from(WHERE_FROM)
     some = query.where(RESULTS.c.job_id.in_(sa.bindparam("jobs", expanding=True)))
     return some.order_by(RESULTS.c.job_id, RESULTS.c.image_id)
 
@@ -162,7 +168,7 @@ def diff(c: sa.Connection, one: str, other: str, *, limit: int, after: str | Non
     return c.execute(query.order_by(my_image.c.name).limit(limit)).all()
 
 
-MADE_OF = ("name", "custom_id", "sha256", "bytes", "source", "location", "attempt")
+MADE_OF = ("sha256", "bytes", "source", "location", "attempt")
 
 
 def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
@@ -171,9 +177,8 @@ def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | Non
     None also from the first step of a purge of its job on.
     """
     query: sa.Select[Any] = (
-        sa.select(RESULTS, *[IMAGES.c[name] for name in MADE_OF], JOBS.c.owner)
-        .join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
-        .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
+        sa.select(*SHOWN, *[IMAGES.c[name] for name in MADE_OF], JOBS.c.owner)
+        .select_from(WHERE_FROM.join(JOBS, JOBS.c.id == RESULTS.c.job_id))
         .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
     )
     query = query if owner is None else query.where(JOBS.c.owner == owner)

@@ -10,6 +10,7 @@ from sqlalchemy.sql import functions
 from jobs import tables
 
 DELIVERIES: Any = tables.Delivery.__table__
+ENVIRONMENTS: Any = tables.Environment.__table__
 IMAGES: Any = tables.Image.__table__
 JOBS: Any = tables.Job.__table__
 KEYS: Any = tables.ApiKey.__table__

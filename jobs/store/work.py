@@ -115,21 +115,22 @@ def claim_one_of(
     worker: str,
     turns: Mapping[str, bool],
     *,
-    limit: int,
+    limits: Mapping[str, int],
     lease_seconds: float,
     only_new: bool = False,
     sources: Collection[str] = (),
 ) -> tuple[str, list[Claim]]:
     """Claim images of the first of these models that has some; its name and the images, or no images.
 
-    `turns` tells for each model, in the order in which they are asked, whether it is its bulk's turn to go first.
+    `turns` tells for each model, in the order in which they are asked, whether it is its bulk's turn to go first, and
+    `limits` how many images may be claimed of it.
     """
     for model, bulk_first in turns.items():
         claims = claim(
             c,
             worker,
             model,
-            limit=limit,
+            limit=limits[model],
             lease_seconds=lease_seconds,
             bulk_first=bulk_first,
             only_new=only_new,
@@ -201,16 +202,17 @@ def renew(c: sa.Connection, claims: Sequence[Claim], *, lease_seconds: float) ->
     return c.execute(sa.update(IMAGES).where(_held(claims)).values(lease_until=clock.now(lease_seconds))).rowcount
 
 
-def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker) -> int:
+def finish(c: sa.Connection, fates: Sequence[Fate], maker: Maker, environment: int | None = None) -> int:
     """Write what has become of claimed images: status, result and counters in one transaction.
 
+    `environment` is the number of the one in which it was found out, as `environments.enter` gives it.
     A claim whose lease was lost meanwhile (its attempt is no longer the image's) writes nothing.
     Returns how many results were written.
     """
     jobs.lock(c, {fate.claim.job_id for fate in fates})
     ours = [fate for some in _alike(fates) for fate in _end(c, some)]
     if ours:
-        rows = [_row(fate, maker) for fate in ours]
+        rows = [_row(fate, maker, environment) for fate in ours]
         c.execute(WRITE, rows)
         _count(c, ours)
         tallies.add_results(c, rows)
@@ -314,7 +316,7 @@ def _counted(job_id: str, fates: Sequence[Fate]) -> dict[str, Any]:
     }
 
 
-def _row(fate: Fate, maker: Maker) -> dict[str, Any]:
+def _row(fate: Fate, maker: Maker, environment: int | None) -> dict[str, Any]:
     return {
         "image_id": fate.claim.image_id,
         "job_id": fate.claim.job_id,
@@ -329,4 +331,5 @@ def _row(fate: Fate, maker: Maker) -> dict[str, Any]:
         "model_digest": maker.digest,
         "cached": False,
         "timings": fate.timings,
+        "environment_id": environment,
     }

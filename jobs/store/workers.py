@@ -34,9 +34,15 @@ def enter(c: sa.Connection, id_: str, maker: work.Maker, device: str) -> None:
     )
 
 
-def show_life(c: sa.Connection, id_: str, images: int, *, moves: bool = False) -> None:
-    """Note that a worker lives, how many images it has finished since it last did so, and whether it gets on at all."""
+def show_life(
+    c: sa.Connection, id_: str, images: int, *, moves: bool = False, batch_sizes: Mapping[str, int] | None = None
+) -> None:
+    """Note that a worker lives, how many images it has finished since it last did so, and whether it gets on at all.
+
+    `batch_sizes` tells how many images its next batch of each model may have.
+    """
     values: dict[str, Any] = {"seen_at": clock.now(), "images": WORKERS.c.images + images}
+    values |= {} if batch_sizes is None else {"batch_sizes": dict(batch_sizes)}
     if images or moves:
         values |= {"progress_at": clock.now()}
     c.execute(sa.update(WORKERS).where(WORKERS.c.id == id_).values(values))

@@ -65,7 +65,8 @@ def verify(client: Client, result_id: str, *, as_json: bool) -> None:
     """Classify the picture of a result again, alone, and compare.
 
     RESULT is the `id` of a result, which `sortbelt results --json` shows. Exits with 0 if the label is
-    the same and its confidence nearly so, else with 1.
+    the same and its confidence nearly so, else with 1. It says so if the two looks were made on different
+    devices, or by different versions of a library.
 
     \b
     Examples:
@@ -74,13 +75,18 @@ def verify(client: Client, result_id: str, *, as_json: bool) -> None:
     """  # noqa: D301 - click wants the \b as it is
     job = jobs.stay(client, client.verify(result_id).id)
     before, after = job.metadata, next(iter(client.results(job.id)))
-    same = _agree(before, after)
+    same, changes = _agree(before, after), _changes(before, after)
     if as_json:
-        print(terminal.as_json({"same": same, "before": dict(before), "after": after.raw}))
+        said = {"same": same, "before": dict(before), "after": after.raw, "environment_changes": changes}
+        print(terminal.as_json(said))
     else:
         heads = ("look", "label", "confidence", "model")
         rows = [("before", before.get("label"), before.get("confidence"), "")]
         terminal.table(heads, [*rows, ("again", after.label, after.confidence, _model(after))])
+        if changes:
+            options.tell(
+                f"In another environment: {'; '.join(f'{of} was {a}, is {b}' for of, (a, b) in changes.items())}."
+            )
         options.tell("The same." if same else f"Not the same: {after.error.detail}" if after.error else "Not the same.")
     sys.exit(0 if same else 1)
 
@@ -88,6 +94,11 @@ def verify(client: Client, result_id: str, *, as_json: bool) -> None:
 def _agree(before: Mapping[str, Any], after: records.Result) -> bool:
     apart = abs((before.get("confidence") or 0.0) - (after.confidence or 0.0))
     return before.get("label") == after.label and apart <= TOLERANCE
+
+
+def _changes(before: Mapping[str, Any], after: records.Result) -> dict[str, tuple[str, str]]:
+    then, now = records.Environment.read(before.get("environment")), after.environment
+    return then.changes(now) if then and now else {}
 
 
 def _model(result: records.Result) -> str:

@@ -11,7 +11,7 @@ def known(db, me):
     """A picture of mine that was classified by the weights that are live."""
     making.live(db)
     job = me.post("/v1/jobs", images=[("lunch.png", LUNCH)]).json
-    making.finish(db, making.claim(db))
+    making.finish(db, making.claim(db), making.environment(db, device="NVIDIA H200"))
     return job
 
 
@@ -30,8 +30,10 @@ def test_the_same_bytes_are_answered_at_once(db, me, known):
     assert again["cached"]
     assert not first["cached"]
     assert again["image"] == "again.png"
-    for field in ("label", "confidence", "scores", "model"):
+    for field in ("label", "confidence", "scores", "model", "environment"):
         assert again[field] == first[field]
+    assert again["environment"]["device"] == "NVIDIA H200"
+    assert (first["worker"], again["worker"]) == ("me", None)
     assert db.read(invariants.miscounted_jobs) == db.read(invariants.ended_without_result) == 0
 
 

@@ -27,7 +27,7 @@ def many(db, me, monkeypatch):
     monkeypatch.setattr(formats, "GROUP_ROWS", 5)
     files = [(f"{n:02}", making.picture(n)) for n in range(10)] + [("odd, näme;", b"no picture")]
     job = me.post("/v1/jobs", images=files).json
-    making.finish(db, making.claim(db))
+    making.finish(db, making.claim(db), making.environment(db))
     return job
 
 
@@ -47,7 +47,9 @@ def test_csv_reads_back(me, many):
     assert (rows["00"]["label"], float(rows["00"]["confidence"]), rows["00"]["cached"]) == ("sushi", 0.9, "false")
     assert json.loads(rows["00"]["scores"]) == {"sushi": 0.9, "sandwich": 0.1}
     assert rows["odd, näme;"]["error_code"] == "unsupported_format"
-    assert rows["odd, näme;"]["label"] == rows["odd, näme;"]["scores"] == ""
+    assert {name: rows["00"][name] for name in making.WHERE} == making.WHERE
+    assert rows["00"]["worker"] == "me"
+    assert rows["odd, näme;"]["label"] == rows["odd, näme;"]["scores"] == rows["odd, näme;"]["device"] == ""
 
 
 def test_no_name_is_a_formula_in_csv_and_elsewhere_it_is_exact(db, me):
@@ -73,7 +75,8 @@ def test_parquet_is_written_by_row_groups(me, many):
     assert (rows["03"]["label"], rows["03"]["confidence"], rows["03"]["cached"]) == ("sushi", 0.9, False)
     assert dict(rows["03"]["scores"]) == {"sushi": 0.9, "sandwich": 0.1}
     assert rows["03"]["finished_at"].tzinfo is not None
-    assert rows["odd, näme;"]["scores"] is None
+    assert (rows["03"]["device"], rows["03"]["worker"]) == (making.WHERE["device"], "me")
+    assert rows["odd, näme;"]["scores"] is rows["odd, näme;"]["device"] is None
 
 
 def test_label_studio_gets_tasks_with_predictions(me, many):

@@ -20,7 +20,7 @@ JOB = {
 }  # fmt: skip
 RESULT = {
     "id", "image", "job_id", "status", "label", "confidence", "scores", "error", "model", "cached", "timings",
-    "finished_at", "image_id", "custom_id"}  # fmt: skip
+    "finished_at", "image_id", "custom_id", "environment", "worker"}  # fmt: skip
 NOWHERE = "00000000-0000-7000-8000-000000000000"
 
 

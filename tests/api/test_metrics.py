@@ -91,6 +91,17 @@ def test_workers_are_told_by_whether_they_get_on(db, reader):
     assert by(samples, "sortbelt_workers_serving", "version") == {(making.MAKER.version,): 2}
 
 
+def test_how_large_the_batches_of_each_worker_may_be_is_told(db, reader):
+    """As it was when the worker last showed life; nothing of one that has not said."""
+    for name in ("w1", "w2", "new"):
+        db.write(workers.enter, name, making.MAKER, "cpu")
+    db.write(workers.show_life, "w1", 3, batch_sizes={"a": 64, "b": 8})
+    db.write(workers.show_life, "w1", 0)
+    db.write(workers.show_life, "w2", 3, batch_sizes={"a": 1024})
+    told = by(read(reader.get("/metrics")), "sortbelt_batch_size", "worker", "model")
+    assert told == {("w1", "a"): 64, ("w1", "b"): 8, ("w2", "a"): 1024}
+
+
 def test_batches_are_a_histogram_by_reason(db, reader):
     """Cumulative, as Prometheus has them."""
     for reason, size in (("full", 64), ("full", 64), ("linger", 3)):

@@ -154,6 +154,22 @@ def test_two_jobs_are_compared(db, me, other):
     problem(me.get(f"/v1/jobs/{runs[0]}/diff/{theirs}"), 404, "job_not_found")
 
 
+def test_a_result_tells_who_made_it_and_where(db, me):
+    """What no worker saw was made nowhere; what nobody noted is not known; each job has its own."""
+    at = making.environment(db, device="NVIDIA H200", precision="bfloat16")
+    jobs_ = [making.job(db, me.id, name) for name in "ab"]
+    making.finish(db, making.claim(db, limit=1, worker="host:1:abc"), at)
+    making.finish(db, making.claim(db, worker="host:2:def"))
+    refused = making.image("d.jpg", errors.BadPicture("empty", "Empty."))
+    jobs_.append(db.write(jobs.create, making.order(me.id), [refused]))
+    found = [walk(me, f"/v1/jobs/{id_}/results", "results")[0] for id_ in jobs_]
+    here = making.WHERE | {"device": "NVIDIA H200", "precision": "bfloat16"}
+    assert [row["environment"] for row in found] == [here, None, None]
+    assert [row["worker"] for row in found] == ["host:1:abc", "host:2:def", None]
+    again = me.post(f"/v1/results/{found[0]['id']}/verify").json
+    assert again["metadata"]["environment"] == here
+
+
 def test_a_result_is_looked_at_again_alone(db, me, other, done):
     """A job of one that knows what it is to be compared with; what was never stored cannot be, nor another's."""
     rows = {row["image"]: row for row in me.get(done["results_url"]).json["results"]}

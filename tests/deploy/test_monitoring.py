@@ -36,6 +36,7 @@ def told(tmp_path_factory, _sqlite_template):
     making.finish(db, making.claim(db, limit=1))
     db.write(tallies.add_batch, tallies.Release.FULL, 64)
     db.write(workers.enter, "w1", making.MAKER, "cpu")
+    db.write(workers.show_life, "w1", 1, batch_sizes={making.MODEL: 64})
     client = app.test_client()
     client.get("/livez")
     text = client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).text

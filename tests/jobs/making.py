@@ -7,10 +7,17 @@ import sqlalchemy as sa
 from PIL import Image
 
 from jobs import database, tables
-from jobs.store import incoming, jobs, models, work, workers
+from jobs.store import environments, incoming, jobs, models, work, workers
 
 MODEL = "sushi-or-sandwich"
 MAKER = work.Maker(MODEL, "1", "0" * 64)
+WHERE = {
+    "device": "cpu: EPYC, AVX2",
+    "precision": "float32",
+    "torch": "2.13.0",
+    "decoder": "Pillow 13.0.0, libjpeg-turbo 3.2.0",
+    "sortbelt": "0.1.0",
+}
 IMAGES = tables.Image.__table__
 JOBS = tables.Job.__table__
 RESULTS = tables.Result.__table__
@@ -55,9 +62,14 @@ def fate(claim, **fields):
     return work.Fate(claim, **{"label": "sushi", "confidence": 0.9, "scores": {"sushi": 0.9, "sandwich": 0.1}} | fields)
 
 
-def finish(db, claims, **fields):
-    """Finish claims with a label; how many results were written."""
-    return db.write(work.finish, [fate(claim, **fields) for claim in claims], MAKER)
+def finish(db, claims, environment=None, **fields):
+    """Finish claims with a label, in an environment; how many results were written."""
+    return db.write(work.finish, [fate(claim, **fields) for claim in claims], MAKER, environment)
+
+
+def environment(db, **fields):
+    """The number of an environment, entered as a worker does."""
+    return db.write(environments.enter, environments.Environment(**WHERE | fields))
 
 
 def view(db, job_id):

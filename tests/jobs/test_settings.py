@@ -24,6 +24,13 @@ def test_every_variable_is_read_and_typed():
     assert (read.port, read.linger_ms, read.bundles, read.bundle) == (9, 1.5, pathlib.Path("/b"), pathlib.Path("/b/m"))
 
 
+def test_the_size_of_batches_is_learned_unless_it_is_given():
+    """A word, or a number."""
+    sizes = [settings.read(given).batch_size for given in ({}, {"SORTBELT_BATCH_SIZE": "auto"})]
+    assert sizes == ["auto", "auto"]
+    assert settings.read({"SORTBELT_BATCH_SIZE": "64"}).batch_size == 64
+
+
 def test_settings_are_frozen():
     """Read once, then the same for all."""
     with pytest.raises(pydantic.ValidationError):
@@ -64,6 +71,9 @@ def test_settings_are_frozen():
         ("DECODE_MEMORY_BYTES", "1000"),
         ("BATCH_SIZE", "0"),
         ("BATCH_SIZE", "5000"),
+        ("BATCH_SIZE", "many"),
+        ("BATCH_SIZE", "6.4"),
+        ("BATCH_SIZE", ""),
         ("LINGER_MS", "-1"),
         ("LINGER_MS", "nan"),
         ("DRAIN_SECONDS", "0"),

@@ -178,7 +178,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._problem(404, "not_found", "There is no such result.")
             elif verb == "verify":
                 again = {"id": str(uuid.uuid4()), "images": {found[0]["image"]: b"x"}, "polls": 0, "cancelled": False}
-                said = {"verifies": identity} | {name: found[0][name] for name in ("label", "confidence")}
+                said = {"verifies": identity} | {
+                    name: found[0].get(name) for name in ("label", "confidence", "environment")
+                }
                 self.server.jobs[again["id"]] = again | {"choices": {"metadata": said}, "sealed": True}
                 self._json(202, self.server.as_json(self.server.jobs[again["id"]]))
         elif self.headers["Accept"].startswith("application/vnd.") and not self.server.old:

@@ -16,9 +16,18 @@ GOOD = {
     "error": None,
     "model": {"name": "m", "version": "2", "digest": "ff"},
     "cached": False,
+    "environment": {
+        "device": "NVIDIA H200",
+        "precision": "bfloat16",
+        "torch": "2.13.0",
+        "decoder": "Pillow",
+        "sortbelt": "0.1.0",
+    },
+    "worker": "host:1:abc",
     "finished_at": "2026-01-31T12:00:00Z",
 }
 BAD = {**GOOD, "image": "x", "status": "failed", "label": None, "confidence": None, "model": None}
+BAD |= {"environment": None, "worker": None}
 BAD["error"] = {"code": "undecodable", "detail": "No picture."}
 
 
@@ -44,7 +53,8 @@ def test_csv_has_a_line_for_each_image_under_the_names_of_the_columns():
 
     assert [row["image"] for row in rows] == ['a, "b".jpg', "x"]
     assert (rows[0]["label"], rows[0]["confidence"], rows[0]["model_version"]) == ("sushi", "0.75", "2")
-    assert (rows[1]["label"], rows[1]["error_code"]) == ("", "undecodable")
+    assert (rows[0]["worker"], rows[0]["device"], rows[0]["sortbelt"]) == ("host:1:abc", "NVIDIA H200", "0.1.0")
+    assert (rows[1]["label"], rows[1]["error_code"], rows[1]["device"]) == ("", "undecodable", "")
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\uff1d1"])

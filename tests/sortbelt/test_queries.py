@@ -145,6 +145,20 @@ def test_two_jobs_are_compared(sortbelt, server, job, tmp_path):
     assert sortbelt("diff", job, "none").code == 2
 
 
+def test_a_second_look_from_another_environment_says_so(sortbelt, server, job):
+    result = json.loads(sortbelt("results", job, "--format", "ndjson", "--limit", "1").out)["id"]
+    real, at = server.results, {"precision": "x", "torch": "2", "decoder": "y", "sortbelt": "0.1.0"}
+    devices = {job: {**at, "device": "NVIDIA H200"}, None: {**at, "device": "cpu", "torch": "3"}}
+    server.results = lambda of: ({**r, "environment": devices.get(of["id"], devices[None])} for r in real(of))
+
+    told = sortbelt("verify", result)
+    changes = json.loads(sortbelt("verify", result, "--json").out)["environment_changes"]
+
+    assert told.code == 0
+    assert told.err.splitlines()[-2] == "In another environment: device was NVIDIA H200, is cpu; torch was 2, is 3."
+    assert changes == {"device": ["NVIDIA H200", "cpu"], "torch": ["2", "3"]}
+
+
 def test_a_result_is_verified_by_a_second_look(sortbelt, server, job):
     result = json.loads(sortbelt("results", job, "--format", "ndjson", "--limit", "1").out)["id"]
 

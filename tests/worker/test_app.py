@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from jobs import bell, blobs, intake, settings, tables
+from jobs import bell, blobs, intake, settings, tables, version
 from jobs import bundles as uploads
 from jobs.store import keys, models, results, workers
 from migrations.__main__ import upgrade
@@ -117,6 +117,9 @@ def test_a_worker_waits_for_its_tables_hears_the_bell_and_ends_well(tmp_path, re
         id_ = desk.submit(20)
         until(lambda: desk.done(id_), 10, tmp_path)
         desk.check(id_, 20)
+        (row, *_), (one,) = db.read(results.page, results.Filter(job=id_), limit=1), db.read(workers.living)
+        assert (row.worker, row.precision, row.sortbelt) == (one.id, one.device.split(", ")[1], version.VERSION)
+        until(lambda: db.read(workers.living)[0].batch_sizes == {making.MODEL: 16}, 10, tmp_path)
 
         below = family(process)
         desk.submit(800)

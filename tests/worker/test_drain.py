@@ -79,6 +79,11 @@ class Watched:
         self.before = before
         self.batches = []
 
+    @property
+    def room(self):
+        """Of the real one."""
+        return self.judge.room
+
     def fates(self, claims, pixels, outcomes):
         """The real fates."""
         self.batches.append(len(claims))
@@ -289,6 +294,41 @@ def test_each_batch_is_counted_with_the_reason_why_it_was_not_larger(db, line, s
     batches = {key[1:]: count for key, count in counts.items() if key[0] == "batches"}
     assert batches == {("full", "8"): 1, ("linger", "8"): 1, ("drain", "4"): 1, ("retry", "1"): 1}
     assert counts["batch_images", "linger"] == 5
+
+
+def test_the_size_of_batches_follows_from_how_long_they_took(db, line, submit, judge):
+    """Slow ones become smaller once the first is through, when the second is claimed already; the full ones say so."""
+    watched = Watched(judge, lambda _: time.sleep(0.6))
+    id_ = submit(170)
+    one = line(judge=watched, batch_size="auto")
+    assert one.batch_sizes() == {making.MODEL: 64}
+    one.run()
+    assert watched.batches == [64, 64, 32, 10]
+    assert one.batch_sizes()[making.MODEL] < 32
+    assert making.counts(db, id_) == {"done": 170}
+    assert db.read(tallies.totals)["batch_images", "full"] == 160
+
+
+def test_a_batch_is_no_larger_than_the_device_can_take(line, submit, judge, monkeypatch):
+    """What a lack of memory has taught is not asked for again."""
+    monkeypatch.setattr(judge, "_on_cpu", False)
+    monkeypatch.setattr(judge, "most", 5)
+    submit(64)
+    one = line(batch_size="auto")
+    one.run()
+    assert one.batch_sizes() == {making.MODEL: 5}
+
+
+def test_each_model_has_a_batch_size_of_its_own(db, line, submit, live):
+    """One that is slow makes no batch of another smaller."""
+    slow, quick = served("a-slow-one", before=lambda: time.sleep(0.6)), served("quick")
+    for name in ("a-slow-one", "quick"):  # in this order, so that the decoders' own start is on the slow one's account
+        live(name)
+        submit(64, model=name)
+    one = line(models=Several(slow, quick), batch_size="auto")
+    one.run()
+    assert one.batch_sizes()["a-slow-one"] == 32
+    assert one.batch_sizes()["quick"] > 32
 
 
 def test_a_second_run_at_once_returns_at_once(db, line, submit, judge):
@@ -558,6 +598,8 @@ def test_a_sqlite_that_another_writes_to_for_two_seconds_is_waited_for(database_
 
 class Named:
     """A judge that calls every picture by a name, and may step in before."""
+
+    room = 10**9
 
     def __init__(self, name, before=lambda: None):
         self.name = name
