@@ -725,9 +725,9 @@ class Held:
         self.most = max(self.most, sum(not batch.done() for batch, _ in self.waiting))
         return batch
 
-    def let_go(self):
-        """Decode the first of what waits."""
-        batch, order = self.waiting.pop(0)
+    def let_go(self, which=0):
+        """Decode the first of what waits, or another."""
+        batch, order = self.waiting.pop(which)
         batch.set_result(self.pool.begin(*order).result())
 
 
@@ -783,9 +783,16 @@ def test_nothing_is_claimed_ahead_of_a_batch_that_is_not_full(db, line, submit):
 def test_all_that_is_in_line_is_handed_back_at_once_when_the_worker_is_to_stop(db, line, submit, judge):
     """Also what is decoded already, beyond the batch at hand; no attempt is spent on it."""
     id_ = submit(40)
-    one = line(judge=Watched(judge, lambda _: (until(lambda: len(one.in_hand()) > 16), one.stop())))
-    one.run()
+    one = line(judge=Watched(judge, lambda _: one.stop()))
+    one._decoders = held_up = Held(one._decoders)
+    running = threading.Thread(target=one.run, daemon=True)
+    running.start()
+    until(lambda: len(held_up.waiting) == 3)
+    for _ in range(3):
+        held_up.let_go(-1)
+    running.join(10)
     assert held(db) == 0
     assert one.in_hand() == []
     assert making.counts(db, id_) == {"done": 8, "queued": 32}
     assert {attempt for status, attempt in making.images(db).values() if status == "queued"} == {0}
+    one._decoders = held_up.pool
