@@ -28,11 +28,12 @@ class Files:
         self.blobs = f"{work}/blobs"
         store = blobs.open_blobs(self.blobs)
         self.images: list[incoming.NewImage] = []
-        for path in files:
-            data = path.read_bytes()
-            sha256 = hashlib.sha256(data).hexdigest()
-            store.put([(sha256, data)])
-            self.images.append(incoming.NewImage(path.name, sha256, len(data)))
+        for start in range(0, len(files), TOGETHER):
+            some = [(path.name, path.read_bytes()) for path in files[start : start + TOGETHER]]
+            digests = [hashlib.sha256(data).hexdigest() for _, data in some]
+            store.put([(sha256, data) for sha256, (_, data) in zip(digests, some, strict=True)])
+            for sha256, (name, data) in zip(digests, some, strict=True):
+                self.images.append(incoming.NewImage(name, sha256, len(data)))
 
     def fill(self, db: database.Database, model: str) -> None:
         """Queue all of them."""
