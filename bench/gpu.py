@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,9 @@ BUNDLE = loop.BUNDLE.parent / "cookpad-cnn"  # the goals are about the published
 BATCHES = (64, 256, 1024, 4096)
 MATRIX = 8192  # rows and columns, as large as gives the card's best rate
 COPY_BYTES = 2 << 30
+WORKERS = ((1, 64), (1, 256), (1, 1024), (1, "auto"), (2, 256))
+"""How many whole workers share the card, and how large their batches are."""
+PARTS = ("forward", "classifier", "decode", "files", "worker")
 WORKER_NEEDS = ("sqlalchemy", "alembic", "celery", "pydantic", "uuid_utils")
 
 
@@ -169,18 +171,21 @@ def from_files(network: classifier.Classifier, files: list[Path], cores: int) ->
 
 
 def worker(files: list[Path], folder: Path, device: str, cores: int) -> Iterator[str]:
-    """Images a second of the whole worker: claimed from SQLite, decoded, classified, committed."""
+    """Images a second of whole workers: claimed from one SQLite file, decoded, classified, committed."""
     missing = [name for name in WORKER_NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         yield f"  not measured: {', '.join(missing)} is not installed"
         return
     from bench import queue_of_files  # noqa: PLC0415 (only where all that it wants is installed)
 
-    for batch in (64, 256) if device != "cpu" else (64,):
-        with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
-            how = partial(queue_of_files.drain, bundle=folder, device=device, decoders=max(1, cores - 1))
-            done = how(files, Path(work), batch_size=batch)
-            yield f"  batches of {batch}: {done:12,.0f} images/s"
+    with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+        queued = queue_of_files.Files(files, Path(work))
+        for workers, batch in WORKERS if device != "cpu" else WORKERS[:1]:
+            each = max(1, (cores - 1) // workers)
+            how = {"device": device, "decoders": each, "batch_size": batch}
+            done = queue_of_files.drain(queued, bundle=folder, workers=workers, **how)
+            named = "1 worker" if workers == 1 else f"{workers} workers"
+            yield f"  {named}, {each} decoders each, batches of {batch:>5}: {done:12,.0f} images/s"
 
 
 def main(asked: argparse.Namespace) -> int:
@@ -191,21 +196,36 @@ def main(asked: argparse.Namespace) -> int:
     made = bundle.load(asked.bundle)
     network = classifier.Classifier(made, asked.device)
     dtype = torch.bfloat16 if network.precision == "bfloat16" else torch.float32
-    seen = card(network.device, dtype, asked.seconds)
-    name = torch.cuda.get_device_name() if seen.is_gpu else "a CPU"
+    name = torch.cuda.get_device_name() if network.device.type == "cuda" else "a CPU"
     cores = len(os.sched_getaffinity(0))
     _say(f"{made.name} on {name}, torch {torch.__version__}, {network.precision}, {cores} cores")
-    _say(f"matrix rate {seen.flops / 1e12:,.3g} TFLOP/s, memory {seen.bandwidth / 1e9:,.3g} GB/s, both measured")
-    _say("forward alone, pixels on the device", *forward_alone(network, seen, asked.seconds))
-    _say("the product's classifier, pixels on the host", *classified(network, seen, asked.seconds))
-    with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
-        drawn = pictures.found(asked.images) if asked.images else pictures.folder(Path(work) / "drawn", asked.drawn)
-        files = pictures.copies(drawn, Path(work) / "files", asked.count, b"gpu")
-        mean = sum(path.stat().st_size for path in files) / len(files)
-        _say("decoding alone", *decoded(network, files, cores))
-        _say(f"decode and forward, {len(files):,} files of {mean / 1000:.0f} KB", *from_files(network, files, cores))
-        _say("the whole worker over SQLite", *worker(files, asked.bundle, asked.device, cores))
+    if {"forward", "classifier"} & set(asked.parts):
+        seen = card(network.device, dtype, asked.seconds)
+        _say(f"matrix rate {seen.flops / 1e12:,.3g} TFLOP/s, memory {seen.bandwidth / 1e9:,.3g} GB/s, both measured")
+        if "forward" in asked.parts:
+            _say("forward alone, pixels on the device", *forward_alone(network, seen, asked.seconds))
+        if "classifier" in asked.parts:
+            _say("the product's classifier, pixels on the host", *classified(network, seen, asked.seconds))
+    if {"decode", "files", "worker"} & set(asked.parts):
+        with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+            _files(asked, network, Path(work), cores)
     return 0
+
+
+def _files(asked: argparse.Namespace, network: classifier.Classifier, work: Path, cores: int) -> None:
+    """What begins with files."""
+    drawn = pictures.found(asked.images) if asked.images else pictures.folder(work / "drawn", asked.drawn)
+    files = pictures.copies(drawn, work / "files", asked.count, b"gpu")
+    mean = sum(path.stat().st_size for path in files) / len(files)
+    _say(f"{len(files):,} files of {mean / 1000:.0f} KB")
+    if "decode" in asked.parts:
+        _say("decoding alone", *decoded(network, files, cores))
+    if "files" in asked.parts:
+        _say("decode and forward", *from_files(network, files, cores))
+    if "worker" in asked.parts:
+        _say("the whole worker over SQLite")
+        for line in worker(files, asked.bundle, asked.device, cores):
+            _say(line)
 
 
 def _say(*lines: str) -> None:
@@ -219,6 +239,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="JPEGs of yours, instead of drawn ones")
     parser.add_argument("--drawn", type=int, default=500, help="pictures to draw")
     parser.add_argument("--count", type=int, default=20_000, help="files to go through")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement on the device")
     return parser.parse_args()
 

@@ -1,8 +1,10 @@
 """The door to the database: transactions, retried where that is safe, and named errors where not."""
 
+import contextlib
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -31,6 +33,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._writer = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -59,6 +62,7 @@ class Database:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with (
+                    self._turn(begin),
                     tracing.span("transaction", query),
                     self.engine.connect().execution_options(sqlite_begin=begin) as connection,
                     connection.begin(),
@@ -73,6 +77,17 @@ class Database:
                     raise errors.DatabaseUnavailable(f"The database does not answer: {_first_line(error)}.") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 (jitter, not a secret)
         raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _turn(self, begin: str) -> Iterator[None]:
+        """Let the writers of this process wait for each other in a queue: SQLite itself sleeps and tries again."""
+        queues = begin == "BEGIN IMMEDIATE" and self.name == "sqlite"
+        has_it = queues and self._writer.acquire(timeout=SQLITE_PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            if has_it:
+                self._writer.release()
 
     def close(self) -> None:
         """Give all connections back."""

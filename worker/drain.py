@@ -1,12 +1,14 @@
-"""The drain: claim a batch, decode it, run the CNN, commit; the next batch is decoded while this one is classified."""
+"""The drain: claim batches and decode them, run the CNN, commit; the next ones are decoded while one is classified."""
 
 import collections
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,31 @@ log = logging.getLogger(__name__)
 REST_SECONDS = 30.0  # in which a source that did not answer is not asked again: others' pictures shall not wait for it
 LEASES = 8  # times as long as a batch is to take, at least, a lease lasts
 BULK_EVERY = 8  # of so many batches one is the bulk's, however many people wait for single pictures
+MOST_AHEAD = 3  # batches that are decoded or wait for it, while one is classified: more would make others wait
+LEAST_AHEAD = 2
+
+
+@dataclass
+class _Decoding:
+    """A batch that is on its way through the decoders."""
+
+    served: shelf.Served
+    claims: list[work.Claim]
+    decoded: futures.Future[decoders.Decoded]
+    reason: tallies.Release
+    trace: traces.Trace
+    began: int
+    """By the wall clock, in nanoseconds."""
+    since: float
+    """The same moment by the monotonic clock."""
+    ended_at: float | None = None
+    """When it came from the decoders, by the same."""
+
+    def __post_init__(self) -> None:
+        self.decoded.add_done_callback(self._note_end)
+
+    def _note_end(self, _: object) -> None:
+        self.ended_at = time.monotonic()
 
 
 class Drain:
@@ -61,6 +88,10 @@ class Drain:
         target = min(pace.TARGET_SECONDS, wanted.lease_seconds / LEASES)
         self._paces = collections.defaultdict[str, pace.Pace](lambda: pace.Pace(target))
         """By the models."""
+        self._decoded_at = 0.0
+        """When the last batch came from the decoders, by the monotonic clock."""
+        self._is_in_trouble = False
+        """Whether something could not be decoded in this run for no fault of its own."""
         self._finished = 0
         self._at_work_since: float | None = None
         self.ended_at = 0.0
@@ -117,34 +148,70 @@ class Drain:
     def _work(self) -> bool:
         """Take what was lost before by itself, and all else by the assembly line. Returns whether there is more."""
         deadline = time.monotonic() + self._settings.drain_seconds
-        while time.monotonic() < deadline:
+        self._is_in_trouble = False
+        while time.monotonic() < deadline and not self._is_in_trouble:
             self._at_work_since = time.monotonic()
-            batch = self._load()
-            if batch is None:
+            first = self._load()
+            if first is None:
                 return False
-            if batch.claims[0].again:
-                self._alone(batch)
+            if first.claims[0].again:
+                self._alone(first)
             else:
-                self._line(batch, deadline)
-        return True
+                self._line(first, deadline)
+        return not self._is_in_trouble
 
-    def _line(self, batch: shadows.Answered | None, deadline: float) -> None:
-        """The assembly line: load, classify, commit, each a batch ahead of the next."""
+    def _line(self, first: _Decoding, deadline: float) -> None:
+        """The assembly line: load, classify, commit, each ahead of the next."""
         committing: futures.Future[None] | None = None
-        while batch is not None:
-            self._at_work_since = time.monotonic()
-            go_on = time.monotonic() < deadline
-            loading = self._loader.submit(self._load, only_new=True) if go_on else None
+        for batch in self._batches(first, deadline):
             fates = self._classify(batch)
             if committing is not None:
                 committing.result()
             committing = self._committer.submit(self._commit, batch, fates)
-            batch = loading.result() if loading is not None else None
         if committing is not None:
             committing.result()
 
-    def _alone(self, batch: shadows.Answered) -> None:
+    def _batches(self, first: _Decoding, deadline: float) -> Iterator[shadows.Answered]:
+        """Decoded batches, in the order in which they were claimed; while one is classified the next is decoded.
+
+        More are claimed ahead only while the network waits for the decoders, and there is a full batch of them.
+        """
+        line = collections.deque([first])
+        loading: futures.Future[_Decoding | None] | None = None
+        is_dry = False
+        while line or loading is not None:
+            self._at_work_since = time.monotonic()
+            if loading is not None and loading.done():
+                more, loading = loading.result(), None
+                is_dry = more is None  # until another is classified
+                line.extend([more] if more is not None else [])
+            ready = line.popleft() if line and line[0].decoded.done() else None
+            wanted = not line if ready is not None else not is_dry and self._goes_ahead(line)
+            if wanted and loading is None and time.monotonic() < deadline and not self._is_in_trouble:
+                loading = self._loader.submit(self._load, only_new=True)
+            if ready is None:
+                _wait(line, loading)
+            elif batch := self._decoded(ready):
+                yield batch
+            if self._stop.is_set():
+                last = loading.result() if loading is not None else None
+                for beyond in filter(None, [*line, last]):
+                    self._let_go(beyond.claims, work.release)
+                return
+
+    def _goes_ahead(self, line: Sequence[_Decoding]) -> bool:
+        """Whether another batch is to be claimed before the first of these is decoded."""
+        if not line:
+            return True
+        enough = self._size(line[-1].served.maker.name) >= 2 * self._decoders.at_once
+        most = LEAST_AHEAD if enough else MOST_AHEAD
+        return line[-1].reason is tallies.Release.FULL and len(line) < most
+
+    def _alone(self, first: _Decoding) -> None:
         """Nothing else is in hand: if one of these takes the process down, nobody but its company is suspected."""
+        batch = self._decoded(first)
+        if batch is None:
+            return
         try:
             started = {claim.image_id: claim for claim in self._db.write(work.start, batch.claims)}
         except errors.Unavailable as error:
@@ -160,54 +227,62 @@ class Drain:
         batch = replace(batch, claims=claims)
         self._commit(batch, self._classify(batch))
 
-    def _load(self, *, only_new: bool = False) -> shadows.Answered | None:
-        """Claim and decode a batch; None if there is nothing to do, or if it cannot be got at now."""
+    def _load(self, *, only_new: bool = False) -> _Decoding | None:
+        """Claim a batch and begin to decode it; None if there is nothing to do, or if it cannot be got at now."""
         claims: list[work.Claim] = []
         trace = traces.begin(self._db, self._worker, claims)
-        try:
+        with self._handing_back(claims):
             with trace.step("claim"):
                 model, reason = self._claim(claims, only_new=only_new)
             if not claims:
                 return None
+            began, since = time.time_ns(), time.monotonic()
             served = self._shelf.take(model)  # whatever is promoted from now on, this batch keeps it
-            self._decoders.follow(served.how)
             readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
-            began = time.monotonic()
-            with trace.step("decode"):
-                pixels, outcomes = self._decoders.decode([claim.sha256 for claim in claims], self._stop, readers)
-            decoded = time.monotonic()
+            decoded = self._decoders.begin([claim.sha256 for claim in claims], served.how, self._stop, readers)
+            return _Decoding(served, claims, decoded, reason, trace, began, since)
+        return None
+
+    def _decoded(self, batch: _Decoding) -> shadows.Answered | None:
+        """The batch, when it is decoded; None if nothing of it was, which ends the run."""
+        with self._handing_back(batch.claims):
+            with batch.trace.step("decode", batch.began):
+                pixels, outcomes = batch.decoded.result()
+            ended_at = batch.ended_at or time.monotonic()
+            seconds = ended_at - max(batch.since, self._decoded_at)  # behind others in line its turn has not come yet
+            self._decoded_at = ended_at
+            if begun := self._begun(batch, pixels, outcomes):
+                return replace(begun, decode_seconds=seconds)
+        self._is_in_trouble = True
+        return None
+
+    @contextlib.contextmanager
+    def _handing_back(self, claims: list[work.Claim]) -> Iterator[None]:
+        """What cannot be got at is let go, and nothing raised."""
+        try:
+            yield
         except errors.SourceUnavailable as error:
             log.warning("%s (%s)", error.detail, error.reason)
             self._resting[error.source] = time.monotonic() + REST_SECONDS
             self._let_go(claims, work.release)
-            return None
         except (errors.Unavailable, manifest.BadBundle) as error:
             log.warning("%s", error)
             self._let_go(claims, work.release)
-            return None
         except Exception:
             log.exception("a batch of %d could not be decoded; it will be tried again in parts", len(claims))
             self._let_go(claims, work.drop)
-            return None
-        batch = self._begun(served, claims, pixels, outcomes, reason, trace)
-        return batch and replace(batch, decode_seconds=decoded - began)
 
     def _begun(
-        self,
-        served: shelf.Served,
-        claims: list[work.Claim],
-        pixels: npt.NDArray[np.uint8],
-        outcomes: Sequence[decoders.Outcome | None],
-        reason: tallies.Release,
-        trace: traces.Trace,
+        self, batch: _Decoding, pixels: npt.NDArray[np.uint8], outcomes: Sequence[decoders.Outcome | None]
     ) -> shadows.Answered | None:
         """The batch, less what was not begun because the worker is to stop: that is handed back at once."""
-        left = [claim for claim, outcome in zip(claims, outcomes, strict=True) if outcome is None]
-        self._let_go(left, work.release)
-        rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
         begun = [outcome for outcome in outcomes if outcome is not None]
-        some = [claims[row] for row in rows]
-        return shadows.Answered(served, some, pixels[rows], begun, reason, trace) if rows else None
+        claims = batch.claims
+        if len(begun) < len(outcomes):
+            self._let_go([claim for claim, one in zip(claims, outcomes, strict=True) if one is None], work.release)
+            rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
+            claims, pixels = [claims[row] for row in rows], pixels[rows]
+        return shadows.Answered(batch.served, claims, pixels, begun, batch.reason, batch.trace) if begun else None
 
     def _classify(self, batch: shadows.Answered) -> list[work.Fate]:
         began = time.monotonic()
@@ -318,3 +393,9 @@ class Drain:
             for claim in claims:
                 self._in_hand.pop(claim.image_id, None)
         return None
+
+
+def _wait(line: Sequence[_Decoding], loading: futures.Future[_Decoding | None] | None) -> None:
+    """Until the first batch is decoded, or another one is claimed."""
+    either: list[futures.Future[Any]] = [batch.decoded for batch in line][:1]
+    futures.wait(either + ([loading] if loading is not None else []), return_when=futures.FIRST_COMPLETED)

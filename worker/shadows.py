@@ -39,7 +39,7 @@ class Answered:
     """Why it was not larger."""
     trace: traces.Trace = traces.OFF
     decode_seconds: float = 0.0
-    """How long it took to decode, by the clock on the wall."""
+    """How long the decoders were at it, by the clock on the wall."""
 
     def part(self, rows: Sequence[int]) -> "Answered":
         """Some rows of it, as copies."""

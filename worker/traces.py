@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 class Trace:
     """What is kept of a batch until it is over; this one keeps nothing."""
 
-    def step(self, _name: str) -> AbstractContextManager[None]:
-        """Something that is done with the whole batch."""
+    def step(self, _name: str, _began: int | None = None) -> AbstractContextManager[None]:
+        """Something that is done with the whole batch, and has begun now, or at this moment in nanoseconds."""
         return contextlib.nullcontext()
 
     def end(self, maker: work.Maker, reason: tallies.Release, fates: Sequence[work.Fate], written: int | None) -> None:
@@ -39,8 +39,8 @@ class _Kept(Trace):
         self._steps: list[tracing.Step] = []
 
     @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began, error = time.time_ns(), None
+    def step(self, name: str, began: int | None = None) -> Iterator[None]:
+        began, error = began or time.time_ns(), None
         try:
             yield
         except Exception as caught:

@@ -72,4 +72,5 @@ def test_the_gpu_s_code_runs_on_a_cpu():
 
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("images/s") == 5
+    assert "1 worker, " in run.stdout
     assert "the nearer bound is" in run.stdout

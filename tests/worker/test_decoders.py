@@ -463,3 +463,60 @@ def test_another_network_is_followed_to_its_own_pixels(pool, put, good):
     assert codes(outcomes) == [None] * 10
     assert (pixels == np.stack([large.pixels(picture) for picture in pictures])).all()
     assert not set(one.pids()) & set(pids)
+
+
+def test_a_batch_is_begun_before_the_one_before_it_is_done(pool, store, put, good, tmp_path):
+    """One decoder is held up by the first batch: the other goes on with the second, which is done before."""
+    trapped = Trapped(store, tmp_path)
+    names = [put(good(n)) for n in range(40)]
+    trapped.set_trap(names[0])
+    ours = pool(2, trapped)
+    first, second = ours.begin(names[:20], HOW), ours.begin(names[20:], HOW)
+    pixels, outcomes = second.result(20)
+    assert not first.done()
+    assert not any(codes(outcomes))
+    np.testing.assert_array_equal(pixels[-1], HOW.pixels(good(39)))
+    _, end = trapped.caught(names[0])
+    os.write(end, good(0))
+    os.close(end)
+    pixels, outcomes = first.result(20)
+    assert not any(codes(outcomes))
+    for n in range(20):
+        np.testing.assert_array_equal(pixels[n], HOW.pixels(good(n)))
+
+
+def test_batches_of_several_networks_are_in_line_together(pool, put, good):
+    """Each has its own pixels, whatever size the one before had, and whether or not it needs a larger memory."""
+    ours = pool(2)
+    hows = [HOW, preprocess.Preprocess(16, 20), preprocess.Preprocess(120, 90), HOW, preprocess.Preprocess(8, 8)]
+    begun = [ours.begin([put(good(n)) for n in range(9 + k)], how) for k, how in enumerate(hows)]
+    for k, (how, batch) in enumerate(zip(hows, begun, strict=True)):
+        pixels, outcomes = batch.result(30)
+        assert codes(outcomes) == [None] * (9 + k)
+        np.testing.assert_array_equal(pixels, np.stack([how.pixels(good(n)) for n in range(9 + k)]))
+
+
+def test_what_fails_a_batch_fails_no_other_in_line(pool, store, put, good):
+    """One whose bytes cannot be got at raises for itself; its neighbours in line are decoded."""
+    ours = pool(2)
+    names = [put(good(n)) for n in range(8)]
+
+    def away():
+        raise errors.BlobsUnavailable("Away.")
+
+    begun = [ours.begin(names, HOW, readers=[away if k == 1 else None] * 8) for k in range(3)]
+    for k, batch in enumerate(begun):
+        if k == 1:
+            with pytest.raises(errors.BlobsUnavailable):
+                batch.result(20)
+        else:
+            assert codes(batch.result(20)[1]) == [None] * 8
+
+
+def test_orders_are_small_for_few_pictures_and_large_for_many(pool):
+    """Every child has some of a small batch; a large one is not cut finer than it must; large pictures go by eights."""
+    ours = pool(4)
+    assert [ours._size(count, HOW) for count in (1, 4, 8, 64, 4096)] == [1, 1, 2, 16, 32]
+    assert ours._size(4096, preprocess.Preprocess(2000, 2000)) == 8
+    ours._under_way = set(range(4))
+    assert [ours._size(count, HOW) for count in (1, 8, 64, 4096)] == [8, 8, 16, 32]

@@ -1,4 +1,5 @@
 import collections
+import concurrent.futures
 import hashlib
 import threading
 import time
@@ -447,7 +448,7 @@ def test_blobs_that_are_away_hand_the_batch_back(db, line, submit, store, monkey
     def away(*_):
         raise errors.BlobsUnavailable("Away.")
 
-    monkeypatch.setattr(one._decoders, "decode", away)
+    monkeypatch.setattr(one._decoders, "begin", away)
     one.run()
     assert set(making.images(db).values()) == {("queued", 0)}
     monkeypatch.undo()
@@ -747,3 +748,93 @@ def test_shadows_are_offered_what_was_committed(db, line, submit, judge):
     assert looks == [8, 16]
     assert [len(each.claims) for each in candidates.offered] == [8, 8]
     assert candidates.offered[0].pixels.shape[0] == 8
+
+
+class Held:
+    """Decoders that decode nothing before the test says so, and tell how much waits for them."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.moved_at = 0.0
+        self.at_once = pool.at_once
+        self.waiting = []
+        self.most = 0
+
+    def begin(self, sha256s, how, stop, readers):
+        """As the real ones, later."""
+        batch = concurrent.futures.Future()
+        self.waiting.append((batch, (sha256s, how, stop, readers)))
+        self.most = max(self.most, sum(not batch.done() for batch, _ in self.waiting))
+        return batch
+
+    def let_go(self, which=0):
+        """Decode the first of what waits, or another."""
+        batch, order = self.waiting.pop(which)
+        batch.set_result(self.pool.begin(*order).result())
+
+
+def until(condition):
+    """Wait for it."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_few_batches_are_claimed_before_the_first_is_decoded(db, line, submit):
+    """While the network waits for the decoders two or three full batches are in line, and no more."""
+    for size, most in ((8, 3), (32, 2)):
+        id_ = submit(5 * size)
+        one = line(batch_size=size)
+        one._decoders = held_up = Held(one._decoders)
+        running = threading.Thread(target=one.run, daemon=True)
+        running.start()
+        until(lambda: len(held_up.waiting) == most)  # noqa: B023 (it is over within the round)
+        time.sleep(0.1)
+        assert held(db) == len(one.in_hand()) == most * size
+        while running.is_alive():
+            if held_up.waiting:
+                held_up.let_go()
+            time.sleep(0.005)
+        assert held_up.most == most
+        assert making.counts(db, id_) == {"done": 5 * size}
+        one._decoders = held_up.pool
+
+
+def test_nothing_is_claimed_ahead_of_a_batch_that_is_not_full(db, line, submit):
+    """What comes meanwhile goes together in the next, when the network has something to do."""
+    submit(3)
+    one = line()
+    one._decoders = held_up = Held(one._decoders)
+    running = threading.Thread(target=one.run, daemon=True)
+    running.start()
+    until(lambda: held_up.waiting)
+    submit(2)
+    submit(3)
+    time.sleep(0.1)
+    assert len(one.in_hand()) == 3
+    held_up.let_go()
+    until(lambda: held_up.waiting)
+    held_up.let_go()
+    running.join(10)
+    counts = db.read(tallies.totals)
+    assert {key[2]: count for key, count in counts.items() if key[0] == "batches"} == {"4": 1, "8": 1}
+    one._decoders = held_up.pool
+
+
+def test_all_that_is_in_line_is_handed_back_at_once_when_the_worker_is_to_stop(db, line, submit, judge):
+    """Also what is decoded already, beyond the batch at hand; no attempt is spent on it."""
+    id_ = submit(40)
+    one = line(judge=Watched(judge, lambda _: one.stop()))
+    one._decoders = held_up = Held(one._decoders)
+    running = threading.Thread(target=one.run, daemon=True)
+    running.start()
+    until(lambda: len(held_up.waiting) == 3)
+    for _ in range(3):
+        held_up.let_go(-1)
+    running.join(10)
+    assert held(db) == 0
+    assert one.in_hand() == []
+    assert making.counts(db, id_) == {"done": 8, "queued": 32}
+    assert {attempt for status, attempt in making.images(db).values() if status == "queued"} == {0}
+    one._decoders = held_up.pool
