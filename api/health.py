@@ -42,7 +42,7 @@ def livez() -> Alive:
 
 
 @blueprint.get("/readyz")
-@document.call(Ready, '"$URL/readyz"', also={503: Ready})
+@document.call(Ready, '"$URL/readyz"', also={503: Ready}, says={503: "the same, where something that is needed fails"})
 def readyz() -> tuple[Ready, int]:
     """Jobs can be taken in and work on them moves, or there is none. Redis may be gone: it is only a bell."""
     checks = {"database": _check(_database), "blobs": _check(_blobs), "workers": _check(_workers)}
