@@ -147,7 +147,7 @@ class Page(Asked):
     """A page of a list: how many rows, and from where."""
 
     limit: int = pydantic.Field(
-        default=100, ge=1, le=1000, description="a whole number from 1 to 1000; so many rows has a page", examples=[100]
+        default=100, ge=1, le=1000, description="a whole number from 1 to 1000; the most rows of a page", examples=[100]
     )
 
 

@@ -61,9 +61,9 @@ PATHS = {
 class Problem(TypedDict):
     """What went wrong (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
+    type: Annotated[str, pydantic.Field(description="the code as a URN")]
+    title: Annotated[str, pydantic.Field(description="what HTTP calls the status")]
+    status: Annotated[int, pydantic.Field(description="that of the answer")]
     code: Annotated[str, pydantic.Field(description="stable, for machines; `x-codes` are all")]
     detail: Annotated[str, pydantic.Field(description="a sentence for people, which may change")]
     request_id: Annotated[str, pydantic.Field(description="what the server's log has it under")]

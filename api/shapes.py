@@ -49,7 +49,7 @@ class Counts(TypedDict):
 class Scan(TypedDict):
     """How a job is filled from a source, and how far that is."""
 
-    source: Annotated[str, pydantic.Field(examples=["photos"])]
+    source: Annotated[str, pydantic.Field(description="the name of the source", examples=["photos"])]
     prefix: Annotated[str, pydantic.Field(description="the folder in it; empty: all of it")]
     include: Annotated[list[str], pydantic.Field(description="globs: what is taken, whatever its suffix")]
     exclude: Annotated[list[str], pydantic.Field(description="globs: what is left alone")]
@@ -64,7 +64,7 @@ class Scan(TypedDict):
 class Job(TypedDict):
     """A job: its status, its counts, and where to go with it."""
 
-    id: Id
+    id: Annotated[Id, pydantic.Field(description="of this job")]
     status: Annotated[tables.JobStatus, pydantic.Field(description="what has become of it as a whole")]
     counts: Annotated[Counts, pydantic.Field(description="how many of its pictures are in which state")]
     sealed: Annotated[
@@ -217,7 +217,7 @@ class EndedCounts(TypedDict):
 class EndedJob(TypedDict):
     """A job that has ended."""
 
-    id: Id
+    id: Annotated[Id, pydantic.Field(description="of this job")]
     status: Annotated[
         Literal["done", "failed", "cancelled", "expired"],
         pydantic.Field(description="what has become of it as a whole"),
@@ -240,9 +240,9 @@ class EndedJob(TypedDict):
 class JobCompleted(TypedDict):
     """What a webhook tells: a job has ended, and its status says how."""
 
-    type: Literal["job.completed"]
+    type: Annotated[Literal["job.completed"], pydantic.Field(description="what is told")]
     timestamp: Annotated[Time, pydantic.Field(description="when the job ended")]
-    data: EndedJob
+    data: Annotated[EndedJob, pydantic.Field(description="the job")]
 
 
 class Delivery(TypedDict):
@@ -250,7 +250,7 @@ class Delivery(TypedDict):
 
     id: Annotated[Id, pydantic.Field(description="its webhook-id, the same at every attempt")]
     job_id: Annotated[Id, pydantic.Field(description="the job that it tells of")]
-    event: Literal["job.completed"]
+    event: Annotated[Literal["job.completed"], pydantic.Field(description="what it tells")]
     url: Annotated[str, pydantic.Field(description=f"where it is sent{HOST_ONLY}")]
     status: Annotated[tables.DeliveryStatus, pydantic.Field(description="what has become of it")]
     attempts: Annotated[Count, pydantic.Field(description="how many there were")]
@@ -272,7 +272,9 @@ class Deliveries(TypedDict):
 class SigningSecret(TypedDict):
     """What webhooks are signed with."""
 
-    secret: Annotated[str, pydantic.Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+    secret: Annotated[
+        str, pydantic.Field(description="keep it to yourself", examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    ]
     created_at: Annotated[Time, pydantic.Field(description="when it was made")]
     previous_until: Annotated[
         Time | None, pydantic.Field(description="until when the secret before signs beside it; null if none does")
@@ -336,7 +338,7 @@ class Disagreement(TypedDict):
     """A picture to which two versions gave different labels."""
 
     image: Annotated[str, pydantic.Field(description="the picture's name")]
-    job_id: Id
+    job_id: Annotated[Id, pydantic.Field(description="the job that it is in")]
     a: Annotated[Sure, pydantic.Field(description="by one version")]
     b: Annotated[Sure, pydantic.Field(description="by the other")]
 
@@ -411,7 +413,7 @@ class Changes(TypedDict):
 class Source(TypedDict):
     """A place of the server whose pictures can be classified without being sent."""
 
-    name: Annotated[str, pydantic.Field(examples=["photos"])]
+    name: Annotated[str, pydantic.Field(description="what a scan calls it", examples=["photos"])]
     address: Annotated[str | None, pydantic.Field(description="where it is; for admins, else null")]
 
 

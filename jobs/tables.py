@@ -53,7 +53,7 @@ class JobStatus(Told):
     QUEUED = "queued", "none of its pictures is with a worker or has a result yet; an open job may have none at all"
     RUNNING = "running", "some pictures are with a worker or have a result; an open job stays so until it is sealed"
     DONE = "done", "it has ended, and at least one picture has a label, or it had none: `counts` tells of the others"
-    FAILED = "failed", "it has ended, and no picture has a label but some an error; or its source could not be read"
+    FAILED = "failed", "it has ended, and no picture has a label but some an error; or its scan of a source has failed"
     CANCELLED = "cancelled", "it was called off, and has ended; pictures that had a result by then keep it"
     EXPIRED = "expired", "it has ended, and all of its pictures waited for a worker until its deadline had passed"
 
