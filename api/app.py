@@ -33,6 +33,7 @@ def create_app(wanted: settings.Settings) -> flask.Flask:
     app = flask.Flask("sortbelt", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.request_class = forms.Request
+    app.url_map.merge_slashes = False  # an id left out is a path that is not there, and no redirect
     app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
     app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
     made = app.extensions["sortbelt"] = parts.make(wanted)

@@ -28,6 +28,7 @@ PLACE = r"^((0|1|0\.[0-9]{1,20})_)?[0-9]{1,18}$"
 MADE = r"^[0-9]{1,16}_" + ID.removeprefix("^")
 MOMENT = "a moment, like 2026-01-31T12:00:00Z"
 CURSOR = "where the page before ended: it is in its Link"
+CUSTOM_ID = "an identifier of your own, 1 to 255 characters, none of them for control; need not be unique"
 
 
 def _plain(text: str) -> str:
@@ -86,7 +87,7 @@ CustomId = Annotated[
     pydantic.Field(
         min_length=1,
         max_length=255,
-        description="an identifier of your own, 1 to 255 characters, none of them for control; need not be unique",
+        description=CUSTOM_ID,
         json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"},
         examples=["order-4711"],
     ),
@@ -145,7 +146,9 @@ class Asked(pydantic.BaseModel):
 class Page(Asked):
     """A page of a list: how many rows, and from where."""
 
-    limit: int = pydantic.Field(default=100, ge=1, le=1000, description="a whole number from 1 to 1000", examples=[100])
+    limit: int = pydantic.Field(
+        default=100, ge=1, le=1000, description="a whole number from 1 to 1000; the most rows of a page", examples=[100]
+    )
 
 
 class Rows(Page):
@@ -157,8 +160,8 @@ class Rows(Page):
 class Jobs(Page):
     """Which jobs."""
 
-    status: tables.Status | None = pydantic.Field(None, description=f"one of {', '.join(tables.Status)}")
-    model: Text | None = None
+    status: tables.JobStatus | None = pydantic.Field(None, description=f"one of {', '.join(tables.JobStatus)}")
+    model: Text | None = pydantic.Field(None, description="the name of a model")
     owner: Annotated[str, pydantic.StringConstraints(pattern=ID)] | None = pydantic.Field(
         None, description="the id of a key: whose jobs; a key of the role submit sees only its own in any case"
     )
@@ -211,7 +214,7 @@ class Results(Filter, Page):
     """Which results, in which order."""
 
     order: Literal["newest", "confidence"] = pydantic.Field(
-        "newest", description="newest: the latest first; confidence: the least confident first"
+        "newest", description="newest (the latest first) or confidence (the least confident first)"
     )
     cursor: Annotated[str, pydantic.StringConstraints(pattern=PLACE)] | None = pydantic.Field(None, description=CURSOR)
 
@@ -246,11 +249,18 @@ Webhook = Annotated[
 class Order(Asked):
     """What is ordered with a job."""
 
-    model: Text | None = None
-    priority: Literal["interactive", "bulk"] | None = pydantic.Field(
-        None, description="interactive or bulk", examples=["bulk"]
+    model: Text | None = pydantic.Field(
+        None, description="the name of a model; `GET /v1/models` tells which there are; without one, the server's own"
     )
-    metadata: Metadata = {}
+    priority: Literal["interactive", "bulk"] | None = pydantic.Field(
+        None,
+        description="interactive or bulk; the former is served first; without one, interactive for a picture that is "
+        "the raw body, else bulk",
+        examples=["bulk"],
+    )
+    metadata: Metadata = pydantic.Field(
+        {}, description=f"a JSON object of at most {MOST_METADATA_BYTES:,} bytes; the job has it wherever it is shown"
+    )
     fresh: Annotated[bool, pydantic.Strict(), pydantic.BeforeValidator(_flag)] = pydantic.Field(
         default=False, description="true: classify also what was classified before with the same weights"
     )
@@ -259,7 +269,7 @@ class Order(Asked):
         description=f"seconds, 1 to {MOST_EXPIRES_SECONDS:,}, after which what no worker has taken expires",
         examples=[3600],
     )
-    webhook: Webhook | None = None
+    webhook: Webhook | None = pydantic.Field(None, description="the https URL that is told when the job has ended")
 
 
 class RawPicture(Asked):
@@ -269,10 +279,10 @@ class RawPicture(Asked):
         None,
         min_length=1,
         max_length=1024,
-        description="the picture's name in the results, 1 to 1,024 characters",
+        description="the picture's name in the results, 1 to 1,024 characters; without one, `image`",
         examples=["lunch.jpg"],
     )
-    custom_id: CustomId | None = None
+    custom_id: CustomId | None = pydantic.Field(None, description=CUSTOM_ID)
 
 
 class CustomIds(Asked):
@@ -297,7 +307,10 @@ class Waiting(Asked):
     """How long an answer may take."""
 
     wait: Annotated[float, pydantic.Field(ge=0, le=MOST_WAIT_SECONDS)] = pydantic.Field(
-        0, description=f"seconds to wait for the job to end, 0 to {MOST_WAIT_SECONDS}", examples=[10]
+        0,
+        description=f"seconds to wait for the job to end, 0 to {MOST_WAIT_SECONDS}; when they are over, the answer is "
+        "200 too, with the job as it is then",
+        examples=[10],
     )
 
 
@@ -313,7 +326,7 @@ class Reference(Asked):
         str, pydantic.Field(min_length=1, max_length=1024, description="a name in the results, 1 to 1,024 characters")
     ]
     sha256: Digest
-    custom_id: CustomId | None = None
+    custom_id: CustomId | None = pydantic.Field(None, description=CUSTOM_ID)
 
 
 class References(Asked):
@@ -338,7 +351,9 @@ class JsonOrder(Order):
             ]
         }
     )
-    open: bool = pydantic.Field(default=False, strict=True, description="true or false")
+    open: bool = pydantic.Field(
+        default=False, strict=True, description="true or false; true: pictures may follow, until the job is sealed"
+    )
     images: list[Reference] = pydantic.Field(default=[], description="a list of objects with name and sha256")
 
 
@@ -477,7 +492,10 @@ def _fault(asked: type[Asked], fault: ErrorDetails) -> str:
         *above, name = fault["loc"]
         within = _described(asked, tuple(above))["properties"]
         return unknown.sentence("field", [str(name)], within, f"in {_place(tuple(above))}")
-    return validation.sentence(_place(fault["loc"]), fault, _described(asked, fault["loc"]).get("description"))
+    wanted = (
+        _described(asked, fault["loc"]).get("description", "").partition(";")[0]
+    )  # what follows is for the document
+    return validation.sentence(_place(fault["loc"]), fault, wanted)
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
@@ -520,7 +538,7 @@ class Comparison(Page):
     """Which two versions are compared; the page is of the pictures on which they disagree."""
 
     a: Title
-    b: Title
+    b: Title = pydantic.Field(description="another version of the same model, like NAME@VERSION")
     cursor: Annotated[str, pydantic.StringConstraints(pattern=PAIR)] | None = pydantic.Field(None, description=CURSOR)
 
     @property

@@ -18,7 +18,7 @@ OPEN = {"health.livez", "docs.page", "docs.openapi", "web.start", "web.asset"}
 
 
 class NoKey(Exception):
-    """Send a valid key as `Authorization: Bearer KEY`."""
+    """No valid key came as `Authorization: Bearer KEY`: it is missing, mistyped, revoked or another server's."""
 
 
 class NotAllowed(Exception):

@@ -8,7 +8,7 @@ from jobs import tables
 from jobs.store import blobs
 
 blueprint = flask.Blueprint("blobs", __name__, url_prefix="/v1/blobs")
-EXAMPLE = """-H "Content-Type: application/json" -d '{"sha256": ["…"]}' "$URL/v1/blobs/check\""""
+EXAMPLE = """-H "Content-Type: application/json" -d '{"sha256": ["'$SHA'"]}' "$URL/v1/blobs/check\""""
 
 
 @blueprint.post("/check")

@@ -7,7 +7,7 @@ in the URL it says by an argument, `query: asked.Jobs`, which spectree checks be
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import flask
 import pydantic
@@ -15,8 +15,8 @@ import spectree
 from spectree.plugins import flask_plugin
 from typing_extensions import TypedDict
 
-from api import asked, formats, unknown
-from jobs import version
+from api import asked, codes, examples, unknown
+from jobs import tables, version
 
 View = TypeVar("View", bound=Callable[..., Any])
 PROBLEM = "application/problem+json"
@@ -28,6 +28,24 @@ ABOUT = (
     "take them from answers."
 )
 QUERY = "Query"
+FORMS = "The header Accept chooses the form, as in `Accept: text/csv`."
+UNCHANGED = "it is as `If-None-Match` has it; there is no body"
+WHEN = {"Retry-After": "seconds after which another try may be worthwhile"}
+EVERYWHERE = {404: ["not_found"], 405: ["method_not_allowed"]}
+"""Problems that are no call's: they answer what is none."""
+VARIABLES = {
+    "URL": "the server",
+    "KEY": "your key",
+    "JOB": "the `id` of a job",
+    "OTHER_JOB": "that of another one",
+    "RESULT": "the `id` of a result",
+    "IMAGE": "the `image_id` of a result",
+    "SHA": "the SHA-256 of a picture's bytes, as `sha256sum` prints it",
+    "MODEL": "the `name` of a model",
+    "DELIVERY_ID": "the `id` of a webhook's delivery",
+    "KEY_ID": "the `id` of a key, which is not the key",
+}
+"""What stands for what in examples."""
 PATHS = {
     "job_id": {"description": "a job's id", "schema": {"type": "string", "format": "uuid"}},
     "name": {"description": "a model's name", "schema": {"type": "string", "pattern": "^[a-z0-9._-]{1,100}$"}},
@@ -42,12 +60,12 @@ PATHS = {
 class Problem(TypedDict):
     """What went wrong (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    request_id: str
+    type: Annotated[str, pydantic.Field(description="the code as a URN")]
+    title: Annotated[str, pydantic.Field(description="what HTTP calls the status")]
+    status: Annotated[int, pydantic.Field(description="that of the answer")]
+    code: Annotated[str, pydantic.Field(description="stable, for machines; `x-codes` are all")]
+    detail: Annotated[str, pydantic.Field(description="a sentence for people, which may change")]
+    request_id: Annotated[str, pydantic.Field(description="what the server's log has it under")]
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,8 @@ class Call:
         headers: request headers that it heeds, each with an OpenAPI schema of its text.
         answered: headers of the answer, with what each says.
         links: the operations that the answer leads to, by name, each with `parameter: pointer`.
-        forms: media types in which the answer may come besides JSON.
+        forms: media types in which the answer may come besides JSON, with what each is.
+        says: what an answer is, by its status, where the type does not say enough.
         open: whether it wants no key.
     """
 
@@ -79,7 +98,8 @@ class Call:
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     answered: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    forms: Sequence[str] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)
+    says: Mapping[int, str] = field(default_factory=dict)
     open: bool = False
 
 
@@ -147,7 +167,8 @@ def call(answer: Any, example: str, **more: Any) -> Callable[[View], View]:
 def _refuse_unknown(name: str) -> None:
     """Refuse what a call does not know, before its view is asked."""
     request, query = flask.request, _queries.get(name)
-    unknown.refuse("parameter", request.args, query.model_fields if query else ())
+    hints = {"format": FORMS} if _calls[name].forms else {}
+    unknown.refuse("parameter", request.args, query.model_fields if query else (), hints)
     unknown.refuse_repeated("parameter", request.args.to_dict(flat=False))
     if not _calls[name].body and request.is_json:
         said = request.get_json(silent=True)
@@ -183,7 +204,29 @@ def made() -> dict[str, Any]:
         for method, operation in operations.items():
             _finish(operation, path, method)
     document["webhooks"] = {name: {"post": _told(name, components["schemas"])} for name in _events}
+    _explain(components["schemas"], document["paths"])
     return document
+
+
+def _explain(schemas: dict[str, Any], paths: Mapping[str, Any]) -> None:
+    """Say what the values of enumerations and the codes of problems mean, and what a job and a result look like."""
+    for kind in filter(lambda kind: kind.__name__ in schemas, tables.Told.__subclasses__()):
+        means = "; ".join(f"`{value}`: {meaning}" for value, meaning in kind.meanings().items())
+        schemas[kind.__name__] |= {
+            "description": f"{kind.__doc__} {means}.",
+            "x-about": kind.__doc__,
+            "x-enumDescriptions": kind.meanings(),
+        }
+    said: dict[str, int] = {code: status for status, some in EVERYWHERE.items() for code in some}
+    for operation in (operation for operations in paths.values() for operation in operations.values()):
+        said |= {code: int(status) for status, one in operation["responses"].items() for code in one.get("x-codes", ())}
+    meanings = codes.meanings()
+    schemas["Problem"]["properties"]["code"]["x-codes"] = {
+        code: {"status": status, "meaning": meanings[code]}
+        for code, status in sorted(said.items(), key=lambda one: (one[1], one[0]))
+    }
+    schemas["Job"]["examples"] = [examples.job()]
+    schemas["Result"]["examples"] = examples.results()["results"]
 
 
 def _told(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -223,36 +266,44 @@ def _finish(operation: dict[str, Any], path: str, method: str) -> None:
         operation["requestBody"] = {"required": True, "content": dict(about.body)}
     operation["responses"].pop("422", None)  # spectree's own shape, which is not ours
     good = operation["responses"][str(about.status)]
-    good["description"] = operation["summary"]
+    for status in (about.status, *about.also):
+        kind = about.answer if status == about.status else about.also[status]
+        told = about.says.get(status) or (UNCHANGED if status == 304 else _first_line(kind))
+        operation["responses"][str(status)]["description"] = told
     if about.media != "application/json":
         good["content"] = {about.media: good["content"].popitem()[1]}
-    good["content"] |= {
-        form: {"schema": {"type": "string"} | ({"description": formats.CSV} if form == "text/csv" else {})}
-        for form in about.forms
-    }
-    good["headers"] = {
-        name: {"schema": {"type": "string"}, "description": description} for name, description in about.answered.items()
-    }
+    good["content"] |= {form: {"schema": {"type": "string", "description": says}} for form, says in about.forms.items()}
+    good["headers"] = _headers(about.answered)
     good["links"] = {
         name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in about.links.items()
     }
     problems = {
         str(status): {
-            "description": ", ".join(f"`{code}`" for code in codes),
+            "description": ", ".join(f"`{code}`" for code in codes_),
+            "x-codes": codes_,
             "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": _headers(WHEN)} if status in (429, 503) else {}),
         }
-        for status, codes in _problems(operation, about, path).items()
+        for status, codes_ in _problems(operation, about, path).items()
         if status not in about.also
     }
     operation["responses"] = dict(sorted({**operation["responses"], **problems}.items()))
+
+
+def _headers(said: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"schema": {"type": "string"}, "description": description} for name, description in said.items()}
+
+
+def _first_line(kind: Any) -> str:
+    return str(kind.__doc__).partition("\n")[0]
 
 
 def _problems(operation: dict[str, Any], about: Call, path: str) -> dict[int, list[str]]:
     """All problems that a call may have: its own, and those that follow from what it is."""
     found: dict[int, list[str]] = {500: ["internal_error"]}
 
-    def add(status: int, *codes: str) -> None:
-        found[status] = [*found.get(status, []), *codes]
+    def add(status: int, *some: str) -> None:
+        found[status] = [*found.get(status, []), *some]
 
     if not about.open:
         add(401, "no_key", "key_expired")
@@ -268,8 +319,9 @@ def _problems(operation: dict[str, Any], about: Call, path: str) -> dict[int, li
         add(400, "bad_request", "cut_off")
         add(408, "request_timeout")
         add(413, "body_too_large")
+        add(503, "too_busy")
     if about.forms:
         add(406, "not_acceptable")
-    for status, codes in about.problems.items():
-        add(status, *codes)
+    for status, some in about.problems.items():
+        add(status, *some)
     return found

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import flask
@@ -53,6 +54,17 @@ STATUS = {
     "version_taken": 409,
 }
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
+MEANINGS = {
+    "bad_request": "The request cannot be read.",
+    "body_too_large": "The body has more bytes than a request may have; send fewer pictures at a time.",
+    "cut_off": "The body has not come whole.",
+    "internal_error": "Something went wrong on our side; the server's log has it under the `request_id`.",
+    "method_not_allowed": "The path does not take this method; the header Allow says which it takes.",
+    "not_found": "There is no such path; a thing that is not there has a code of its own, such as `job_not_found`.",
+    "request_timeout": "The request did not come in time, or paused for too long.",
+    "too_busy": "Too much is being sent at once, or too many thumbnails are being made.",
+}
+"""What those codes mean that are no error's of ours."""
 
 
 def register(app: flask.Flask) -> None:
@@ -138,9 +150,18 @@ def _http(error: exceptions.HTTPException) -> flask.Response:
         )
     if status == 413:
         return _too_much()
-    response = problem(status, CODES.get(status, "bad_request" if status < 500 else "internal_error"), detail)
     if isinstance(error, exceptions.MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return _other_methods(error.valid_methods)
+    if status == 404:
+        detail = f"There is no {flask.request.path[:100]!r} here; /docs lists all calls."
+    return problem(status, CODES.get(status, "bad_request" if status < 500 else "internal_error"), detail)
+
+
+def _other_methods(valid: Iterable[str]) -> flask.Response:
+    there = ", ".join(sorted({*valid} - {"HEAD", "OPTIONS"}))
+    path, method = flask.request.path[:100], flask.request.method[:20]
+    response = problem(405, "method_not_allowed", f"{path!r} takes {there}, and not {method}; /docs lists all calls.")
+    response.headers["Allow"] = ", ".join(sorted(valid))
     return response
 
 

@@ -39,8 +39,9 @@ COLUMNS = {
 """What a row of CSV or Parquet holds; the same columns in both."""
 FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 CSV = (
-    "CSV as RFC 4180 has it. A text that begins with `=`, `+`, `-`, `@` or a control character has a `'` before it, so "
-    "that no spreadsheet takes it for a formula; the other forms are exact."
+    f"CSV as RFC 4180 has it, under a line of names: {', '.join(COLUMNS)}. `scores` is a JSON object. A text that "
+    "begins with `=`, `+`, `-`, `@` or a control character has a `'` before it, so that no spreadsheet takes it for a "
+    "formula; the other forms are exact."
 )
 
 Pages = Iterable[Sequence[Any]]
@@ -160,3 +161,10 @@ STREAMS: dict[str, Callable[[Pages], Iterator[bytes]]] = {
     "application/vnd.apache.parquet": parquet,
     "application/vnd.label-studio+json": label_studio,
 }
+SAYS = {
+    "application/x-ndjson": "a result to a line",
+    "text/csv": CSV,
+    "application/vnd.apache.parquet": "the columns of CSV, with their types",
+    "application/vnd.label-studio+json": "tasks with predictions, as Label Studio imports them",
+}
+"""What each is."""

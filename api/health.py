@@ -1,9 +1,10 @@
 """Whether the service lives, and whether it can do its work."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flask
+import pydantic
 from typing_extensions import TypedDict
 
 from api import document
@@ -17,21 +18,21 @@ blueprint = flask.Blueprint("health", __name__)
 class Alive(TypedDict):
     """A sign of life."""
 
-    status: Literal["alive"]
+    status: Annotated[Literal["alive"], pydantic.Field(description="that it lives")]
 
 
 class Check(TypedDict):
     """What one look gave."""
 
-    ok: bool
-    detail: str
+    ok: Annotated[bool, pydantic.Field(description="whether all is well")]
+    detail: Annotated[str, pydantic.Field(description="what was seen, in a sentence")]
 
 
 class Ready(TypedDict):
     """Whether work gets done, and what was looked at; `redis` may fail."""
 
-    status: Literal["ready", "not ready"]
-    checks: dict[str, Check]
+    status: Annotated[Literal["ready", "not ready"], pydantic.Field(description="whether work gets done")]
+    checks: Annotated[dict[str, Check], pydantic.Field(description="what was looked at, by name")]
 
 
 @blueprint.get("/livez")
@@ -42,7 +43,7 @@ def livez() -> Alive:
 
 
 @blueprint.get("/readyz")
-@document.call(Ready, '"$URL/readyz"', also={503: Ready})
+@document.call(Ready, '"$URL/readyz"', also={503: Ready}, says={503: "the same, where something that is needed fails"})
 def readyz() -> tuple[Ready, int]:
     """Jobs can be taken in and work on them moves, or there is none. Redis may be gone: it is only a bell."""
     checks = {"database": _check(_database), "blobs": _check(_blobs), "workers": _check(_workers)}

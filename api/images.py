@@ -19,8 +19,9 @@ HOPELESS = {"empty", "undecodable", "too_large", "unsupported_format", "crashed_
 @blueprint.get("/<image_id>/thumbnail")
 @document.call(
     bytes,
-    '-o thumbnail.jpg "$URL/v1/images/$ID/thumbnail"',
+    '-o thumbnail.jpg "$URL/v1/images/$IMAGE/thumbnail"',
     media="image/jpeg",
+    says={200: "the thumbnail"},
     headers={"If-None-Match": {"description": "the ETag of one that is known"}},
     answered={"ETag": "of this thumbnail", "Cache-Control": "for how long it need not be asked for again"},
     also={304: None},
@@ -28,7 +29,7 @@ HOPELESS = {"empty", "undecodable", "too_large", "unsupported_format", "crashed_
         404: ["image_not_found"],
         410: ["picture_gone"],
         422: ["no_thumbnail"],
-        503: ["blobs_unavailable", "too_busy"],
+        503: ["blobs_unavailable", "too_busy", "unavailable"],
     },
 )
 def thumbnail(image_id: str) -> flask.Response:

@@ -37,7 +37,14 @@ class TooManyStreams(errors.Unavailable):
     headers={**uploads.IDEMPOTENT, **later.PREFER},
     answered=later.TAKEN | limits.TOLD,
     links=LINKS,
-    problems={**limits.LATER, 415: ["unsupported_format"], 422: uploads.PROBLEMS, 503: BUSY},
+    says=later.SAYS,
+    problems={
+        **limits.LATER,
+        410: ["job_purged"],
+        415: ["unsupported_format"],
+        422: [*uploads.PROBLEMS, *uploads.REFUSED, "unknown_model", "idempotency_mismatch"],
+        503: BUSY,
+    },
 )
 def submit(query: asked.RawOrder) -> flask.Response:
     """Take in a job: its pictures, or none yet if it is open.
@@ -45,6 +52,8 @@ def submit(query: asked.RawOrder) -> flask.Response:
     Pictures are parts named `images` of a form, each with a file name that is its name in the results; or one picture
     is the raw body, whose `name` and `custom_id` stand in the URL. JSON orders an open job, whose pictures are sent to
     its `images_url`, or one of pictures that were sent before: `POST /v1/blobs/check` says which those are.
+
+    A bad picture in a form fails by itself, and its result says why; as the raw body it is refused at once.
     """
     order, brought = uploads.order(query)
     job = parts().intake.create(
@@ -65,7 +74,10 @@ def submit(query: asked.RawOrder) -> flask.Response:
     problems={**limits.LATER, 409: ["job_sealed"], 422: uploads.PROBLEMS, 503: BUSY},
 )
 def add(job_id: str, query: asked.RawPicture) -> flask.Response:
-    """Take in more pictures of an open job; a name that it has already is left alone, so repeating does no harm."""
+    """Take in more pictures of an open job; a name that it has already is left alone, so repeating does no harm.
+
+    A bad picture fails by itself, also as the raw body, and its result says why.
+    """
     known = parts().db.read(jobs.job, _id(job_id), auth.caller().id)  # before the body is looked at
     brought = uploads.brought(query)
     own = auth.quotas_of_caller()
@@ -112,7 +124,11 @@ def scan(job_id: str) -> flask.Response:
 @auth.needs(tables.Role.SUBMIT)
 @document.call(shapes.Job, f'-X POST "{HERE}/cancel"', answered=WORKING, links=LINKS)
 def cancel(job_id: str) -> flask.Response:
-    """Call off what no worker has taken yet; what has a result keeps it. Again changes nothing."""
+    """Call off what no worker has taken yet; what has a result keeps it. Again changes nothing.
+
+    While workers have pictures of it the job is `running` still, and `cancelled` when they are through with those. One
+    that has ended stays as it is.
+    """
     parts().db.write(jobs.cancel, _id(job_id), auth.caller().id)
     parts().notices.tell([job_id])
     return later.shown(job_id, auth.caller().sees)
@@ -131,7 +147,8 @@ def cancel(job_id: str) -> flask.Response:
 def retry(job_id: str) -> flask.Response:
     """Order anew what got no label: a job of its own, with only the pictures that failed, expired or were cancelled.
 
-    Asked again it answers with the same job. What was refused by its header is left out.
+    Asked again it answers with the same job. What was refused when it was taken in, as empty, too large or no picture,
+    is left out; if nothing else is left, that is `nothing_to_retry`.
     """
     new = parts().intake.retry(_id(job_id), auth.caller().id, auth.quotas_of_caller())
     return later.accepted(parts().db.read(jobs.job, new, auth.caller().id))
@@ -147,7 +164,10 @@ def retry(job_id: str) -> flask.Response:
     also={304: None},
 )
 def show(job_id: str, query: asked.Waiting) -> flask.Response:
-    """A job with its live counts, which always sum to the total."""
+    """A job with its live counts, which always sum to the total.
+
+    With `wait` it answers when the job has ended, or as it is when the time is over: `finished_at` tells which.
+    """
     response = later.shown(_id(job_id), auth.caller().sees)
     known = flask.request.headers.get("If-None-Match")
     if query.wait and "Retry-After" in response.headers and known in (None, response.headers["ETag"]):
@@ -162,6 +182,7 @@ def show(job_id: str, query: asked.Waiting) -> flask.Response:
     str,
     f'-N "{HERE}/events"',
     media="text/event-stream",
+    says={200: "the events, until the job has ended", 204: "the end was told already: do not ask again"},
     headers={"Last-Event-ID": {"description": "the id of the last event seen: what it told is not told again"}},
     also={204: None},
     problems={503: ["too_many_streams"]},
@@ -169,8 +190,9 @@ def show(job_id: str, query: asked.Waiting) -> flask.Response:
 def events(job_id: str) -> flask.Response:
     """The job as it goes on, as server-sent events: `progress` whenever its counts have moved, and at last `done`.
 
-    The data of each is the job. The id of an event is the number of pictures that have ended, or `end`; who reconnects
-    with the last one is told only what is new, and who had the end gets 204.
+    The last is called `done` however the job has ended: its status says how. The data of each is the job. The id of an
+    event is the number of pictures that have ended, or `end`; who reconnects with the last one is told only what is
+    new, and who had the end gets 204.
     """
     parts().db.read(jobs.job, _id(job_id), auth.caller().sees)
     known = flask.request.headers.get("Last-Event-ID", "")
@@ -184,19 +206,25 @@ def events(job_id: str) -> flask.Response:
 
 @blueprint.get("/<job_id>/results")
 @document.call(
-    shapes.Results, f'"{HERE}/results"', answered=pages.ANSWERED, forms=list(formats.STREAMS), also={304: None}
+    shapes.Results,
+    f'"{HERE}/results"',
+    headers=pages.UNLESS,
+    answered=pages.ANSWERED | pages.TAGGED,
+    forms=formats.SAYS,
+    also={304: None},
 )
 def results(job_id: str, query: asked.Rows) -> flask.Response:
     """The results of a job, in the order in which its pictures came.
 
-    As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given.
+    As JSON by the page; in the other forms all of them in one stream, or up to `limit` if that is given. Before the job
+    has ended, those that are there; a page leaves out what ends later before its cursor.
     """
     parts().db.read(jobs.job, _id(job_id), auth.caller().sees)
     return pages.results(query, store_results.Filter(job=job_id))
 
 
 @blueprint.get("/<job_id>/diff/<other_id>")
-@document.call(shapes.Changes, f'"{HERE}/diff/$OTHER"', answered=pages.ANSWERED)
+@document.call(shapes.Changes, f'"{HERE}/diff/$OTHER_JOB"', answered=pages.ANSWERED)
 def diff(job_id: str, other_id: str, query: asked.Names) -> flask.Response:
     """The pictures that two jobs both have, by name, and whose labels differ: what another model sees otherwise."""
     for id_ in (job_id, other_id):

@@ -43,7 +43,7 @@ def index() -> shapes.Keys:
 @auth.needs(tables.Role.ADMIN)
 @document.call(
     shapes.Key,
-    """-H "Content-Type: application/json" -d '{"images_per_minute": 600}' "$URL/v1/keys/$ID\"""",
+    """-H "Content-Type: application/json" -d '{"images_per_minute": 600}' "$URL/v1/keys/$KEY_ID\"""",
     body=asked.KeyChange.described(),
     problems={404: ["key_not_found"]},
 )
@@ -60,7 +60,7 @@ def change(key_id: str) -> shapes.Key:
 
 @blueprint.delete("/<key_id>")
 @auth.needs(tables.Role.ADMIN)
-@document.call(shapes.Key, '"$URL/v1/keys/$ID"', problems={404: ["key_not_found"]})
+@document.call(shapes.Key, '"$URL/v1/keys/$KEY_ID"', problems={404: ["key_not_found"]})
 def revoke(key_id: str) -> shapes.Key:
     """End a key; again changes nothing. Other processes that serve may take it for good for ten seconds more."""
     row = parts().db.write(keys.revoke, _id(key_id))

@@ -22,9 +22,13 @@ TAKEN = {
 PREFER = {
     "Prefer": {
         "description": f"`wait=N`: answer when the job has ended, in N seconds at most ({asked.MOST_WAIT_SECONDS} at "
-        "most), with its first 100 results and status 200 if it has",
+        "most), with its first 100 results and status 200 if it has; else with 202, and the job goes on",
         "examples": ["wait=1"],
     }
+}
+SAYS = {
+    200: "with `Prefer: wait`, if the job has ended in time: the job, with its first 100 results",
+    202: "the job, which was taken in and may not have ended yet",
 }
 BEAT_SECONDS = 15.0  # a stream that has nothing to tell says so
 LEAST_SECONDS = 0.25  # between two events of a stream

@@ -12,7 +12,7 @@ blueprint = flask.Blueprint("metrics", __name__)
 
 @blueprint.get("/metrics")
 @auth.needs(tables.Role.READ)
-@document.call(str, '"$URL/metrics"', media="text/plain")
+@document.call(str, '"$URL/metrics"', media="text/plain", says={200: "text, as Prometheus reads it"})
 def show() -> flask.Response:
     """How it stands, as Prometheus reads it: what is open, who works, what was finished, how batches and requests went.
 

@@ -11,7 +11,7 @@ from jobs.store import models, shadows, workers
 
 PATH = "/v1/models"
 blueprint = flask.Blueprint("models", __name__, url_prefix=PATH)
-NAMED = f"$URL{PATH}/$NAME"
+NAMED = f"$URL{PATH}/$MODEL"
 JSON = '-H "Content-Type: application/json"'
 NONE = {404: ["model_not_found"]}
 
@@ -31,6 +31,7 @@ def index() -> shapes.Versions:
     f'-F files=@model.json -F files=@weights.safetensors -F files=@CARD.md "$URL{PATH}"',
     status=201,
     also={200: shapes.Version},
+    says={200: "the version, which was there already", 201: "the version, which is new"},
     body=uploads.BUNDLE,
     problems={409: ["version_taken"], 422: ["bad_bundle"], 503: ["blobs_unavailable"]},
 )
@@ -79,7 +80,7 @@ def shadow(name: str) -> shapes.Version:
 @blueprint.get("/compare")
 @auth.sees_all
 @document.call(
-    shapes.Comparison, f'-G -d a=NAME@1 -d b=NAME@2 "$URL{PATH}/compare"', answered=pages.ANSWERED, problems=NONE
+    shapes.Comparison, f'-G -d a=$MODEL@1 -d b=$MODEL@2 "$URL{PATH}/compare"', answered=pages.ANSWERED, problems=NONE
 )
 def compare(query: asked.Comparison) -> flask.Response:
     """Where two versions agree, and the pictures on which they do not, those first of which both are surest."""

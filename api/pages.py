@@ -14,6 +14,8 @@ from jobs import errors
 from jobs.store import keys
 from jobs.store import results as store_results
 
+UNLESS = {"If-None-Match": {"description": "the ETag of a page that is known, as JSON: 304 says that it is still so"}}
+TAGGED = {"ETag": "of this page, as JSON"}
 ANSWERED = {"Link": 'the next page, with rel="next", while there may be one'}
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 PAGE_ROWS = 1000  # of a stream: so many rows are in memory at a time

@@ -14,8 +14,9 @@ blueprint = flask.Blueprint("results", __name__, url_prefix="/v1")
 @document.call(
     shapes.Results,
     '-H "Accept: text/csv" "$URL/v1/results?label=sushi&min_confidence=0.9"',
-    answered=pages.ANSWERED,
-    forms=list(formats.STREAMS),
+    headers=pages.UNLESS,
+    answered=pages.ANSWERED | pages.TAGGED,
+    forms=formats.SAYS,
     also={304: None},
 )
 def index(query: asked.Results) -> flask.Response:
@@ -38,11 +39,12 @@ def stats(query: asked.Stats) -> shapes.Stats:
 @auth.needs(tables.Role.SUBMIT)
 @document.call(
     shapes.Job,
-    '-X POST -H "Prefer: wait=10" "$URL/v1/results/$ID/verify"',
+    '-X POST -H "Prefer: wait=10" "$URL/v1/results/$RESULT/verify"',
     status=202,
     also={200: shapes.JobWithResults},
     headers=later.PREFER,
     answered=later.TAKEN | limits.TOLD,
+    says=later.SAYS,
     problems={**limits.LATER, 404: ["result_not_found"], 409: ["nothing_to_retry"], 422: ["unknown_model"]},
 )
 def verify(result_id: str) -> flask.Response:

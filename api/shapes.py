@@ -13,6 +13,12 @@ from typing_extensions import TypedDict
 from jobs import clock, sources, tables
 from jobs.store import forecast
 
+
+def _meanings(kind: type[tables.Told], *only: str) -> str:
+    """What the values of an enumeration mean, in one sentence."""
+    return "; ".join(f"`{value}`: {meaning}" for value, meaning in kind.meanings().items() if not only or value in only)
+
+
 LEAST_POLL_SECONDS, MOST_POLL_SECONDS = 1, 30
 MOST_EXPECTED_SECONDS = 10 * 365 * 86_400  # beyond it a date may not be one
 Count = Annotated[int, pydantic.Field(ge=0)]
@@ -23,59 +29,72 @@ HOST_ONLY = "; to a key of the role read only its host, because the rest may be 
 WEBHOOK = f"the URL that is told when the job has ended{HOST_ONLY}"
 
 
+PRIORITY = "`interactive` is served before `bulk`"
+STATUS_OF_RESULT = _meanings(tables.Status, "done", "failed", "cancelled", "expired")
+STAGE = _meanings(tables.Stage)
+
+
 class Counts(TypedDict):
     """How many pictures are in which state; the states sum to the total."""
 
-    total: Count
-    queued: Count
-    running: Count
-    done: Count
-    failed: Count
-    cancelled: Count
-    expired: Count
+    total: Annotated[Count, pydantic.Field(description="all pictures of the job")]
+    queued: Annotated[Count, pydantic.Field(description="wait for a worker")]
+    running: Annotated[Count, pydantic.Field(description="with a worker")]
+    done: Annotated[Count, pydantic.Field(description="have a label")]
+    failed: Annotated[Count, pydantic.Field(description="have an error")]
+    cancelled: Annotated[Count, pydantic.Field(description="were called off")]
+    expired: Annotated[Count, pydantic.Field(description="waited past the deadline")]
 
 
 class Scan(TypedDict):
     """How a job is filled from a source, and how far that is."""
 
-    source: Annotated[str, pydantic.Field(examples=["photos"])]
-    prefix: str
-    include: list[str]
-    exclude: list[str]
-    status: tables.ScanStatus
+    source: Annotated[str, pydantic.Field(description="the name of the source", examples=["photos"])]
+    prefix: Annotated[str, pydantic.Field(description="the folder in it; empty: all of it")]
+    include: Annotated[list[str], pydantic.Field(description="globs: what is taken, whatever its suffix")]
+    exclude: Annotated[list[str], pydantic.Field(description="globs: what is left alone")]
+    status: Annotated[tables.ScanStatus, pydantic.Field(description="how far it is")]
     found: Annotated[Count, pydantic.Field(description="pictures so far, all of which are in the job")]
     skipped: Annotated[Count, pydantic.Field(description="files so far that were left alone")]
     error: Annotated[str | None, pydantic.Field(description="why it has failed, or what it waits for")]
-    created_at: Time
-    ended_at: Time | None
+    created_at: Annotated[Time, pydantic.Field(description="when it was ordered")]
+    ended_at: Annotated[Time | None, pydantic.Field(description="null while it goes on")]
 
 
 class Job(TypedDict):
     """A job: its status, its counts, and where to go with it."""
 
-    id: Id
-    status: tables.Status
-    counts: Counts
-    sealed: bool
-    model: str
-    priority: Literal["interactive", "bulk"]
-    metadata: dict[str, Any]
-    status_url: Link
-    results_url: Link
-    events_url: Link
-    images_url: Link
-    seal_url: Link
-    cancel_url: Link
-    retry_url: Link
-    scan_url: Link
+    id: Annotated[Id, pydantic.Field(description="of this job")]
+    status: Annotated[tables.JobStatus, pydantic.Field(description="what has become of it as a whole")]
+    counts: Annotated[Counts, pydantic.Field(description="how many of its pictures are in which state")]
+    sealed: Annotated[
+        bool, pydantic.Field(description="whether it takes no more pictures; until it is sealed it does not end")
+    ]
+    model: Annotated[str, pydantic.Field(description="the name of the model that it asks")]
+    priority: Annotated[Literal["interactive", "bulk"], pydantic.Field(description=PRIORITY)]
+    metadata: Annotated[dict[str, Any], pydantic.Field(description="as it was given")]
+    status_url: Annotated[Link, pydantic.Field(description="this job")]
+    results_url: Annotated[Link, pydantic.Field(description="its results, as far as they are there")]
+    events_url: Annotated[Link, pydantic.Field(description="server-sent events")]
+    images_url: Annotated[Link, pydantic.Field(description="where more pictures go while it is open")]
+    seal_url: Annotated[Link, pydantic.Field(description="POST: these were all")]
+    cancel_url: Annotated[Link, pydantic.Field(description="POST: call it off")]
+    retry_url: Annotated[Link, pydantic.Field(description="POST: try again what got no label")]
+    scan_url: Annotated[Link, pydantic.Field(description="POST: have it filled from a source")]
     scan: Annotated[Scan | None, pydantic.Field(description="how it is filled from a source; null if it is not")]
     retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
     webhook: Annotated[str | None, pydantic.Field(description=WEBHOOK)]
-    created_at: Time
-    sealed_at: Time | None
-    started_at: Time | None
-    finished_at: Time | None
-    expires_at: Time | None
+    created_at: Annotated[Time, pydantic.Field(description="when it was taken in")]
+    sealed_at: Annotated[Time | None, pydantic.Field(description="since when it takes no more pictures")]
+    started_at: Annotated[
+        Time | None, pydantic.Field(description="when a worker took its first picture; null: none has")
+    ]
+    finished_at: Annotated[
+        Time | None, pydantic.Field(description="when the last of its pictures had its result; null: it has not ended")
+    ]
+    expires_at: Annotated[
+        Time | None, pydantic.Field(description="what no worker has taken by then expires; null: nothing does")
+    ]
     queue_position: Annotated[
         int | None, pydantic.Field(description="how many pictures go before; null once it is over")
     ]
@@ -93,57 +112,75 @@ class Job(TypedDict):
 class JobWithResults(Job, total=False):
     """A job; with its first results, if it was waited for and has ended."""
 
-    results: "list[Result]"
+    results: Annotated[
+        "list[Result]",
+        pydantic.Field(description="the first 100, in the order in which its pictures came; `results_url` has all"),
+    ]
 
 
 class Fault(TypedDict):
     """Why a picture has no label: a stable code for machines, a sentence for people."""
 
-    code: str
-    detail: str
+    code: Annotated[str, pydantic.Field(description="one of the codes of pictures, such as `undecodable`")]
+    detail: Annotated[str, pydantic.Field(description="a sentence, which may change")]
 
 
 class Maker(TypedDict):
     """The model that made a result; version and digest are null where none came to see the picture."""
 
-    name: str
-    version: str | None
-    digest: str | None
+    name: Annotated[str, pydantic.Field(description="the model")]
+    version: Annotated[str | None, pydantic.Field(description="its version")]
+    digest: Annotated[str | None, pydantic.Field(description="SHA-256 of its weights")]
 
 
 class Environment(TypedDict):
     """On what, and by which libraries, a result was made."""
 
-    device: Annotated[str, pydantic.Field(examples=["NVIDIA H200"])]
-    precision: Annotated[str, pydantic.Field(examples=["bfloat16"])]
-    torch: Annotated[str, pydantic.Field(examples=["2.13.0+cu130"])]
+    device: Annotated[str, pydantic.Field(description="what computed the network", examples=["NVIDIA H200"])]
+    precision: Annotated[str, pydantic.Field(description="the numbers it computed with", examples=["bfloat16"])]
+    torch: Annotated[str, pydantic.Field(description="the version of PyTorch", examples=["2.13.0+cu130"])]
     decoder: Annotated[str, pydantic.Field(description="what made pixels of the bytes")]
-    sortbelt: Annotated[str, pydantic.Field(examples=["0.1.0"])]
+    sortbelt: Annotated[str, pydantic.Field(description="the version of the worker", examples=["0.1.0"])]
 
 
 class Result(TypedDict):
     """What became of one picture: a label with its confidence, or an error."""
 
-    id: str
+    id: Annotated[str, pydantic.Field(description="of this result")]
     image: Annotated[str, pydantic.Field(description="the name that the caller gave the picture")]
     image_id: Annotated[str, pydantic.Field(description="where its thumbnail is: /v1/images/{image_id}/thumbnail")]
     custom_id: Annotated[str | None, pydantic.Field(description="the caller's own identifier, if they gave one")]
-    job_id: Id
-    status: Literal["done", "failed", "cancelled", "expired"]
-    label: str | None
-    confidence: float | None
-    scores: dict[str, float] | None
-    error: Fault | None
-    model: Maker
-    cached: bool
-    timings: dict[str, float]
+    job_id: Annotated[Id, pydantic.Field(description="of its job")]
+    status: Annotated[Literal["done", "failed", "cancelled", "expired"], pydantic.Field(description=STATUS_OF_RESULT)]
+    label: Annotated[
+        str | None, pydantic.Field(description="the likeliest of the model's labels; null if there is an error")
+    ]
+    confidence: Annotated[
+        float | None,
+        pydantic.Field(description="how sure the model is of the label, 0 to 1; null if there is an error"),
+    ]
+    scores: Annotated[
+        dict[str, float] | None,
+        pydantic.Field(description="by label, how likely it is; they sum to 1; null if there is an error"),
+    ]
+    error: Annotated[Fault | None, pydantic.Field(description="why there is no label; null if there is one")]
+    model: Annotated[Maker, pydantic.Field(description="what it was made by")]
+    cached: Annotated[
+        bool, pydantic.Field(description="whether it was copied from an earlier result for the same bytes and weights")
+    ]
+    timings: Annotated[
+        dict[str, float],
+        pydantic.Field(
+            description="`decode_ms`, and `forward_ms` of all pictures of its `batch`; empty if no worker had it"
+        ),
+    ]
     environment: Annotated[
         Environment | None, pydantic.Field(description="of a cached one, where it was made; null if no worker saw it")
     ]
     worker: Annotated[
         str | None, pydantic.Field(description="who took the picture up last; null if nobody did, or it was known")
     ]
-    finished_at: Time
+    finished_at: Annotated[Time, pydantic.Field(description="when it was written")]
 
 
 Quota = Annotated[
@@ -154,13 +191,15 @@ Quota = Annotated[
 class Key(TypedDict):
     """A key, without the key."""
 
-    id: Id
-    name: str
-    role: tables.Role
-    prefix: str
-    created_at: Time
+    id: Annotated[Id, pydantic.Field(description="of this key; no secret")]
+    name: Annotated[str, pydantic.Field(description="as it was given")]
+    role: Annotated[tables.Role, pydantic.Field(description="what it may do")]
+    prefix: Annotated[str, pydantic.Field(description="how the key begins")]
+    created_at: Annotated[Time, pydantic.Field(description="when it was made")]
     expires_at: Annotated[Time | None, pydantic.Field(description="from when on it is not valid; null is never")]
-    revoked_at: Time | None
+    revoked_at: Annotated[
+        Time | None, pydantic.Field(description="since when it is not valid; null: it was not revoked")
+    ]
     images_per_minute: Quota
     bytes_per_minute: Quota
     open_images: Quota
@@ -170,82 +209,89 @@ class Key(TypedDict):
 class Holder(TypedDict):
     """Whose key it is that asks, and what it may do."""
 
-    id: Id
-    name: str
-    role: tables.Role
+    id: Annotated[Id, pydantic.Field(description="of the key; no secret")]
+    name: Annotated[str, pydantic.Field(description="as it was given")]
+    role: Annotated[tables.Role, pydantic.Field(description="what it may do")]
 
 
 class NewKey(Key):
     """A key as it is shown once."""
 
-    key: str
+    key: Annotated[str, pydantic.Field(description="the key itself: it is shown this once")]
 
 
 class EndedCounts(TypedDict):
     """How the pictures of a job have ended; the states sum to the total."""
 
-    total: Count
-    done: Count
-    failed: Count
-    cancelled: Count
-    expired: Count
+    total: Annotated[Count, pydantic.Field(description="all pictures of the job")]
+    done: Annotated[Count, pydantic.Field(description="have a label")]
+    failed: Annotated[Count, pydantic.Field(description="have an error")]
+    cancelled: Annotated[Count, pydantic.Field(description="were called off")]
+    expired: Annotated[Count, pydantic.Field(description="waited past the deadline")]
 
 
 class EndedJob(TypedDict):
     """A job that has ended."""
 
-    id: Id
-    status: Literal["done", "failed", "cancelled", "expired"]
-    counts: EndedCounts
-    model: str
-    priority: Literal["interactive", "bulk"]
-    metadata: dict[str, Any]
-    retry_of: Id | None
-    created_at: Time
-    started_at: Time | None
-    finished_at: Time
-    status_url: Link
-    results_url: Link
-    retry_url: Link
+    id: Annotated[Id, pydantic.Field(description="of this job")]
+    status: Annotated[
+        Literal["done", "failed", "cancelled", "expired"],
+        pydantic.Field(description="what has become of it as a whole"),
+    ]
+    counts: Annotated[EndedCounts, pydantic.Field(description="how its pictures have ended")]
+    model: Annotated[str, pydantic.Field(description="the name of the model that it asked")]
+    priority: Annotated[Literal["interactive", "bulk"], pydantic.Field(description=PRIORITY)]
+    metadata: Annotated[dict[str, Any], pydantic.Field(description="as it was given")]
+    retry_of: Annotated[Id | None, pydantic.Field(description="the job whose failed pictures these are")]
+    created_at: Annotated[Time, pydantic.Field(description="when it was taken in")]
+    started_at: Annotated[
+        Time | None, pydantic.Field(description="when a worker took its first picture; null: none has")
+    ]
+    finished_at: Annotated[Time, pydantic.Field(description="when it ended")]
+    status_url: Annotated[Link, pydantic.Field(description="the job")]
+    results_url: Annotated[Link, pydantic.Field(description="its results")]
+    retry_url: Annotated[Link, pydantic.Field(description="POST: try again what got no label")]
 
 
 class JobCompleted(TypedDict):
     """What a webhook tells: a job has ended, and its status says how."""
 
-    type: Literal["job.completed"]
+    type: Annotated[Literal["job.completed"], pydantic.Field(description="what is told")]
     timestamp: Annotated[Time, pydantic.Field(description="when the job ended")]
-    data: EndedJob
+    data: Annotated[EndedJob, pydantic.Field(description="the job")]
 
 
 class Delivery(TypedDict):
     """A webhook on its way: what has become of it so far."""
 
     id: Annotated[Id, pydantic.Field(description="its webhook-id, the same at every attempt")]
-    job_id: Id
-    event: Literal["job.completed"]
+    job_id: Annotated[Id, pydantic.Field(description="the job that it tells of")]
+    event: Annotated[Literal["job.completed"], pydantic.Field(description="what it tells")]
     url: Annotated[str, pydantic.Field(description=f"where it is sent{HOST_ONLY}")]
-    status: tables.DeliveryStatus
-    attempts: Count
+    status: Annotated[tables.DeliveryStatus, pydantic.Field(description="what has become of it")]
+    attempts: Annotated[Count, pydantic.Field(description="how many there were")]
     response_status: Annotated[int | None, pydantic.Field(description="of the last answer; null if there was none")]
     error: Annotated[str | None, pydantic.Field(description="why the last attempt was in vain")]
-    created_at: Time
-    attempted_at: Time | None
-    next_attempt_at: Time | None
-    ended_at: Time | None
-    replay_url: Link
+    created_at: Annotated[Time, pydantic.Field(description="when the job ended")]
+    attempted_at: Annotated[Time | None, pydantic.Field(description="when the last attempt was made")]
+    next_attempt_at: Annotated[Time | None, pydantic.Field(description="when the next one is due; null: none is")]
+    ended_at: Annotated[Time | None, pydantic.Field(description="when it was over; null while it is not")]
+    replay_url: Annotated[Link, pydantic.Field(description="POST: send it once more")]
 
 
 class Deliveries(TypedDict):
     """A page of deliveries."""
 
-    deliveries: list[Delivery]
+    deliveries: Annotated[list[Delivery], pydantic.Field(description="the newest first")]
 
 
 class SigningSecret(TypedDict):
     """What webhooks are signed with."""
 
-    secret: Annotated[str, pydantic.Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
-    created_at: Time
+    secret: Annotated[
+        str, pydantic.Field(description="keep it to yourself", examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    ]
+    created_at: Annotated[Time, pydantic.Field(description="when it was made")]
     previous_until: Annotated[
         Time | None, pydantic.Field(description="until when the secret before signs beside it; null if none does")
     ]
@@ -254,149 +300,149 @@ class SigningSecret(TypedDict):
 class Refusal(TypedDict):
     """A worker that cannot serve a version, and why."""
 
-    worker: str
-    reason: str
+    worker: Annotated[str, pydantic.Field(description="its id")]
+    reason: Annotated[str, pydantic.Field(description="a sentence")]
 
 
 class Version(TypedDict):
     """A version of a model: its stage, and the workers that answer with it, or cannot."""
 
-    name: str
-    version: str
+    name: Annotated[str, pydantic.Field(description="the model's")]
+    version: Annotated[str, pydantic.Field(description="the version's")]
     digest: Annotated[str, pydantic.Field(description="SHA-256 of the weights")]
-    stage: Literal["candidate", "live", "shadow", "retired"]
+    stage: Annotated[Literal["candidate", "live", "shadow", "retired"], pydantic.Field(description=STAGE)]
     share: Annotated[float | None, pydantic.Field(description="of the pictures that it judges as a shadow")]
-    labels: list[str]
-    metrics: dict[str, Any]
+    labels: Annotated[list[str], pydantic.Field(description="what it can answer")]
+    metrics: Annotated[dict[str, Any], pydantic.Field(description="as its bundle tells them")]
     built_in: Annotated[bool, pydantic.Field(description="whether it comes with the workers")]
-    served_by: list[str]
-    refused_by: list[Refusal]
-    created_at: Time
-    created_by: str | None
-    promoted_at: Time | None
+    served_by: Annotated[list[str], pydantic.Field(description="ids of workers")]
+    refused_by: Annotated[list[Refusal], pydantic.Field(description="workers that cannot serve it")]
+    created_at: Annotated[Time, pydantic.Field(description="when it was taken in")]
+    created_by: Annotated[str | None, pydantic.Field(description="the id of the key that brought it")]
+    promoted_at: Annotated[Time | None, pydantic.Field(description="when it was made the live one; null: never")]
 
 
 class Versions(TypedDict):
     """All versions of all models."""
 
-    models: list[Version]
+    models: Annotated[list[Version], pydantic.Field(description="by name, the newest version first")]
 
 
 class VersionName(TypedDict):
     """Which version of which model."""
 
-    name: str
-    version: str
+    name: Annotated[str, pydantic.Field(description="the model's")]
+    version: Annotated[str, pydantic.Field(description="the version's")]
 
 
 class Pair(TypedDict):
     """The labels that two versions gave, and to how many pictures."""
 
-    a: str
-    b: str
-    count: Count
+    a: Annotated[str, pydantic.Field(description="the label by one version")]
+    b: Annotated[str, pydantic.Field(description="the label by the other")]
+    count: Annotated[Count, pydantic.Field(description="of pictures")]
 
 
 class Sure(TypedDict):
     """A label, and how sure of it a version was."""
 
-    label: str
-    confidence: float
+    label: Annotated[str, pydantic.Field(description="what it answered")]
+    confidence: Annotated[float, pydantic.Field(description="how sure it was, 0 to 1")]
 
 
 class Disagreement(TypedDict):
     """A picture to which two versions gave different labels."""
 
-    image: str
-    job_id: Id
-    a: Sure
-    b: Sure
+    image: Annotated[str, pydantic.Field(description="the picture's name")]
+    job_id: Annotated[Id, pydantic.Field(description="the job that it is in")]
+    a: Annotated[Sure, pydantic.Field(description="by one version")]
+    b: Annotated[Sure, pydantic.Field(description="by the other")]
 
 
 class Agreement(TypedDict):
     """How far two versions agree on the pictures that both judged."""
 
-    a: VersionName
-    b: VersionName
-    compared: Count
-    agreeing: Count
+    a: Annotated[VersionName, pydantic.Field(description="one version")]
+    b: Annotated[VersionName, pydantic.Field(description="the other")]
+    compared: Annotated[Count, pydantic.Field(description="pictures that both judged")]
+    agreeing: Annotated[Count, pydantic.Field(description="those of them with one label")]
     agreement: Annotated[float | None, pydantic.Field(description="agreeing / compared; null if none was compared")]
-    mean_confidence: dict[str, float | None]
-    matrix: list[Pair]
+    mean_confidence: Annotated[dict[str, float | None], pydantic.Field(description="of `a` and of `b`")]
+    matrix: Annotated[list[Pair], pydantic.Field(description="which labels how often")]
     errors: Annotated[dict[str, Any], pydantic.Field(description="how many pictures each could not judge")]
 
 
 class Comparison(Agreement):
     """How far two versions agree, with a page of the pictures on which they do not."""
 
-    disagreements: list[Disagreement]
+    disagreements: Annotated[list[Disagreement], pydantic.Field(description="a page of pictures")]
 
 
 class Jobs(TypedDict):
     """A page of jobs."""
 
-    jobs: list[Job]
+    jobs: Annotated[list[Job], pydantic.Field(description="the newest first")]
 
 
 class Results(TypedDict):
     """A page of results."""
 
-    results: list[Result]
+    results: Annotated[list[Result], pydantic.Field(description="in their order")]
 
 
 class Stat(TypedDict):
     """How many results are of one kind; null where they have none, as what failed has no label."""
 
-    key: str | None
-    count: Count
+    key: Annotated[str | None, pydantic.Field(description="the kind: a label, a status …")]
+    count: Annotated[Count, pydantic.Field(description="of results")]
     confidence: Annotated[float | None, pydantic.Field(description="the mean of those that have one")]
 
 
 class Stats(TypedDict):
     """How many results there are of each kind."""
 
-    group: str
-    stats: list[Stat]
+    group: Annotated[str, pydantic.Field(description="by what is counted")]
+    stats: Annotated[list[Stat], pydantic.Field(description="each kind with its count")]
 
 
 class Side(TypedDict):
     """What one of two jobs says of a picture."""
 
-    label: str | None
-    confidence: float | None
+    label: Annotated[str | None, pydantic.Field(description="null if there is an error")]
+    confidence: Annotated[float | None, pydantic.Field(description="0 to 1; null if there is an error")]
 
 
 class Change(TypedDict):
     """A picture of which two jobs say different things."""
 
-    image: str
-    a: Side
-    b: Side
+    image: Annotated[str, pydantic.Field(description="the picture's name")]
+    a: Annotated[Side, pydantic.Field(description="by the one job")]
+    b: Annotated[Side, pydantic.Field(description="by the other")]
 
 
 class Changes(TypedDict):
     """A page of differences between two jobs."""
 
-    changes: list[Change]
+    changes: Annotated[list[Change], pydantic.Field(description="by name")]
 
 
 class Source(TypedDict):
     """A place of the server whose pictures can be classified without being sent."""
 
-    name: Annotated[str, pydantic.Field(examples=["photos"])]
+    name: Annotated[str, pydantic.Field(description="what a scan calls it", examples=["photos"])]
     address: Annotated[str | None, pydantic.Field(description="where it is; for admins, else null")]
 
 
 class Receipt(TypedDict):
     """That a job was purged: what of it there was, and when it went."""
 
-    job_id: Id
+    job_id: Annotated[Id, pydantic.Field(description="the job that was")]
     owner: Annotated[Id, pydantic.Field(description="the key that ordered it")]
-    model: str
+    model: Annotated[str, pydantic.Field(description="that it asked")]
     images: Annotated[Count, pydantic.Field(description="its pictures, which are gone with their results")]
     bytes: Annotated[Count, pydantic.Field(description="of these pictures; those that another job has too are kept")]
-    created_at: Time
-    finished_at: Time
+    created_at: Annotated[Time, pydantic.Field(description="when it was taken in")]
+    finished_at: Annotated[Time, pydantic.Field(description="when it ended")]
     purged_at: Annotated[Time, pydantic.Field(description="since when nobody sees it")]
     emptied_at: Annotated[Time | None, pydantic.Field(description="when the last of it had gone; null while it goes")]
 
@@ -404,26 +450,26 @@ class Receipt(TypedDict):
 class Receipts(TypedDict):
     """A page of receipts."""
 
-    purges: list[Receipt]
+    purges: Annotated[list[Receipt], pydantic.Field(description="the latest first")]
 
 
 class Sources(TypedDict):
     """All sources."""
 
-    sources: list[Source]
+    sources: Annotated[list[Source], pydantic.Field(description="by name")]
 
 
 class Digests(TypedDict):
     """Which of some SHA-256 are known."""
 
-    known: list[str]
-    missing: list[str]
+    known: Annotated[list[str], pydantic.Field(description="those that you have sent before")]
+    missing: Annotated[list[str], pydantic.Field(description="those to be sent")]
 
 
 class Keys(TypedDict):
     """All keys."""
 
-    keys: list[Key]
+    keys: Annotated[list[Key], pydantic.Field(description="the oldest first")]
 
 
 def job(row: Any, root: str, outlook: forecast.Forecast | None, *, whole: bool = True) -> Job:

@@ -9,14 +9,17 @@ MOST_NAMED = 5
 MOST_CHARACTERS = 100
 
 
-def refuse(kind: str, given: Iterable[str], known: Collection[str]) -> None:
+def refuse(kind: str, given: Iterable[str], known: Collection[str], hints: Mapping[str, str] | None = None) -> None:
     """See that all names given are known; `kind` is what they are, such as a parameter.
+
+    `hints` say of some that are not what to do instead.
 
     Raises:
         errors.BadParameter: some are not; the sentence names them.
     """
     if strange := [name for name in given if name not in known]:
-        raise errors.BadParameter(sentence(kind, strange, known))
+        instead = [hint for name, hint in (hints or {}).items() if name in strange]
+        raise errors.BadParameter(" ".join([sentence(kind, strange, known), *instead]))
 
 
 def refuse_repeated(kind: str, given: Mapping[str, Sequence[str]]) -> None:

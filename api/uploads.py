@@ -8,28 +8,34 @@ import flask
 
 from api import asked, auth, unknown
 from api.parts import parts
-from jobs import errors, intake, tables
+from jobs import errors, intake, pictures, tables
 from jobs.store import jobs
 
 Form = TypeVar("Form", bound=asked.CustomIds)
-PROBLEMS = ["no_images", "duplicate_name", "too_many_images", "empty", "too_large", "undecodable", "unknown_model"]
-PROBLEMS += ["idempotency_mismatch", "unknown_blob"]
+PROBLEMS = ["no_images", "duplicate_name", "too_many_images", "unknown_blob"]
+"""What may be wrong with pictures that are brought."""
+REFUSED = ["empty", "too_large", "undecodable"]
+"""What besides may be wrong with one that is the raw body of an order; in a form it would fail by itself."""
 IDEMPOTENT = {
     "Idempotency-Key": {
-        "description": "the same order under the same key is one job",
+        "description": "a text of your choice, 1 to 255 characters: the same order under the same one is one job, "
+        "however often it comes; another order under it is refused as `idempotency_mismatch`",
         "minLength": 1,
         "maxLength": 255,
     }
 }
-_FILES = {"type": "array", "minItems": 1, "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
-_RAW = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/jpeg"}}}
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_FILES = {"type": "array", "minItems": 1, "items": _FILE}
+_IMAGES = {**_FILES, "description": "a picture each, with a file name that is its name in the results"}
+_ONE = f"one picture, in one of {', '.join(pictures.FORMATS)}"
+_RAW = {"image/*": {"schema": {"type": "string", "contentMediaType": "image/jpeg", "description": _ONE}}}
 _FORM = asked.Order.told()
 _IDS = asked.CustomIds.told()["properties"]
 PICTURES = {
     "multipart/form-data": {
         "schema": {
             "type": "object",
-            "properties": {"images": _FILES, **_IDS},
+            "properties": {"images": _IMAGES, **_IDS},
             "required": ["images"],
             "additionalProperties": False,
         }
@@ -39,7 +45,7 @@ PICTURES = {
 }
 ORDERED = {
     "multipart/form-data": {
-        "schema": {**_FORM, "properties": {"images": _FILES, **_IDS, **_FORM["properties"]}, "required": ["images"]}
+        "schema": {**_FORM, "properties": {"images": _IMAGES, **_IDS, **_FORM["properties"]}, "required": ["images"]}
     },
     **_RAW,
     **asked.JsonOrder.described(),
@@ -49,7 +55,7 @@ BUNDLE = {
     "multipart/form-data": {
         "schema": {
             "type": "object",
-            "properties": {"files": _FILES},
+            "properties": {"files": {**_FILES, "description": "a file of the bundle each, with its name"}},
             "required": ["files"],
             "additionalProperties": False,
         }
@@ -121,11 +127,15 @@ def _brought(query: asked.RawPicture, kind: type[Form]) -> tuple[Brought, Form |
         found = _parts(form.custom_ids)
     elif is_raw():
         name = "image" if query.name is None else query.name
-        found = [intake.Upload(name, request.get_data(cache=False), query.custom_id)]
+        data = request.get_data(cache=False)
+        if not request.mimetype and data.lstrip()[:1] == b"{":  # no picture begins so
+            raise errors.BadParameter("The body looks like JSON: send it with `Content-Type: application/json`.")
+        found = [intake.Upload(name, data, query.custom_id)]
     else:
         raise errors.NoImages(
-            "Send pictures as multipart/form-data parts named `images`, or one picture as the raw body with "
-            f"`Content-Type: image/jpeg`; yours was {request.mimetype:.100}."
+            "Send pictures as multipart/form-data parts named `images`, one picture as the raw body with "
+            "`Content-Type: image/jpeg`, or JSON with `Content-Type: application/json`; "
+            f"yours was {request.mimetype:.100}."
         )
     if not found:
         raise errors.NoImages

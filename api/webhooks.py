@@ -44,7 +44,7 @@ def index(query: asked.Deliveries) -> flask.Response:
 @auth.needs(tables.Role.SUBMIT)
 @document.call(
     shapes.Delivery,
-    f'-X POST "{HERE}/deliveries/$DELIVERY/replay"',
+    f'-X POST "{HERE}/deliveries/$DELIVERY_ID/replay"',
     status=202,
     problems={404: ["delivery_not_found"]},
 )

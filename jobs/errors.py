@@ -36,7 +36,7 @@ class Refused(SortbeltError):
 
 
 class BadParameter(Refused):
-    """A parameter is malformed."""
+    """A parameter, field or header is malformed, missing or not known; the sentence names it."""
 
     code = "bad_parameter"
 
@@ -132,7 +132,7 @@ class JobNotOver(Refused):
 
 
 class NothingToRetry(Refused):
-    """Every picture of the job that can get a label has one."""
+    """There is nothing to try again: each picture has a label, or was refused for what it is, as its result says."""
 
     code = "nothing_to_retry"
 
@@ -224,6 +224,23 @@ class QuotaExceeded(Later):
     """As many of the key's pictures are open as may be."""
 
     code = "quota_exceeded"
+
+
+PICTURES = {
+    "empty": "The file is empty.",
+    "too_large": "The picture is larger than this server takes, by its bytes or its pixels, or than it can decode.",
+    "unsupported_format": "The file is no picture of a known format.",
+    "undecodable": "The picture is damaged.",
+    "crashed_decoder": "Decoding the picture crashes the decoder, twice.",
+    "timed_out": "The picture takes too long to decode.",
+    "blob_missing": "The picture's bytes are gone from the store, or from their source.",
+    "blob_corrupt": "The picture's bytes in the store are not those that were sent.",
+    "bad_output": "The network did not answer with a score for each label.",
+    "worker_lost": "Workers died while they had the picture, again and again.",
+    "cancelled": "The job was cancelled before a worker took the picture.",
+    "expired": "The job's deadline passed before a worker took the picture.",
+}
+"""What may be told of a picture that has no label."""
 
 
 class BadPicture(SortbeltError):

@@ -2,7 +2,7 @@
 
 import enum
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -18,15 +18,44 @@ LIFE_SECONDS = 15.0
 """A worker shows life every few seconds; after so long without, it is taken for gone."""
 
 
-class Status(enum.StrEnum):
+class Told(enum.StrEnum):
+    """A text whose meaning stands beside it, for `/openapi.json` and `/docs` too."""
+
+    _value_: str
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Self:
+        """A member: its value, and what that means."""
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """What each value means."""
+        return {one.value: one.meaning for one in cls}
+
+
+class Status(Told):
     """What has become of an image; the four last are final and have a row in `results`."""
 
-    QUEUED = "queued"  # waits for a worker
-    RUNNING = "running"  # a worker holds it until `lease_until`; then anyone may queue it again
-    DONE = "done"  # has a label
-    FAILED = "failed"  # has an error code
-    CANCELLED = "cancelled"  # its owner called it off before a worker took it
-    EXPIRED = "expired"  # its deadline passed before a worker took it
+    QUEUED = "queued", "waits for a worker"
+    RUNNING = "running", "a worker holds it"  # until `lease_until`; then anyone may queue it again
+    DONE = "done", "has a label"
+    FAILED = "failed", "has an error, whose code says why"
+    CANCELLED = "cancelled", "its owner called it off before a worker took it"
+    EXPIRED = "expired", "its deadline passed before a worker took it"
+
+
+class JobStatus(Told):
+    """What has become of a job: the four last are final, and none of them says how each single picture fared."""
+
+    QUEUED = "queued", "none of its pictures is with a worker or has a result yet; an open job may have none at all"
+    RUNNING = "running", "some pictures are with a worker or have a result; an open job stays so until it is sealed"
+    DONE = "done", "it has ended, and at least one picture has a label, or it had none: `counts` tells of the others"
+    FAILED = "failed", "it has ended, and no picture has a label but some an error; or its scan of a source has failed"
+    CANCELLED = "cancelled", "it was called off, and has ended; pictures that had a result by then keep it"
+    EXPIRED = "expired", "it has ended, and all of its pictures waited for a worker until its deadline had passed"
 
 
 class Priority(enum.IntEnum):
@@ -36,39 +65,39 @@ class Priority(enum.IntEnum):
     BULK = 1
 
 
-class Stage(enum.StrEnum):
+class Stage(Told):
     """What a version of a model is for."""
 
-    CANDIDATE = "candidate"  # taken in, and never served
-    LIVE = "live"  # answers every picture of its model's name; there is one at most
-    SHADOW = "shadow"  # judges a share of them beside the live one, without a say
-    RETIRED = "retired"  # was live once
+    CANDIDATE = "candidate", "taken in, and never served"
+    LIVE = "live", "answers every picture of its model's name; there is one at most"
+    SHADOW = "shadow", "judges a share of them beside the live one, without a say"
+    RETIRED = "retired", "was live once"
 
 
-class Role(enum.StrEnum):
+class Role(Told):
     """What a key may do; each role may do what the ones before it may, but whose jobs it sees is its own affair."""
 
-    READ = "read"  # sees everybody's jobs and results, and changes nothing
-    SUBMIT = "submit"  # sees its own
-    ADMIN = "admin"  # sees everybody's
+    READ = "read", "sees everybody's jobs and results, and changes nothing"
+    SUBMIT = "submit", "orders jobs, and sees its own"
+    ADMIN = "admin", "sees everybody's jobs, and manages keys and models"
 
 
-class DeliveryStatus(enum.StrEnum):
+class DeliveryStatus(Told):
     """What has become of a webhook's delivery."""
 
-    PENDING = "pending"  # waits for its next attempt, or is being sent
-    DELIVERED = "delivered"  # the receiver has answered with 2xx
-    FAILED = "failed"  # the last attempt was in vain too
-    DISABLED = "disabled"  # the receiver has answered 410: it wants no more of it
+    PENDING = "pending", "waits for its next attempt, or is being sent"
+    DELIVERED = "delivered", "the receiver has answered with 2xx"
+    FAILED = "failed", "the last attempt was in vain too"
+    DISABLED = "disabled", "the receiver has answered 410: it wants no more of it"
 
 
-class ScanStatus(enum.StrEnum):
+class ScanStatus(Told):
     """What has become of a scan, which fills a job from a source."""
 
-    PENDING = "pending"  # waits for its turn, or is under way
-    DONE = "done"  # has seen everything
-    FAILED = "failed"  # cannot go on; what it had found is in the job
-    CANCELLED = "cancelled"  # the job was called off, or is past its deadline
+    PENDING = "pending", "waits for its turn, or is under way"
+    DONE = "done", "has seen everything"
+    FAILED = "failed", "cannot go on; what it had found is in the job"
+    CANCELLED = "cancelled", "the job was called off, or is past its deadline"
 
 
 class Timestamp(sa.types.TypeDecorator[datetime]):

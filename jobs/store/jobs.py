@@ -85,7 +85,7 @@ def take(c: sa.Connection, orders: Sequence[Order]) -> list[sa.Row[Any]]:
     deliveries.announce(c, [row for row in made.values() if row.finished_at is not None])
     ids = [_first(c, job) if row is None else str(row.id) for row, (job, _) in zip(rows, orders, strict=True)]
     as_they_are = states(c, ids)
-    return [_there(as_they_are[id_]) for id_ in ids]
+    return [_there(as_they_are[id_], id_) for id_ in ids]
 
 
 def _place(values: Mapping[str, Any]) -> tuple[str, str]:
@@ -285,7 +285,7 @@ def job(c: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:
         errors.JobPurged: there was one, and its results are gone.
     """
     known = {"job": job_id} if owner is None else {"job": job_id, "owner": owner}
-    return _there(c.execute(_one(owned=owner is not None), known).one_or_none())
+    return _there(c.execute(_one(owned=owner is not None), known).one_or_none(), job_id)
 
 
 @functools.cache
@@ -347,12 +347,12 @@ def locked(c: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
         errors.JobPurged: there was one, and its results are gone.
     """
     query = sa.select(JOBS).where(JOBS.c.id == job_id, JOBS.c.owner == owner).with_for_update()
-    return _there(c.execute(query).one_or_none())
+    return _there(c.execute(query).one_or_none(), job_id)
 
 
-def _there(row: sa.Row[Any] | None) -> sa.Row[Any]:
+def _there(row: sa.Row[Any] | None, job_id: str) -> sa.Row[Any]:
     if row is None:
-        raise errors.JobNotFound
+        raise errors.JobNotFound(f"There is no job {job_id!r} among yours.")
     if row.purged_at is not None:
         raise errors.JobPurged.of(row.total, row.bytes, row.purged_at)
     return row

@@ -42,7 +42,9 @@ def retry(
     count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(IMAGES.c.bytes), 0)).where(*again)
     total, bytes_ = c.execute(count).one()
     if not total:
-        raise errors.NothingToRetry
+        left = job.total - job.done
+        refused = f", and {left:,} cannot get one, because of what they are: their results say why" if left else ""
+        raise errors.NothingToRetry(f"There is nothing to try again: {job.done:,} pictures have a label{refused}.")
     quotas.spend(c, owner, own, quotas.Load(total, int(bytes_)))
     kept = {name: getattr(job, name) for name in ("owner", "model", "priority", "webhook", "webhook_root")}
     kept |= {"metadata": job.metadata, "traceparent": traceparent}

@@ -13,15 +13,35 @@ def test_what_does_not_exist_is_not_found(me, subtests):
     """404 in the one shape."""
     for path in ("/nowhere", "/v1", "/v1/jobs/", "/v1/keys/x/y", "/%00", "/" + "x" * 5000, "/v1/jobs/a/b/c"):
         with subtests.test(path[:40]):
-            problem(me.get(path), 404, "not_found")
+            assert "/docs lists all calls" in problem(me.get(path), 404, "not_found")
+
+
+def test_an_id_left_out_is_a_path_that_is_not_there(me):
+    """And no redirect to another, with a page."""
+    assert "'/v1/jobs//results'" in problem(me.get("/v1/jobs//results"), 404, "not_found")
+
+
+def test_a_job_that_is_not_there_is_named(me):
+    """So that whoever asks for many knows which it was."""
+    missing = str(uuid.uuid4())
+    assert missing in problem(me.get(f"/v1/jobs/{missing}"), 404, "job_not_found")
+
+
+def test_json_that_does_not_say_so_is_told_to(me):
+    """Whether it comes as a form's or as nothing's."""
+    for kind in ("application/x-www-form-urlencoded", None):
+        response = me.post("/v1/jobs", data=b'{"open": true}', content_type=kind)
+        code = "bad_parameter" if kind is None else "no_images"
+        assert "`Content-Type: application/json`" in problem(response, 422, code)
 
 
 def test_a_method_that_a_route_has_not_is_refused_with_those_it_has(me):
     """405 with Allow."""
     for method, path in (("PUT", "/v1/jobs"), ("DELETE", "/v1/jobs"), ("POST", "/v1/results")):
         response = me.ask(method, path)
-        problem(response, 405, "method_not_allowed")
+        detail = problem(response, 405, "method_not_allowed")
         assert "GET" in response.headers["Allow"]
+        assert re.search(rf"takes GET(, POST)?, and not {method}; /docs lists", detail)
 
 
 def test_a_body_over_the_limit_is_refused_with_the_limit(me, db):

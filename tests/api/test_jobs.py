@@ -324,7 +324,7 @@ def test_without_pictures_there_is_no_job(db, me):
     assert "`images` has no file name" in problem(nameless, 422, "no_images")
     raw = me.post("/v1/jobs", data=making.picture(), content_type="application/x-www-form-urlencoded")
     said = problem(raw, 422, "no_images")
-    assert "`Content-Type: image/jpeg`; yours was application/x-www-form-urlencoded" in said
+    assert said.endswith("or JSON with `Content-Type: application/json`; yours was application/x-www-form-urlencoded.")
     assert making.images(db) == {}
 
 

@@ -43,6 +43,13 @@ def test_the_nearest_is_told_and_all_there_are(me):
     assert problem(me.get("/v1/sources?limit=1"), 422, "bad_parameter").endswith("'limit' here: there are none.")
 
 
+def test_who_asks_for_a_form_by_a_parameter_is_told_of_accept(me, done):
+    """Many an API has it so."""
+    for path in (done["results_url"], "/v1/results"):
+        assert "`Accept: text/csv`" in problem(me.get(f"{path}?format=csv"), 422, "bad_parameter")
+    assert "Accept" not in problem(me.get("/v1/jobs?format=csv"), 422, "bad_parameter")
+
+
 def test_a_field_that_a_body_must_not_have_is_refused(me, admin, subtests):
     """Each JSON body; the nearest is told."""
     job = me.post("/v1/jobs", json={"open": True}).json["id"]
