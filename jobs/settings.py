@@ -98,7 +98,7 @@ class Settings(pydantic.BaseModel):
     """How far one decoder's address space may grow beyond what it starts with."""
     batch_size: int | Literal["auto"] = "auto"
     """How many pictures a batch may have: a number from 1 to 4096, or `auto`, as many as a worker has seen itself get
-    through in a quarter of a second, from 8 to 1024."""
+    through in a quarter of a second, from 16 to 1024."""
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
     """How long a batch that is not full waits for more, while another is at work; the first goes at once."""
     drain_seconds: float = pydantic.Field(default=1.0, gt=0)

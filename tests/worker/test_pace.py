@@ -48,7 +48,7 @@ def test_it_settles_where_a_batch_takes_the_target_time(overhead, each):
 def test_a_fast_device_is_met_in_a_few_batches_and_a_slow_one_too():
     """From 64 up to the bound in four, or down to the least in three."""
     assert settled(0.002, 0.0001)[:6] == [64, 128, 256, 512, 1024, 1024]
-    assert settled(0.002, 0.04)[:5] == [64, 32, 16, 8, 8]
+    assert settled(0.002, 0.04)[:4] == [64, 32, 16, 16]
 
 
 def test_measures_that_differ_by_half_leave_it_calm():
@@ -79,7 +79,7 @@ def test_a_small_batch_says_nothing_of_large_ones_unless_it_is_slow():
     assert one.size == pace.FIRST
     for _ in range(3):
         one.note(10, 1.0)
-    assert one.size == 8
+    assert one.size == 16
 
 
 def test_a_batch_fits_the_memory_of_the_worker_and_of_the_device():
