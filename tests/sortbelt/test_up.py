@@ -125,7 +125,7 @@ def test_a_key_that_was_made_opens_the_door_until_it_is_revoked(stack):
     before = sortbelt(camera, "status", "00000000-0000-7000-8000-000000000000")
     sortbelt(stack[1], "keys", "revoke", key["id"])
 
-    assert "no such job" in before.stderr
+    assert "There is no job" in before.stderr
     assert until(lambda: "SORTBELT_KEY" in sortbelt(camera, "status", "x").stderr, 30)
 
 
