@@ -1,7 +1,8 @@
 """The scanner: fills jobs from sources, page by page; several at once, here or in other processes, share the work.
 
 A page is listed, read, hashed and judged by its headers; then its pictures and how far the scan is are written in one
-transaction. The bytes stay where they are. A scan gives up its turn after some seconds, so that none holds up others.
+transaction, and the bell is rung. The bytes stay where they are. A scan gives up its turn after some seconds, so that
+none holds up others.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from jobs import database, errands, errors, gate, outlook, pictures, settings, sources
+from jobs import bell, database, errands, errors, gate, outlook, pictures, settings, sources
 from jobs.choice import Choice
 from jobs.store import incoming, quotas, scans, schema
 from jobs.tables import ScanStatus
@@ -39,6 +40,7 @@ class Scanner(errands.Errands):
         self._sources = sources.Sources.read(wanted.sources)
         self._db = db
         self._gate = gate.Gate(wanted, db, outlook.Outlook(db))
+        self._bell = bell.Bell(wanted.redis_url)
         self._readers = futures.ThreadPoolExecutor(READERS, "reader")
 
     def look(self) -> int:
@@ -118,7 +120,10 @@ class Scanner(errands.Errands):
             self._gate.check(claimed.owner, own, load, claimed.priority)
         images = self._look_at_all(source, chosen)
         cursor = next((found.path for found in reversed(seen) if found.path), claimed.cursor)
-        return self._db.write(scans.take, claimed, scans.Page(images, len(seen) - len(chosen), cursor), own)
+        claimed = self._db.write(scans.take, claimed, scans.Page(images, len(seen) - len(chosen), cursor), own)
+        if images:
+            self._bell.ring()
+        return claimed
 
     def _look_at_all(self, source: sources.Source, chosen: Sequence[sources.Found]) -> list[incoming.NewImage]:
         """Each of these in order. A reader takes its share at once: to hand over a file costs as much as to read it."""

@@ -9,9 +9,10 @@ import threading
 import time
 
 import pytest
+import redis
 import sqlalchemy as sa
 
-from jobs import blobs, purge, scanner, settings, sources, tables
+from jobs import bell, blobs, purge, scanner, settings, sources, tables
 from jobs import errors as all_errors
 from jobs.store import jobs, keys, quotas, retry, scans, work
 from tests import servers
@@ -400,3 +401,18 @@ def until(what, seconds=30):
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_the_bell_is_rung_for_what_was_found(rounds, order):
+    """Workers begin with the first page while the next is read; nobody is called for an empty folder."""
+    with servers.redis() as (url, _), redis.Redis.from_url(url) as client:
+        order(include=["*.gif"])
+        rounds(redis_url=url)
+        time.sleep(0.1)
+        assert not client.llen(bell.QUEUE)
+        order()
+        rounds(redis_url=url)
+        until = time.monotonic() + 10
+        while not client.llen(bell.QUEUE):
+            assert time.monotonic() < until
+            time.sleep(0.01)
