@@ -3,15 +3,16 @@
 import enum
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobs.store import environments
-from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS
+from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS, aside
 
+LATELY, MANY = 5_000, 50  # of so many results so many are many
 SHOWN = (RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.worker, *environments.SHOWN)
 WHERE_FROM = RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id).outerjoin(
     ENVIRONMENTS, ENVIRONMENTS.c.id == RESULTS.c.environment_id
@@ -58,10 +59,16 @@ def page(
     c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None, order: Order = Order.IMAGE
 ) -> Sequence[sa.Row[Any]]:
     """Results in an order, from beyond a place."""
+    if order is Order.CONFIDENCE and wanted.error is not None:
+        return []  # what has an error has no confidence
     query = sa.select(*SHOWN).select_from(WHERE_FROM)
-    query = (
-        _by_confidence(query, wanted, after) if order is Order.CONFIDENCE else _by_image(query, wanted, after, order)
-    )
+    if wanted.owner is not None and wanted.job is None and _are_many(c, _of(wanted.owner)):
+        query, wanted = query.where(_of(wanted.owner)), replace(wanted, owner=None)
+    if order is Order.CONFIDENCE:
+        walks = any(getattr(wanted, name) is not None for name in LEADS) and _are_many(c, *_leading(wanted))
+        query = _by_confidence(query, wanted, after, walks=walks)
+    else:
+        query = _by_image(query, wanted, after, order)
     return c.execute(query.limit(limit)).all()
 
 
@@ -74,6 +81,24 @@ def first(c: sa.Connection, jobs: Collection[sa.Row[Any]], *, limit: int) -> Map
     return {**large, **small}
 
 
+def _of(owner: str) -> sa.ColumnElement[bool]:
+    """Whether a result is this owner's, looked up for each result that is met on the way."""
+    mine = (JOBS.c.id == RESULTS.c.job_id, aside(JOBS.c.owner) == owner, JOBS.c.purged_at.is_(None))
+    return sa.exists().where(*mine)
+
+
+def _are_many(c: sa.Connection, *conditions: sa.ColumnElement[bool]) -> bool:
+    """Whether many of the latest results are such: who walks along any index then meets enough of them.
+
+    The few of another kind are found by an index of their own, and sorted. SQLite knows neither, and would sort a
+    million.
+    """
+    newest = c.execute(sa.select(sa.func.max(RESULTS.c.image_id))).scalar() or 0
+    lately = sa.select(RESULTS.c.image_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    lately = lately.where(RESULTS.c.image_id > newest - LATELY, *conditions).limit(MANY)
+    return len(c.execute(lately).all()) == MANY
+
+
 @functools.cache
 def _of_jobs() -> sa.Select[Any]:
     query = sa.select(*SHOWN).select_from(WHERE_FROM)
@@ -81,9 +106,9 @@ def _of_jobs() -> sa.Select[Any]:
     return some.order_by(RESULTS.c.job_id, RESULTS.c.image_id)
 
 
-def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None) -> sa.Select[Any]:
+def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None, *, walks: bool) -> sa.Select[Any]:
     image, confidence = RESULTS.c.image_id, RESULTS.c.confidence
-    query = query.where(*_conditions(wanted), confidence.is_not(None)).order_by(confidence, image)
+    query = query.where(*_conditions(wanted, walks=walks), confidence.is_not(None)).order_by(confidence, image)
     if after is not None:
         beyond = sa.tuple_(confidence, image) > sa.tuple_(sa.literal(after.confidence), sa.literal(after.image_id))
         query = query.where(beyond)
@@ -98,7 +123,7 @@ def _by_image(query: sa.Select[Any], wanted: Filter, after: Place | None, order:
     """
     lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
     newest = order is Order.NEWEST
-    query = query.where(*_conditions(wanted, but=lead))
+    query = query.where(*_conditions(wanted, but=lead, walks=lead is not None))
     numbers = [RESULTS.c.image_id, IMAGES.c.id]
     columns = [RESULTS.c.image_id]
     if lead is not None:
@@ -185,9 +210,17 @@ def one(c: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | Non
     return c.execute(query).one_or_none()
 
 
-def _conditions(wanted: Filter, *, but: str | None = None) -> list[sa.ColumnElement[bool]]:
+def _conditions(wanted: Filter, *, but: str | None = None, walks: bool = False) -> list[sa.ColumnElement[bool]]:
+    """What is asked, but for one; who walks along an index of their own wants SQLite to take none of these."""
     given = {name: value for name, value in vars(wanted).items() if value is not None and name != but}
-    return [TESTS[name](value) for name, value in given.items()]
+    others = LEADS if walks else {}
+    return [aside(others[name]) == value if name in others else TESTS[name](value) for name, value in given.items()]
+
+
+def _leading(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    """Of what is asked, that which has an index, looked at without it."""
+    given = {name: getattr(wanted, name) for name in LEADS}
+    return [aside(LEADS[name]) == value for name, value in given.items() if value is not None]
 
 
 # What an index begins with that goes on with the image; that of the fewest rows, as a rule, first.

@@ -150,9 +150,8 @@ FEW = {  # these may sort, but only the rows that they have found
     "claim webhooks",
     "deliveries of a job",
     "receipts",  # of which there are none: nothing was purged
-    # Results do not know their owner: where the database does not walk them all, it sorts what the owner has.
-    "results by owner",
-    "results by owner of few",
+    "least confident of a label of none",
+    "results by owner of few",  # results do not know their owner: what such a one has is sorted
 }
 ORDER = results.Order
 
@@ -235,6 +234,11 @@ QUESTIONS = {
     "results by error": (page(error="undecodable"), "ix_results_error_code"),
     "results by model": (page(model=filling.MODEL), "ix_results_model_image_id"),
     "results by version": (page(version="1"), "ix_results_model_version_image_id"),
+    "results by model and version": (page(model=filling.MODEL, version="1"), "ix_results_model_version_image_id"),
+    "results by label and owner": (lambda f: page(label="sushi", owner=f.owner)(f), "ix_results_label_image_id"),
+    "least confident of a label": (page(ORDER.CONFIDENCE, label="sushi"), "ix_results_confidence"),
+    "least confident of a model, deep": (page(ORDER.CONFIDENCE, SOME, model=filling.MODEL), "ix_results_confidence"),
+    "least confident of a label of none": (page(ORDER.CONFIDENCE, label="none such"), "ix_results_label_image_id"),
     "results by status": (page(status="failed"), "results"),
     "results by min_confidence": (page(min_confidence=0.8), "results"),
     "results by max_confidence": (page(max_confidence=0.6), "results"),
@@ -274,7 +278,10 @@ QUESTIONS = {
 
 # These walk the results in their order and leave out what is not asked for: no index has both.
 WALKS = {
-    *(f"results by {name}" for name in ("status", "min_confidence", "max_confidence", "since", "until", "name")),
+    *(
+        f"results by {name}"
+        for name in ("status", "min_confidence", "max_confidence", "since", "until", "name", "owner")
+    ),
     "results",
 }
 
