@@ -84,7 +84,7 @@ class Folder:
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `Blobs.put`."""
         try:
-            # What another has just put may not have reached the disk yet either.
+            # What another has just put may not have reached the disk yet either. A sum, for `any` would keep but one.
             if sum(self._keep(sha256, data) for sha256, data in blobs):
                 self._disk.flush()
         except OSError as error:
@@ -105,7 +105,11 @@ class Folder:
         except FileNotFoundError:  # the first ever
             self._halves.mkdir(parents=True, exist_ok=True)
             _write(half, data)
-        _rename(half, path)
+        try:
+            _rename(half, path)
+        except OSError:
+            os.unlink(half)
+            raise
         return True
 
     def sweep(self) -> None:

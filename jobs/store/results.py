@@ -65,7 +65,8 @@ def page(
     if wanted.owner is not None and wanted.job is None and _are_many(c, _of(wanted.owner)):
         query, wanted = query.where(_of(wanted.owner)), replace(wanted, owner=None)
     if order is Order.CONFIDENCE:
-        walks = any(getattr(wanted, name) is not None for name in LEADS) and _are_many(c, *_leading(wanted))
+        leading = Filter(**{name: getattr(wanted, name) for name in LEADS})
+        walks = leading != Filter() and _are_many(c, *_conditions(leading, walks=True))
         query = _by_confidence(query, wanted, after, walks=walks)
     else:
         query = _by_image(query, wanted, after, order)
@@ -215,12 +216,6 @@ def _conditions(wanted: Filter, *, but: str | None = None, walks: bool = False) 
     given = {name: value for name, value in vars(wanted).items() if value is not None and name != but}
     others = LEADS if walks else {}
     return [aside(others[name]) == value if name in others else TESTS[name](value) for name, value in given.items()]
-
-
-def _leading(wanted: Filter) -> list[sa.ColumnElement[bool]]:
-    """Of what is asked, that which has an index, looked at without it."""
-    given = {name: getattr(wanted, name) for name in LEADS}
-    return [aside(LEADS[name]) == value for name, value in given.items() if value is not None]
 
 
 # What an index begins with that goes on with the image; that of the fewest rows, as a rule, first.
