@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import random
 import socket
 import time
 import urllib.parse
@@ -10,6 +11,9 @@ import urllib.parse
 from sortbelt import errors
 
 RETRY_SECONDS = 0.1
+# Where port 0 looks first. The kernel gives from 32768 (Linux) or 49152 on to whoever connects somewhere: a port from
+# there may be gone in the seconds until the API listens, or starts again.
+QUIET_PORTS = range(10_000, 20_000)
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens on all addresses
 
 
@@ -40,6 +44,15 @@ def free_port(host: str, port: int, patience: float) -> int:
 
 
 def _try(host: str, port: int) -> int:
+    if port:
+        return _bound(host, port)
+    for quiet in random.sample(QUIET_PORTS, 50):
+        with contextlib.suppress(OSError):
+            return _bound(host, quiet)
+    return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

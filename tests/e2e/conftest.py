@@ -74,7 +74,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, f"`up` ended with {process.wait()}"
+        if not line:
+            process.stdout.close()
+            pytest.fail(f"`up` ended with {process.wait()}")
         ready = json.loads(line)
         running.append(Stack(process, ready["url"], ready["key"], Path(ready["data_dir"])))
         return running[-1]

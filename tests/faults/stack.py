@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +19,7 @@ import psutil
 import sqlalchemy as sa
 from PIL import Image
 
-from jobs import database, tables
+from jobs import database, errors, tables
 from jobs.store import invariants, keys, workers
 from tests import servers
 from tests.faults import nursery, points, proxy
@@ -196,6 +197,17 @@ class Stack:
         self.until(lambda: all(map(self.lives, started)), 30, "the workers show life")
         return started
 
+    def freeze(self, worker):
+        """Stop a worker in its tracks, but not with SQLite's lock in its hands: that would stop all others with it."""
+        while True:
+            worker.signal(signal.SIGSTOP)
+            try:
+                self.db.write(lambda _: None)
+            except errors.DatabaseUnavailable:
+                worker.signal(signal.SIGCONT)
+            else:
+                return
+
     def lives(self, worker):
         """Whether a worker has entered the table of workers."""
         return any(f":{worker.pid}:" in row.id for row in self.living())
@@ -342,6 +354,7 @@ class Stream:
         self.pause = pause
         self.retry = retry
         self.answers = []
+        self.name = uuid.uuid4().hex  # not id(self), which the next one may have after us
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._flow, daemon=True)
 
@@ -367,7 +380,7 @@ class Stream:
         with self.stack.client() as client:
             while not self._stop.wait(self.pause):
                 started = time.perf_counter()
-                status = self._ask(client, self.stack.files(self.count), f"key-{len(self.answers)}-{id(self)}")
+                status = self._ask(client, self.stack.files(self.count), f"key-{len(self.answers)}-{self.name}")
                 self.answers.append((status, time.perf_counter() - started))
 
     def _ask(self, client, files, key):

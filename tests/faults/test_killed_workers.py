@@ -50,7 +50,7 @@ def test_a_frozen_worker_killed_with_the_bell_in_its_hands(stack):
     stack.start_redis()
     stack.start_api()
     (frozen,) = stack.start_workers(1, idle_ring_seconds=600)
-    frozen.signal(signal.SIGSTOP)
+    stack.freeze(frozen)
     with stack.client() as client:
         assert stack.post(client, stack.files(4)).status_code == 202
     time.sleep(0.5)
@@ -92,7 +92,7 @@ def test_a_worker_frozen_beyond_its_lease_and_thawed(either):
     stack.submit(16)
     (zombie,) = stack.start_workers(1, fault="slow:0.5")
     stack.until(stack.running, 10, "it has claimed")
-    zombie.signal(signal.SIGSTOP)
+    stack.freeze(zombie)
     heir = stack.start_worker()
     stack.settle(30)
     before = stack.results()

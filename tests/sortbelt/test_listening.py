@@ -13,6 +13,18 @@ def test_port_0_is_any_that_is_free():
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
+    assert port in listening.QUIET_PORTS
+
+
+def test_port_0_is_any_other_where_the_quiet_ones_are_taken(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr(listening, "QUIET_PORTS", [taken.getsockname()[1]] * 50)
+
+        port = listening.free_port("127.0.0.1", 0, 0)
+
+        assert port not in (0, taken.getsockname()[1])
 
 
 def test_a_port_in_use_is_refused_with_what_to_do():
