@@ -74,7 +74,7 @@ def fill(engine: sa.Engine, rows: int, owners: tuple[str, str]) -> None:
     begin = f"CASE WHEN n = 0 THEN 0 ELSE {giant} + {JOB} * (n - 1) END"
     end = f"CASE WHEN n = {jobs - 1} THEN {rows} ELSE {giant} + {JOB} * n END"
     ago = words.ago.format(f"{DAYS} * 86400.0 * (1 - n * 1.0 / {rows})")
-    ago_job = words.ago.format(f"{DAYS} * 86400.0 * (1 - n * 1.0 / {jobs})")
+    ago_job = words.ago.format(f"{DAYS} * 86400.0 * (1 - ({begin}) * 1.0 / {rows})")
     _insert(engine, tables.Job, words, (0, jobs - 1), _jobs(words, ago_job, begin, end, owners))
     _insert(engine, tables.Image, words, (1, rows), _images(words, words.id(job_of)))
     _insert(engine, tables.Result, words, (1, rows), _results(words, words.id(job_of), ago))

@@ -1,11 +1,12 @@
 """Results: what became of images, by job, or across all of them by anything else."""
 
+import contextlib
 import enum
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -13,6 +14,7 @@ from jobs.store import environments
 from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS, aside
 
 LATELY, MANY = 5_000, 50  # of so many results so many are many
+AT_ONCE = timedelta(minutes=1)  # more than any transaction lasts
 SHOWN = (RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.worker, *environments.SHOWN)
 WHERE_FROM = RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id).outerjoin(
     ENVIRONMENTS, ENVIRONMENTS.c.id == RESULTS.c.environment_id
@@ -69,7 +71,9 @@ def page(
         walks = leading != Filter() and _are_many(c, *_conditions(leading, walks=True))
         query = _by_confidence(query, wanted, after, walks=walks)
     else:
-        query = _by_image(query, wanted, after, order)
+        if order is Order.NEWEST and wanted.until is not None and (late := _later_than(c, wanted.until)) is not None:
+            after = late if after is None else min(after, late)
+        query = _by_image(c, query, wanted, after, order)
     return c.execute(query.limit(limit)).all()
 
 
@@ -100,6 +104,20 @@ def _are_many(c: sa.Connection, *conditions: sa.ColumnElement[bool]) -> bool:
     return len(c.execute(lately).all()) == MANY
 
 
+def _later_than(c: sa.Connection, moment: datetime) -> Place | None:
+    """The place of an image that came after a moment, if one is found: it and all with higher numbers ended later.
+
+    Else who asks for what ended before would walk over all that has come since. Numbers are given in the order in which
+    images come, but for transactions that run at the same time, which are over within `AT_ONCE`.
+    """
+    number = sa.select(RESULTS.c.image_id).where(RESULTS.c.job_id == JOBS.c.id).order_by(RESULTS.c.image_id).limit(1)
+    with contextlib.suppress(OverflowError):
+        later = (JOBS.c.created_at > moment + AT_ONCE, JOBS.c.purged_at.is_(None))
+        next_ones = sa.select(number.scalar_subquery()).where(*later).order_by(JOBS.c.created_at, JOBS.c.id).limit(10)
+        return min((Place(found) for found in c.execute(next_ones).scalars() if found is not None), default=None)
+    return None
+
+
 @functools.cache
 def _of_jobs() -> sa.Select[Any]:
     query = sa.select(*SHOWN).select_from(WHERE_FROM)
@@ -116,28 +134,35 @@ def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None, *
     return query
 
 
-def _by_image(query: sa.Select[Any], wanted: Filter, after: Place | None, order: Order) -> sa.Select[Any]:
-    """Along the index that leads with one of the columns asked for, if there is one.
-
-    That column is bounded, not compared, and is the first to order by: PostgreSQL, which knows how many rows have a
-    value, but not that they lie together, would else walk all results and hope to meet some soon.
-    """
+def _by_image(c: sa.Connection, query: sa.Select[Any], wanted: Filter, after: Place | None, order: Order) -> Any:
+    """Along the index that leads with one of the columns asked for, if there is one."""
     lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
     newest = order is Order.NEWEST
     query = query.where(*_conditions(wanted, but=lead, walks=lead is not None))
-    numbers = [RESULTS.c.image_id, IMAGES.c.id]
-    columns = [RESULTS.c.image_id]
-    if lead is not None:
-        column, value = LEADS[lead], getattr(wanted, lead)
-        columns = [column, column.table.c.id if column.table is IMAGES else RESULTS.c.image_id]
+    if lead is None:
+        numbers = [RESULTS.c.image_id, IMAGES.c.id]
+        if after is not None:
+            # Of both tables: a join that merges them would else begin at the end of the one that has no bound.
+            query = query.where(*[_beyond(number, after.image_id, newest=newest) for number in numbers])
+        return query.order_by(RESULTS.c.image_id.desc() if newest else RESULTS.c.image_id)
+    column, value = LEADS[lead], getattr(wanted, lead)
+    number = column.table.c.id if column.table is IMAGES else RESULTS.c.image_id
+    if c.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
+        query = query.where(column == value)
+        if after is not None:
+            query = query.where(_beyond(number, after.image_id, newest=newest))
+    else:
+        # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not
+        # that they lie together, would else walk all results and hope to meet some soon.
         query = query.where(column >= value, column <= value)
         if after is not None:
-            here, there = sa.tuple_(*columns), sa.tuple_(sa.literal(value, column.type), sa.literal(after.image_id))
-            query = query.where(here < there if newest else here > there)
-    elif after is not None:
-        # Of both tables: a join that merges them would else begin at the end of the one that has no bound.
-        query = query.where(*[number < after.image_id if newest else number > after.image_id for number in numbers])
-    return query.order_by(*[column.desc() if newest else column for column in columns])
+            there = sa.tuple_(sa.literal(value, column.type), sa.literal(after.image_id))
+            query = query.where(_beyond(sa.tuple_(column, number), there, newest=newest))
+    return query.order_by(*[each.desc() if newest else each for each in (column, number)])
+
+
+def _beyond(here: Any, there: Any, *, newest: bool) -> sa.ColumnElement[bool]:
+    return cast("sa.ColumnElement[bool]", here < there if newest else here > there)
 
 
 def stats(c: sa.Connection, wanted: Filter, group: str) -> Sequence[sa.Row[Any]]:

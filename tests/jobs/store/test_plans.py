@@ -323,6 +323,18 @@ def test_a_deep_page_reads_only_that_page(filled):
                 assert max([*read, *removed]) <= 1000, plan
 
 
+@pytest.mark.parametrize("wanted", [{}, {"label": "sushi"}, {"owner": None}])
+def test_what_ended_before_a_moment_is_not_looked_for_among_what_came_since(filled, wanted):
+    """A page begins at a number that came after it, and not at the newest."""
+    wanted = {name: value or filled.owner for name, value in wanted.items()}
+    middle = datetime.now(UTC) - timedelta(days=filling.DAYS / 2)
+    ran = statements(filled.db, lambda: page(ORDER.NEWEST, until=middle, **wanted)(filled))
+    statement, parameters = ran[-1]
+    values = parameters.values() if isinstance(parameters, dict) else parameters
+    (number, *_) = [n for n in values if isinstance(n, int) and ROWS // 2 < n < ROWS * 0.51]
+    assert re.search(rf"id<\?|Index Cond: .*\b{number}\b", explained(filled.db, statement, parameters))
+
+
 def test_metrics_read_nothing_that_has_ended(filled):
     """A scrape every few seconds comes by the small indexes of what is open, however many results there are."""
     ran = statements(filled.db, lambda: filled.db.read(gauges.look))

@@ -1,14 +1,19 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
-from jobs import errors, tables
+from jobs import clock, errors, tables
 from jobs.store import jobs, keys, results, work
 from tests.jobs import making
 
 
 def page(db, limit=100, **wanted):
     return [row.name for row in db.read(results.page, results.Filter(**wanted), limit=limit)]
+
+
+def change(c, table, where, **values):
+    c.execute(sa.update(table).where(where).values(values))
 
 
 @pytest.fixture
@@ -43,6 +48,29 @@ def test_by_owner_and_by_job(db, owner, full):
     assert page(db, owner=owner) == ["Lunch/one.jpg", "Lunch/two.jpg", "late.jpg"]
     assert page(db, job=full["two"]) == ["dinner_1%.jpg"]
     assert page(db, owner=owner, job=full["two"]) == []
+
+
+def test_what_ended_before_a_moment_is_found_wherever_its_number_lies(db, owner):
+    """Late pictures of an early job, early pictures that end late, a moment beyond all, one in the middle of a job."""
+    began = db.read(lambda c: c.execute(sa.select(clock.now())).scalar_one())
+    moments = {}
+    for hour in range(6):  # each job comes on the hour; of its three, the last ends two hours and a half later
+        came = began + timedelta(hours=hour)
+        id_ = making.job(db, owner, *(f"{hour}{letter}" for letter in "abc"))
+        making.finish(db, making.claim(db))
+        moments |= {f"{hour}{letter}": came + timedelta(hours=h) for letter, h in (("a", 0.1), ("b", 0.2), ("c", 2.5))}
+        db.write(change, making.JOBS, making.JOBS.c.id == id_, created_at=came)
+    for name, ended in moments.items():
+        number = sa.select(making.IMAGES.c.id).where(making.IMAGES.c.name == name).scalar_subquery()
+        db.write(change, making.RESULTS, making.RESULTS.c.image_id == number, finished_at=ended)
+    for minutes in (-120, -1, 0, 1, 10, 20, 59, 61, 130, 190, 300, 460, 10_000):
+        until = began + timedelta(minutes=minutes)
+        before = [name for name, ended in moments.items() if ended < until]
+        assert page(db, until=until) == before, minutes
+        assert page(db, until=until, label="sushi") == before, minutes
+        newest = db.read(results.page, results.Filter(until=until), limit=5, order=results.Order.NEWEST)
+        assert [row.name for row in newest] == before[::-1][:5], minutes
+    assert len(page(db, until=datetime.max.replace(tzinfo=UTC))) == len(moments)
 
 
 @pytest.mark.parametrize(
