@@ -11,12 +11,15 @@ import flask
 from api import asked, auth, formats, shapes, watch
 from api.parts import parts
 from jobs import errors
-from jobs.store import keys
+from jobs.store import keys, sql
 from jobs.store import results as store_results
 
 UNLESS = {"If-None-Match": {"description": "the ETag of a page that is known, as JSON: 304 says that it is still so"}}
 TAGGED = {"ETag": "of this page, as JSON"}
-ANSWERED = {"Link": 'the next page, with rel="next", while there may be one'}
+ANSWERED = {
+    "Link": 'the next page, with rel="next", while there may be one, also below a page that is short or empty: what is '
+    "rare is looked for a stretch at a time"
+}
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 PAGE_ROWS = 1000  # of a stream: so many rows are in memory at a time
 
@@ -35,10 +38,11 @@ def answer(
     key: Callable[[Any], Any],
     beside: Mapping[str, Any] | None = None,
 ) -> flask.Response:
-    """A page of rows, with a Link to the next where there may be one; `key` is what the next begins after."""
+    """A page of rows, with a Link to the next where there may be one; `key` makes the cursor of a row or a place."""
     response = flask.jsonify({**(beside or {}), name: [shape(row) for row in rows]})
-    if len(rows) == page.limit:
-        url = flask.request.base_url + "?" + parse.urlencode({**flask.request.args.to_dict(), "cursor": key(rows[-1])})
+    last = rows.next if isinstance(rows, sql.Page) else rows[-1] if len(rows) == page.limit else None
+    if last is not None:
+        url = flask.request.base_url + "?" + parse.urlencode({**flask.request.args.to_dict(), "cursor": key(last)})
         response.headers["Link"] = f'<{url}>; rel="next"'
     return response
 
@@ -53,7 +57,7 @@ def results(
     if form == formats.JSON:
         rows = parts().db.read(store_results.page, wanted, limit=page.limit, after=_place(page.cursor), order=order)
         by_confidence = order is store_results.Order.CONFIDENCE
-        key = _confident_key if by_confidence else lambda row: row.image_id
+        key = _confident_key if by_confidence else lambda place: place.image_id
         response = answer("results", page, rows, shapes.result, key)
     else:
         response = flask.Response(formats.STREAMS[form](_all(page, wanted, order)))
@@ -85,8 +89,8 @@ def _place(cursor: str | int | None) -> store_results.Place | None:
     return store_results.Place(int(image), float(confidence or 0))
 
 
-def _confident_key(row: Any) -> str:
-    return f"{row.confidence:.20f}".rstrip("0").rstrip(".") + f"_{row.image_id}"
+def _confident_key(place: store_results.Place) -> str:
+    return f"{place.confidence:.20f}".rstrip("0").rstrip(".") + f"_{place.image_id}"
 
 
 def _all(
@@ -96,20 +100,22 @@ def _all(
     db, left = parts().db, page.limit if "limit" in page.model_fields_set else None
     holder = auth.caller().id
 
-    def read(after: store_results.Place | None, left: int | None) -> Sequence[Any]:
+    def read(after: store_results.Place | None, left: int | None) -> sql.Page:
         limit = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
         return db.read(store_results.page, wanted, limit=limit, after=after, order=order)
 
-    def walk(rows: Sequence[Any], left: int | None) -> Iterator[Sequence[Any]]:
+    def walk(rows: sql.Page, left: int | None) -> Iterator[Sequence[Any]]:
         looked_at = time.monotonic()
-        while rows:
-            yield rows
+        while True:
+            if rows:
+                yield rows
+            left = None if left is None else left - len(rows)
+            if rows.next is None or left == 0:
+                return
             if time.monotonic() - looked_at > watch.KEYS_SECONDS:
                 looked_at = time.monotonic()
                 if not db.read(keys.good, [holder]):
                     raise KeyEnded
-            left = None if left is None else left - len(rows)
-            last = store_results.Place(rows[-1].image_id, rows[-1].confidence or 0.0)
-            rows = read(last, left) if left != 0 else []
+            rows = read(rows.next, left)
 
     return walk(read(_place(page.cursor), left), left)  # the first page now: what is wrong can still be told

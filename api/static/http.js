@@ -5,6 +5,7 @@ import { pause } from "./shown.js";
 const NAME = "sortbelt.key";
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";
 const WAIT_SECONDS = 20;
+const EMPTY_PAGES = 25; // that are passed over for one that holds something
 const LEAST_SECONDS = 0.5; // between two looks at a job that changes all the time
 
 export class Problem extends Error {
@@ -34,11 +35,16 @@ export async function json(path, options) {
 
 export const post = (path, options) => json(path, { method: "POST", ...options });
 
-// A page of a list, and the cursor of the next one; null if there is none.
+// A page of a list, and the cursor of the next one; null if there is none. What is rare may begin some pages later.
 export async function page(path, query, signal) {
-  const response = await ask(`${path}?${query}`, { signal });
-  const link = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/);
-  return { rows: await response.json(), next: link ? new URL(link[1]).searchParams.get("cursor") : null };
+  for (let left = EMPTY_PAGES; ; left -= 1) {
+    const response = await ask(`${path}?${query}`, { signal });
+    const link = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/);
+    const rows = await response.json();
+    const next = link ? new URL(link[1]).searchParams.get("cursor") : null;
+    if (!next || !left || Object.values(rows).some((list) => list.length)) return { rows, next };
+    query.set("cursor", next);
+  }
 }
 
 // Tell of a job whenever it has changed, until it is over. One request waits at the server; none is asked in between.

@@ -1,6 +1,6 @@
 """Jobs by the page: whose, for which model, of which time; the newest first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -9,14 +9,16 @@ import sqlalchemy as sa
 
 from jobs import tables
 from jobs.store import jobs
-from jobs.store.sql import JOBS
+from jobs.store.sql import JOBS, Page
+
+LOOK_AT = 5_000  # jobs of which a page is made where a status is asked for
 
 
 class Place(NamedTuple):
     """Where a page ended."""
 
     created_at: datetime
-    job_id: str
+    id: str
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,37 @@ class Filter:
     """Made before it."""
 
 
-def page(c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None) -> Sequence[sa.Row[Any]]:
-    """Jobs that were not purged with their live counts, newest first, from beyond a place."""
-    given = {name: value for name, value in vars(wanted).items() if value is not None}
-    conditions = [JOBS.c.purged_at.is_(None), *(TESTS[name](value) for name, value in given.items())]
+def page(c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None, look_at: int = LOOK_AT) -> Page:
+    """Jobs that were not purged with their live counts, newest first, from beyond a place.
+
+    Those of a status, which no index knows, are looked for among the next `look_at` only: a page may have fewer rows
+    than `limit`, or none, and yet a place where the next begins.
+    """
+    given = {name: value for name, value in vars(wanted).items() if value is not None and name != "status"}
+    course = [JOBS.c.purged_at.is_(None), *(TESTS[name](value) for name, value in given.items())]
+    here, newest_first = sa.tuple_(JOBS.c.created_at, JOBS.c.id), (JOBS.c.created_at.desc(), JOBS.c.id.desc())
     if after is not None:
-        place = sa.tuple_(sa.literal(after.created_at, tables.Timestamp()), sa.literal(after.job_id, JOBS.c.id.type))
-        conditions.append(sa.tuple_(JOBS.c.created_at, JOBS.c.id) < place)
-    newest_first = (JOBS.c.created_at.desc(), JOBS.c.id.desc())
-    return c.execute(jobs.view().where(*conditions).order_by(*newest_first).limit(limit)).all()
+        course.append(here < _there(after))
+    query, last = jobs.view().where(*course), None
+    if wanted.status is not None:
+        query = query.where(jobs.status() == wanted.status)
+        places = sa.select(JOBS.c.created_at, JOBS.c.id).where(*course).order_by(*newest_first)
+        if (end := c.execute(places.offset(look_at - 1).limit(1)).one_or_none()) is not None:
+            last = Place(*end)
+            query = query.where(here >= _there(last))
+    rows = c.execute(query.order_by(*newest_first).limit(limit)).all()
+    if len(rows) == limit:
+        last = Place(rows[-1].created_at, rows[-1].id)
+    return Page(rows, last)
+
+
+def _there(place: Place) -> sa.ColumnElement[Any]:
+    return sa.tuple_(sa.literal(place.created_at, tables.Timestamp()), sa.literal(place.id, JOBS.c.id.type))
 
 
 TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
     "owner": lambda owner: JOBS.c.owner == owner,
     "model": lambda model: JOBS.c.model == model,
-    "status": lambda status: jobs.status() == status,
     "since": lambda moment: JOBS.c.created_at >= moment,
     "until": lambda moment: JOBS.c.created_at < moment,
 }

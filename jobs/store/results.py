@@ -3,22 +3,27 @@
 import contextlib
 import enum
 import functools
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobs.store import environments
-from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS, aside
+from jobs.store.sql import ENVIRONMENTS, IMAGES, JOBS, RESULTS, Page, aside
 
 LATELY, MANY = 5_000, 50  # of so many results so many are many
 AT_ONCE = timedelta(minutes=1)  # more than any transaction lasts
+LOOK_AT = 20_000  # results of which a page is made, where it cannot be known how many of them are asked for
 SHOWN = (RESULTS, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.worker, *environments.SHOWN)
 WHERE_FROM = RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id).outerjoin(
     ENVIRONMENTS, ENVIRONMENTS.c.id == RESULTS.c.environment_id
 )
+
+
+Compare = Callable[[Any, Any], sa.ColumnElement[bool]]
 
 
 class Order(enum.StrEnum):
@@ -58,23 +63,40 @@ class Filter:
 
 
 def page(
-    c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = None, order: Order = Order.IMAGE
-) -> Sequence[sa.Row[Any]]:
-    """Results in an order, from beyond a place."""
+    c: sa.Connection,
+    wanted: Filter,
+    *,
+    limit: int,
+    after: Place | None = None,
+    order: Order = Order.IMAGE,
+    look_at: int = LOOK_AT,
+) -> Page:
+    """Results in an order, from beyond a place.
+
+    What no index knows is looked for among the next `look_at` results only: a page may have fewer rows than `limit`, or
+    none, and yet a place where the next begins.
+    """
     if order is Order.CONFIDENCE and wanted.error is not None:
-        return []  # what has an error has no confidence
-    query = sa.select(*SHOWN).select_from(WHERE_FROM)
-    if wanted.owner is not None and wanted.job is None and _are_many(c, _of(wanted.owner)):
-        query, wanted = query.where(_of(wanted.owner)), replace(wanted, owner=None)
-    if order is Order.CONFIDENCE:
-        leading = Filter(**{name: getattr(wanted, name) for name in LEADS})
-        walks = leading != Filter() and _are_many(c, *_conditions(leading, walks=True))
-        query = _by_confidence(query, wanted, after, walks=walks)
-    else:
-        if order is Order.NEWEST and wanted.until is not None and (late := _later_than(c, wanted.until)) is not None:
-            after = late if after is None else min(after, late)
-        query = _by_image(c, query, wanted, after, order)
-    return c.execute(query.limit(limit)).all()
+        return Page()  # what has an error has no confidence
+    along = _by_confidence(c, wanted) if order is Order.CONFIDENCE else _by_image(c, wanted)
+    newest = order is Order.NEWEST
+    if newest and wanted.until is not None and (late := _later_than(c, wanted.until)) is not None:
+        after = late if after is None else min(after, late)
+    query = sa.select(*SHOWN).select_from(WHERE_FROM).where(*along.course, *along.others)
+    course = sa.select(*along.columns).where(*along.course)
+    if after is not None:
+        beyond = operator.lt if newest else operator.gt
+        query, course = query.where(*along.bounds(beyond, after)), course.where(along.bound(beyond, after))
+    ordered = [column.desc() if newest else column for column in along.columns]
+    end = c.execute(course.order_by(*ordered).offset(look_at - 1).limit(1)).one_or_none() if along.is_long else None
+    last = None
+    if end is not None:
+        last = Place(end[-1], end[0] if order is Order.CONFIDENCE else 0.0)
+        query = query.where(*along.bounds(operator.ge if newest else operator.le, last))
+    rows = c.execute(query.order_by(*ordered).limit(limit)).all()
+    if len(rows) == limit:
+        last = Place(rows[-1].image_id, rows[-1].confidence or 0.0)
+    return Page(rows, last)
 
 
 def first(c: sa.Connection, jobs: Collection[sa.Row[Any]], *, limit: int) -> Mapping[str, Sequence[sa.Row[Any]]]:
@@ -125,44 +147,74 @@ def _of_jobs() -> sa.Select[Any]:
     return some.order_by(RESULTS.c.job_id, RESULTS.c.image_id)
 
 
-def _by_confidence(query: sa.Select[Any], wanted: Filter, after: Place | None, *, walks: bool) -> sa.Select[Any]:
-    image, confidence = RESULTS.c.image_id, RESULTS.c.confidence
-    query = query.where(*_conditions(wanted, walks=walks), confidence.is_not(None)).order_by(confidence, image)
-    if after is not None:
-        beyond = sa.tuple_(confidence, image) > sa.tuple_(sa.literal(after.confidence), sa.literal(after.image_id))
-        query = query.where(beyond)
-    return query
+@dataclass(frozen=True)
+class _Along:
+    """Along which index a page is read."""
+
+    columns: Sequence[Any]
+    """By which it is ordered; the last is the number of the image."""
+    course: Sequence[sa.ColumnElement[bool]]
+    """What the index knows of what is asked."""
+    others: Sequence[sa.ColumnElement[bool]]
+    """What is asked besides."""
+    is_long: bool
+    """Whether that may hold so seldom that no page can look for all of it."""
+    bound: Callable[[Compare, Place], sa.ColumnElement[bool]]
+    """Compares where one is with a place."""
+    twin: Any = None
+    """The number of the image in the other table: a join that merges them would begin at the end of one not bounded."""
+
+    def bounds(self, compare: Compare, place: Place) -> list[sa.ColumnElement[bool]]:
+        """That comparison in both tables."""
+        twins = [] if self.twin is None else [compare(self.twin, place.image_id)]
+        return [self.bound(compare, place), *twins]
 
 
-def _by_image(c: sa.Connection, query: sa.Select[Any], wanted: Filter, after: Place | None, order: Order) -> Any:
+def _by_confidence(c: sa.Connection, wanted: Filter) -> _Along:
+    leading = Filter(**{name: getattr(wanted, name) for name in LEADS})
+    walks = leading != Filter() and _are_many(c, *_conditions(leading, walks=True))
+    wanted, owned, passes = _owned(c, wanted)
+    others = [*owned, *_conditions(wanted, walks=walks)]
+    columns = [RESULTS.c.confidence, RESULTS.c.image_id]
+    here = sa.tuple_(*columns)
+    return _Along(
+        columns,
+        [RESULTS.c.confidence.is_not(None)],
+        others,
+        bool(others) and passes and (walks or leading == Filter()),
+        lambda compare, place: compare(here, sa.tuple_(sa.literal(place.confidence), sa.literal(place.image_id))),
+    )
+
+
+def _by_image(c: sa.Connection, wanted: Filter) -> _Along:
     """Along the index that leads with one of the columns asked for, if there is one."""
+    wanted, owned, passes = _owned(c, wanted)
     lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
-    newest = order is Order.NEWEST
-    query = query.where(*_conditions(wanted, but=lead, walks=lead is not None))
+    others = [*owned, *_conditions(wanted, but=lead, walks=lead is not None)]
+    is_long = bool(others) and passes
+    image = RESULTS.c.image_id
     if lead is None:
-        numbers = [RESULTS.c.image_id, IMAGES.c.id]
-        if after is not None:
-            # Of both tables: a join that merges them would else begin at the end of the one that has no bound.
-            query = query.where(*[_beyond(number, after.image_id, newest=newest) for number in numbers])
-        return query.order_by(RESULTS.c.image_id.desc() if newest else RESULTS.c.image_id)
+        return _Along([image], [], others, is_long, lambda compare, place: compare(image, place.image_id), IMAGES.c.id)
     column, value = LEADS[lead], getattr(wanted, lead)
-    number = column.table.c.id if column.table is IMAGES else RESULTS.c.image_id
+    image = IMAGES.c.id if column.table is IMAGES else image
+    columns = [column, image]
     if c.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
-        query = query.where(column == value)
-        if after is not None:
-            query = query.where(_beyond(number, after.image_id, newest=newest))
-    else:
-        # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not
-        # that they lie together, would else walk all results and hope to meet some soon.
-        query = query.where(column >= value, column <= value)
-        if after is not None:
-            there = sa.tuple_(sa.literal(value, column.type), sa.literal(after.image_id))
-            query = query.where(_beyond(sa.tuple_(column, number), there, newest=newest))
-    return query.order_by(*[each.desc() if newest else each for each in (column, number)])
+        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (as short as the other)
+        return _Along(columns, [column == value], others, is_long, at)
+    # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not that
+    # they lie together, would else walk all results and hope to meet some soon.
+    here, given = sa.tuple_(*columns), sa.literal(value, column.type)
+    at = lambda compare, place: compare(here, sa.tuple_(given, sa.literal(place.image_id)))  # noqa: E731 (as above)
+    return _Along(columns, [column >= value, column <= value], others, is_long, at)
 
 
-def _beyond(here: Any, there: Any, *, newest: bool) -> sa.ColumnElement[bool]:
-    return cast("sa.ColumnElement[bool]", here < there if newest else here > there)
+def _owned(c: sa.Connection, wanted: Filter) -> tuple[Filter, list[sa.ColumnElement[bool]], bool]:
+    """What is asked but for the owner, what stands for that, and whether others' results are passed on the way."""
+    if wanted.owner is None or wanted.job is not None:
+        return wanted, [], True
+    if _are_many(c, _of(wanted.owner)):
+        return replace(wanted, owner=None), [_of(wanted.owner)], True
+    return wanted, [], False
 
 
 def stats(c: sa.Connection, wanted: Filter, group: str) -> Sequence[sa.Row[Any]]:

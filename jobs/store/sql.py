@@ -1,5 +1,6 @@
 """Pieces of SQL that several questions share."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,18 @@ REFUSED = sa.and_(IMAGES.c.status == tables.Status.FAILED, IMAGES.c.attempt == 0
 def insert(dialect: str, table: Any) -> Any:
     """An INSERT that may say ON CONFLICT, which each dialect spells in its own class."""
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+class Page(list[sa.Row[Any]]):
+    """Rows of a list, and where it goes on.
+
+    Attributes:
+        next: the place after which the next page begins; None if nothing can be beyond this one.
+    """
+
+    def __init__(self, rows: Iterable[sa.Row[Any]] = (), following: Any = None) -> None:
+        super().__init__(rows)
+        self.next = following
 
 
 class Aside(functions.FunctionElement[Any]):

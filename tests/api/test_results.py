@@ -1,9 +1,11 @@
+import json
+
 import pytest
 import sqlalchemy as sa
 
 from jobs import clock, errors, tables
-from jobs.store import jobs, work
-from tests.api.asking import problem, walk
+from jobs.store import jobs, listed, results, work
+from tests.api.asking import next_page, problem, walk
 from tests.jobs import making
 
 
@@ -115,6 +117,21 @@ def test_the_least_confident_come_first_page_by_page(full, admin):
     """What has no label is not among them; and the links lead through."""
     for limit in (1, 2, 100):
         assert names(admin, f"order=confidence&limit={limit}") == ["c.jpg", "a.jpg"]
+
+
+def test_a_page_may_be_empty_and_lead_on(monkeypatch, full, admin):
+    """What is rare is looked for a stretch at a time: the links lead to it, and a stream has it all."""
+    monkeypatch.setitem(results.page.__kwdefaults__, "look_at", 1)
+    monkeypatch.setitem(listed.page.__kwdefaults__, "look_at", 1)
+    first = admin.get("/v1/results?name=a.jpg")
+    assert first.json == {"results": []}
+    assert next_page(first) is not None
+    for order in ("newest", "confidence"):
+        assert names(admin, f"name=a.jpg&order={order}") == ["a.jpg"]
+    stream = admin.get("/v1/results?name=a.jpg&limit=5", headers={"Accept": "application/x-ndjson"})
+    assert [json.loads(line)["image"] for line in stream.text.splitlines()] == ["a.jpg"]
+    assert [job["id"] for job in walk(admin, "/v1/jobs?status=done", "jobs")] == [full["two"], full["one"]]
+    assert walk(admin, "/v1/jobs?status=cancelled", "jobs") == []
 
 
 def test_an_admin_asks_by_owner_and_version_and_others_see_only_their_own(full, me, other, admin):

@@ -293,10 +293,24 @@ def test_pages_of_jobs_meet_every_job_once(db, owner):
     for id_, hour in zip(ids, (0, 1, 1, 1, 1, 1, 2, 3, 4), strict=True):
         make_at(db, id_, hour)
     seen, after = [], None
-    while page := db.read(listed.page, listed.Filter(owner=owner), limit=2, after=after):
+    while not seen or after is not None:
+        page = db.read(listed.page, listed.Filter(owner=owner), limit=2, after=after)
         seen += [row.id for row in page]
-        after = listed.Place(page[-1].created_at, page[-1].id)
+        after = page.next
     assert seen == ids[::-1]
+
+
+def test_jobs_of_a_rare_status_are_found_a_stretch_at_a_time(db, owner):
+    """Pages that look at three jobs each meet every one of those asked for, and then end."""
+    ids = [making.job(db, owner, f"{n}") for n in range(10)]
+    for id_ in (ids[1], ids[8]):
+        db.write(jobs.cancel, id_, owner)
+    seen, after = [], None
+    while not seen or after is not None:
+        page = db.read(listed.page, listed.Filter(status="cancelled"), limit=2, after=after, look_at=3)
+        seen.append([row.id for row in page])
+        after = page.next
+    assert seen == [[ids[8]], [], [ids[1]], []]
 
 
 def test_jobs_can_be_asked_for_by_status(db, owner):

@@ -7,6 +7,8 @@ from jobs import clock, errors, tables
 from jobs.store import jobs, keys, results, work
 from tests.jobs import making
 
+NEWEST = results.Order.NEWEST
+
 
 def page(db, limit=100, **wanted):
     return [row.name for row in db.read(results.page, results.Filter(**wanted), limit=limit)]
@@ -68,7 +70,7 @@ def test_what_ended_before_a_moment_is_found_wherever_its_number_lies(db, owner)
         before = [name for name, ended in moments.items() if ended < until]
         assert page(db, until=until) == before, minutes
         assert page(db, until=until, label="sushi") == before, minutes
-        newest = db.read(results.page, results.Filter(until=until), limit=5, order=results.Order.NEWEST)
+        newest = db.read(results.page, results.Filter(until=until), limit=5, order=NEWEST)
         assert [row.name for row in newest] == before[::-1][:5], minutes
     assert len(page(db, until=datetime.max.replace(tzinfo=UTC))) == len(moments)
 
@@ -115,12 +117,58 @@ def test_pages_meet_every_result_once(db, owner, order):
     making.job(db, owner, *(f"{n}" for n in range(7)))
     making.finish(db, making.claim(db))
     seen, after = [], None
-    options = {"limit": 3, "order": order}
-    while rows := db.read(results.page, results.Filter(), after=after, **options):
+    while not seen or after is not None:
+        rows = db.read(results.page, results.Filter(), after=after, limit=3, order=order)
         seen += [row.name for row in rows]
-        after = results.Place(rows[-1].image_id, rows[-1].confidence)
+        after = rows.next
     expected = [str(n) for n in range(7)]
     assert seen == (expected[::-1] if order is results.Order.NEWEST else expected)
+
+
+@pytest.mark.parametrize("order", results.Order)
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, range(24)),
+        ({"name": "7"}, [7, 17]),
+        ({"name": "no such"}, []),
+        ({"min_confidence": 0.91}, [21, 22, 23]),
+        ({"status": "failed"}, []),
+        ({"label": "sushi"}, range(0, 24, 2)),
+        ({"label": "sushi", "name": "1", "max_confidence": 0.8}, [10, 12, 14]),
+        ({"model": making.MODEL, "label": "sandwich", "name": "7"}, [7, 17]),
+        ({"until": datetime(2100, 1, 1, tzinfo=UTC), "name": "2"}, [2, 12, 20, 21, 22, 23]),
+    ],
+)
+def test_what_is_rare_is_found_a_stretch_at_a_time(db, owner, order, wanted, found):
+    """However few of those that a page looks at are asked for: all are met, once, and every page looks at few."""
+    making.job(db, owner, *(f"{n}.jpg" for n in range(24)))
+    fates = [
+        making.fate(claim, label=("sushi", "sandwich")[n % 2], confidence=0.5 + n / 50)
+        for n, claim in enumerate(making.claim(db))
+    ]
+    db.write(work.finish, fates, making.MAKER)
+    seen, after, pages = [], None, 0
+    while pages == 0 or after is not None:
+        rows = db.read(results.page, results.Filter(**wanted), after=after, limit=4, order=order, look_at=5)
+        assert len(rows) <= 4
+        seen += [row.name for row in rows]
+        after, pages = rows.next, pages + 1
+    expected = [f"{n}.jpg" for n in found]
+    assert seen == (expected[::-1] if order is results.Order.NEWEST else expected)
+    assert pages <= 24 // 4 + 1
+
+
+def test_the_few_of_an_owner_are_found_on_the_first_page(db, owner):
+    """However many others' lie before them."""
+    other = db.write(keys.create, "other", tables.Role.SUBMIT, keys.make()).id
+    making.job(db, other, "mine.jpg")
+    making.job(db, owner, *(f"{n}.jpg" for n in range(60)))
+    making.finish(db, making.claim(db))
+    rows = db.read(results.page, results.Filter(owner=other, name="mine"), limit=4, order=NEWEST, look_at=5)
+    assert ([row.name for row in rows], rows.next) == (["mine.jpg"], None)
+    rows = db.read(results.page, results.Filter(owner=owner, name="59"), limit=4, order=NEWEST, look_at=5)
+    assert ([row.name for row in rows], rows.next is None) == (["59.jpg"], False)
 
 
 def test_the_least_confident_come_first(db, owner):
