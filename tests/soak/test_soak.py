@@ -40,8 +40,13 @@ def test_every_broken_promise_is_seen(results, still_open, counts):
 
 @pytest.mark.timeout(900)
 def test_twenty_workers_killed_while_three_thousand_pictures_come_in(tmp_path):
-    """Kill -9, twenty times in ninety seconds: nothing lost, nothing twice, nothing stuck, nobody innocent failed."""
-    told, _ = soaking.soak(tmp_path, images=3000, count=20, minutes=1.5, seed=7, kinds=["worker_killed"])
+    """Kill -9, twenty times in ninety seconds: nothing lost, nothing twice, nothing stuck, nobody innocent failed.
+
+    With ten attempts: a worker is killed every four seconds, beside all other tests, and on a machine so busy three
+    kills have met one picture in its turn at the network, which by default is one too many.
+    """
+    kills = {"count": 20, "minutes": 1.5, "kinds": ["worker_killed"], "max_attempts": 10}
+    told, _ = soaking.soak(tmp_path, images=3000, seed=7, **kills)
     print(history.Totals(**told["totals"]))
     assert told["good"], told["broken_promises"]
     assert told["fault_count"] == 20
