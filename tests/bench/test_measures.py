@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -62,14 +63,14 @@ def test_cpu_is_the_kernel_s_count_shared_by_samples():
 
 def test_the_kernel_s_count_is_of_this_thread():
     """Microseconds of CPU come from somewhere real."""
+    mine = threading.get_native_id()  # not the lowest, where numbers have begun anew
     before = stages.threads(stages.os.getpid())
     until = time.thread_time() + 0.1
     while time.thread_time() < until:
         sum(range(100_000))
     after = stages.threads(stages.os.getpid())
 
-    main = min(after)
-    assert after[main][0] > before[main][0]
+    assert after[mine][0] > before[mine][0]
 
 
 def test_the_cost_of_a_network_is_that_of_its_layers():
