@@ -174,6 +174,17 @@ def test_a_large_jpeg_decodes_small_and_looks_the_same(encoded):
     assert np.abs(EIGHT.pixels(data).astype(int) - np.array(exact)).max() <= 3
 
 
+def test_a_small_network_sees_of_a_large_jpeg_nearly_what_all_of_it_shows(encoded):
+    y, x = np.mgrid[0:900, 0:1100]
+    stripes = Image.fromarray(((x // 5 + y // 7) % 2 * 255).astype(np.uint8))
+    data = encoded(stripes, "JPEG")
+
+    exact = preprocess.open_picture(data).resize((64, 64), Image.Resampling.BOX)
+
+    # 0.4 of 255 levels; decoded at no more than twice 64 pixels it would be 2.2.
+    assert np.abs(preprocess.Preprocess(64, 64).pixels(data).astype(int) - np.array(exact)).mean() < 1
+
+
 def test_no_bytes_are_refused():
     assert refused(b"") == "empty"
 
