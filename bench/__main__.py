@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import loop, names, pictures, report, rounds
+from bench import loop, names, pictures, report, rounds, yardstick
 from bench.figures import Board
 from bench.peers import serving
 
@@ -47,12 +47,16 @@ def main(asked: argparse.Namespace) -> int:
 def _tried(board: Board, name: str, part: Callable[[], None], number: int) -> bool:
     """Run one part of a round; what breaks is told in the report, and the others go on."""
     started = time.monotonic()
+    machine = yardstick.Yardstick()
     try:
-        part()
+        with machine:
+            part()
     except Exception as error:  # noqa: BLE001 (a peer may raise anything, and the run is long)
         board.skip(f"{name}, round {number + 1}", f"{type(error).__name__}: {error}")
         return False
     finally:
+        if machine.milliseconds:
+            board.add(names.MACHINE, f"during: {name}", "ms", machine.median)
         _tell(f"round {number + 1}: {name}, {time.monotonic() - started:.0f} s")
     return True
 

@@ -3,6 +3,7 @@
 BULK = "bulk"
 CPU = "bulk, CPU of each picture"
 LABELS = "labels as the plain loop's"
+MACHINE = "the machine itself: CPU for a fixed loop"
 PLAIN = "plain loop"
 LIMIT = "the limit"
 FIRST = "sortbelt enqueue, first folder"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, pictures, processes, report, single, stack
+from bench import bulk, pictures, processes, report, single, stack, yardstick
 from bench.peers import serving
 
 PY_SPY = serving.BIN / "py-spy"
@@ -179,12 +179,14 @@ def main(asked: argparse.Namespace) -> int:
     paths = pictures.found(asked.images) if asked.images else pictures.folder(OUT / "pictures", asked.drawn)
     bodies = [path.read_bytes() for path in paths]
     text: list[str] = []
-    with stack.up() as server, tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
+    machine = yardstick.Yardstick()
+    with machine, stack.up() as server, tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work:
         bulk.enqueue(server, bulk.fresh(paths, Path(work) / "warm", asked.count // 4, "warm"))
         text += folder(server, bulk.fresh(paths, Path(work) / "now", asked.count, "now"))
         text += singles(server, bodies, "single, accepted and classified", single.accepted, asked.seconds)
         if single.knows_wait(server, bodies[0]):
             text += singles(server, bodies, "single, answered with the result", single.finished, asked.seconds)
+    text += ["", f"A fixed loop took {machine.median:.1f} ms of CPU meanwhile (bench/yardstick.py)."]
     report.keep(text, asked.out / "stages.txt")
     return 0
 
