@@ -79,7 +79,7 @@ def fill(engine: sa.Engine, rows: int, owners: tuple[str, str]) -> None:
     _insert(engine, tables.Image, words, (1, rows), _images(words, words.id(job_of)))
     _insert(engine, tables.Result, words, (1, rows), _results(words, words.id(job_of), ago))
     _count_on(engine)
-    _settle(engine)
+    settle(engine)
 
 
 def _jobs(words: _Words, ago: str, begin: str, end: str, owners: tuple[str, str]) -> dict[str, str]:
@@ -172,7 +172,7 @@ def _count_on(engine: sa.Engine) -> None:
             )
 
 
-def _settle(engine: sa.Engine) -> None:
+def settle(engine: sa.Engine) -> None:
     """What autovacuum would have done by now; for SQLite, the write-ahead log is folded in."""
     vacuum = "VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "PRAGMA wal_checkpoint(TRUNCATE)"
     raw = engine.raw_connection()
