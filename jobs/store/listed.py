@@ -1,5 +1,6 @@
 """Jobs by the page: whose, for which model, of which time; the newest first."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,9 +41,13 @@ def page(c: sa.Connection, wanted: Filter, *, limit: int, after: Place | None = 
     Those of a status, which no index knows, are looked for among the next `look_at` only: a page may have fewer rows
     than `limit`, or none, and yet a place where the next begins.
     """
-    given = {name: value for name, value in vars(wanted).items() if value is not None and name != "status"}
-    course = [JOBS.c.purged_at.is_(None), *(TESTS[name](value) for name, value in given.items())]
+    course = [JOBS.c.purged_at.is_(None)]
+    course += [test(value) for name, test in TESTS.items() if (value := getattr(wanted, name)) is not None]
     here, newest_first = sa.tuple_(JOBS.c.created_at, JOBS.c.id), (JOBS.c.created_at.desc(), JOBS.c.id.desc())
+    if wanted.until is not None:
+        # One bound says where to begin: of two, either database may choose the farther, and walk to the other.
+        until = Place(wanted.until, str(uuid.UUID(int=0)))
+        after = until if after is None else min(after, until)
     if after is not None:
         course.append(here < _there(after))
     query, last = jobs.view().where(*course), None
@@ -62,9 +67,8 @@ def _there(place: Place) -> sa.ColumnElement[Any]:
     return sa.tuple_(sa.literal(place.created_at, tables.Timestamp()), sa.literal(place.id, JOBS.c.id.type))
 
 
-TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
+TESTS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {  # but for the status, and where it begins
     "owner": lambda owner: JOBS.c.owner == owner,
     "model": lambda model: JOBS.c.model == model,
     "since": lambda moment: JOBS.c.created_at >= moment,
-    "until": lambda moment: JOBS.c.created_at < moment,
 }

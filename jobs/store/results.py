@@ -78,15 +78,17 @@ def page(
     """
     if order is Order.CONFIDENCE and wanted.error is not None:
         return Page()  # what has an error has no confidence
-    along = _by_confidence(c, wanted) if order is Order.CONFIDENCE else _by_image(c, wanted)
     newest = order is Order.NEWEST
-    if newest and wanted.until is not None and (late := _later_than(c, wanted.until)) is not None:
+    along = _by_confidence(c, wanted) if order is Order.CONFIDENCE else _by_image(c, wanted, newest=newest)
+    if newest and along.is_long and wanted.until is not None and (late := _later_than(c, wanted.until)) is not None:
         after = late if after is None else min(after, late)
     query = sa.select(*SHOWN).select_from(WHERE_FROM).where(*along.course, *along.others)
     course = sa.select(*along.columns).where(*along.course)
     if after is not None:
         beyond = operator.lt if newest else operator.gt
         query, course = query.where(*along.bounds(beyond, after)), course.where(along.bound(beyond, after))
+    else:
+        query, course = query.where(*along.start), course.where(*along.start)
     ordered = [column.desc() if newest else column for column in along.columns]
     end = c.execute(course.order_by(*ordered).offset(look_at - 1).limit(1)).one_or_none() if along.is_long else None
     last = None
@@ -161,6 +163,8 @@ class _Along:
     """Whether that may hold so seldom that no page can look for all of it."""
     bound: Callable[[Compare, Place], sa.ColumnElement[bool]]
     """Compares where one is with a place."""
+    start: Sequence[sa.ColumnElement[bool]] = ()
+    """What the index knows besides of where the first page begins; a later one begins at its place."""
     twin: Any = None
     """The number of the image in the other table: a join that merges them would begin at the end of one not bounded."""
 
@@ -186,7 +190,7 @@ def _by_confidence(c: sa.Connection, wanted: Filter) -> _Along:
     )
 
 
-def _by_image(c: sa.Connection, wanted: Filter) -> _Along:
+def _by_image(c: sa.Connection, wanted: Filter, *, newest: bool) -> _Along:
     """Along the index that leads with one of the columns asked for, if there is one."""
     wanted, owned, passes = _owned(c, wanted)
     lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
@@ -194,18 +198,21 @@ def _by_image(c: sa.Connection, wanted: Filter) -> _Along:
     is_long = bool(others) and passes
     image = RESULTS.c.image_id
     if lead is None:
-        return _Along([image], [], others, is_long, lambda compare, place: compare(image, place.image_id), IMAGES.c.id)
+        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (shorter than a function)
+        return _Along([image], [], others, is_long, at, twin=IMAGES.c.id)
     column, value = LEADS[lead], getattr(wanted, lead)
     image = IMAGES.c.id if column.table is IMAGES else image
     columns = [column, image]
     if c.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
-        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (as short as the other)
+        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (as above)
         return _Along(columns, [column == value], others, is_long, at)
     # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not that
-    # they lie together, would else walk all results and hope to meet some soon.
+    # they lie together, would else walk all results and hope to meet some soon. Where a place says where to begin, no
+    # other bound may: it would begin at that, and walk to the place over all that lies between.
     here, given = sa.tuple_(*columns), sa.literal(value, column.type)
     at = lambda compare, place: compare(here, sa.tuple_(given, sa.literal(place.image_id)))  # noqa: E731 (as above)
-    return _Along(columns, [column >= value, column <= value], others, is_long, at)
+    start, end = (column <= value, column >= value) if newest else (column >= value, column <= value)
+    return _Along(columns, [end], others, is_long, at, start=[start])
 
 
 def _owned(c: sa.Connection, wanted: Filter) -> tuple[Filter, list[sa.ColumnElement[bool]], bool]:
