@@ -185,7 +185,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
         return _scaled(picture)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _flattened(picture.convert("RGBA"))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
 
 
 def _flattened(picture: Image.Image) -> Image.Image:
