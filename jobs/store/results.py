@@ -196,15 +196,13 @@ def _by_image(c: sa.Connection, wanted: Filter, *, newest: bool) -> _Along:
     lead = next((name for name in LEADS if getattr(wanted, name) is not None), None)
     others = [*owned, *_conditions(wanted, but=lead, walks=lead is not None)]
     is_long = bool(others) and passes
-    image = RESULTS.c.image_id
+    column: Any = None if lead is None else LEADS[lead]
+    image = RESULTS.c.image_id if column is None or column.table is RESULTS else IMAGES.c.id
+    at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (shorter than a function)
     if lead is None:
-        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (shorter than a function)
         return _Along([image], [], others, is_long, at, twin=IMAGES.c.id)
-    column, value = LEADS[lead], getattr(wanted, lead)
-    image = IMAGES.c.id if column.table is IMAGES else image
-    columns = [column, image]
+    columns, value = [column, image], getattr(wanted, lead)
     if c.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
-        at = lambda compare, place: compare(image, place.image_id)  # noqa: E731 (as above)
         return _Along(columns, [column == value], others, is_long, at)
     # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not that
     # they lie together, would else walk all results and hope to meet some soon. Where a place says where to begin, no

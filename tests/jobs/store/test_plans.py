@@ -334,8 +334,8 @@ def test_a_deep_page_reads_only_that_page(filled, wanted, order):
     if filled.db.name == "sqlite":
         pytest.skip("SQLite does not count")
     _, first = analysed(filled.db, lambda: page(order, **wanted)(filled))
-    for place in (ROWS // 10, ROWS // 2):
-        plan, blocks = analysed(filled.db, lambda: page(order, results.Place(place), **wanted)(filled))  # noqa: B023 (at once)
+    for after in (None, results.Place(ROWS // 10), results.Place(ROWS // 2)):
+        plan, blocks = analysed(filled.db, lambda: page(order, after, **wanted)(filled))  # noqa: B023 (at once)
         read = [int(n) for n in re.findall(r"actual rows=(\d+)", plan)]
         removed = [int(n) for n in re.findall(r"Rows Removed by \w+(?: \w+)?: (\d+)", plan)]
         assert max([*read, *removed]) <= 1000, plan
