@@ -1,19 +1,23 @@
 # Two images from one file: `--target api` (no torch) and `--target worker`.
-# Nothing but locked wheels is installed, each checked by its hash; what installs them stays outside.
+# Installs locked wheels only, each checked against its hash. The installer is not part of the final images.
 
 FROM python:3.11-slim-bookworm AS installer
 COPY requirements/setup.txt /requirements/
 RUN python -m pip install --no-cache-dir --require-hashes --requirement /requirements/setup.txt
-# The root of a running container is read-only, so the bytecode has to be made here.
+# The root file system of a running container is read-only, so the bytecode is compiled here.
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 RUN uv venv --python /usr/local/bin/python3 /venv
 
 FROM python:3.11-slim-bookworm AS ground
-# A new volume takes over the owner of the folder that it is mounted on.
+# A new volume takes its owner from the folder that it is mounted on.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin sortbelt \
     && install --directory --owner sortbelt --group sortbelt --mode 0700 /data/blobs
-ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp SORTBELT_BLOBS=/data/blobs
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp SORTBELT_BLOB_STORE=/data/blobs
 WORKDIR /app
+# The licence of the weights asks for both in every copy.
+COPY LICENSE NOTICE ./
+# As `python -P`, for every process and health check: a file in the current folder does not become part of the server.
+ENV PYTHONSAFEPATH=1 PYTHONPATH=/app
 
 FROM installer AS api-packages
 COPY requirements/api.txt /requirements/
@@ -21,7 +25,9 @@ RUN uv pip install --python /venv --require-hashes --no-deps --requirement /requ
 
 FROM ground AS api
 COPY --from=api-packages /venv /venv
-COPY jobs jobs
+COPY imaging imaging
+COPY core core
+COPY dispatcher dispatcher
 COPY migrations migrations
 COPY api api
 RUN python -m compileall -q .
@@ -36,8 +42,10 @@ RUN uv pip install --python /venv --require-hashes --no-deps --requirement /requ
 
 FROM ground AS worker
 COPY --from=worker-packages /venv /venv
+COPY imaging imaging
 COPY model model
-COPY jobs jobs
+COPY core core
+COPY dispatcher dispatcher
 COPY worker worker
 RUN python -m compileall -q .
 USER 10001:10001

@@ -1,1 +1,1 @@
-"""HTTP in, JSON out: parse, call one function of `jobs`, shape the answer."""
+"""HTTP API: parse a request, call one function of `core`, serialize the response."""

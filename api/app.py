@@ -1,48 +1,50 @@
-"""The Flask application, put together."""
+"""The Flask app: request hooks, and one blueprint per resource."""
 
-import flask
-
-from api import (
-    auth,
+from api.http import auth, multipart, problems, rate_limit_headers, request_metrics, request_tracing, suspension
+from api.routes import (
     blobs,
+    current_key,
     docs,
-    errors,
-    forms,
     health,
-    holder,
     images,
     jobs,
     keys,
-    limits,
-    meter,
     metrics,
     models,
-    parts,
     purges,
     results,
+    reviews,
+    selections,
     sources,
-    traces,
+    viewer,
     web,
     webhooks,
+    workers,
 )
-from jobs import settings
+from api.services import container
+from core import settings
+
+MODULES = (
+    *(jobs, blobs, results, reviews, images, selections, keys, current_key, models, sources, purges, webhooks),
+    *(workers, health, metrics, docs, viewer, web),
+)
 
 
-def create_app(wanted: settings.Settings) -> flask.Flask:
-    """The application for these settings; opens nothing before the first request."""
-    app = flask.Flask("sortbelt", static_folder=None)
+def create_app(config: settings.Settings) -> suspension.App:
+    """Return the app for these settings; it opens no connection before the first request."""
+    app = suspension.App("sortbelt", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
-    app.request_class = forms.Request
-    app.url_map.merge_slashes = False  # an id left out is a path that is not there, and no redirect
-    app.config["MAX_CONTENT_LENGTH"] = wanted.max_body_bytes
-    app.config["MAX_FORM_PARTS"] = wanted.max_images_per_request + 20
-    made = app.extensions["sortbelt"] = parts.make(wanted)
-    traces.register(app)
-    meter.register(app, made.meter)
-    errors.register(app)
-    auth.register(app)
-    limits.register(app)
-    views = (jobs, blobs, results, images, keys, holder, models, sources, purges, webhooks, health, metrics, docs, web)
-    for blueprint in (module.blueprint for module in views):
-        app.register_blueprint(blueprint)
+    app.request_class = multipart.Request
+    app.url_map.merge_slashes = False  # a path with an empty id is not found, instead of redirected
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.config["MAX_BODY_BYTES_BY_PATH"] = {models.PATH: config.max_bundle_bytes}
+    app.config["MAX_FORM_PARTS"] = config.max_images_per_request + multipart.MAX_FIELDS
+    services = app.extensions["sortbelt"] = container.build_services(config)
+    request_tracing.register(app)
+    request_metrics.register(app, services.request_metrics)
+    problems.register(app, config)
+    auth.register(app, services)
+    rate_limit_headers.register(app, services.db)
+    for module in MODULES:
+        app.register_blueprint(module.blueprint)
     return app

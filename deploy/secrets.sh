@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the secrets that docker-compose.yml hands to the services: sh deploy/secrets.sh [FOLDER]
-# What is there is kept, never overwritten. The folder is closed to all but its owner; the files in it are readable,
-# because Docker mounts them as they are and the services run under other users than you.
+# Create the secrets that docker-compose.yml passes to the services: sh deploy/secrets.sh [FOLDER]
+# Existing files are never overwritten. Only the owner can open the folder; the files in it are world-readable, because
+# Docker mounts them unchanged and the services run under other users than you.
 set -eu
 
 folder="${1:-$(dirname "$0")/secrets}"
@@ -21,9 +21,9 @@ keep() { # NAME CONTENT
     echo "made $folder/$1"
 }
 
-needs() { # FILE, the PASSWORD that it holds
+needs() { # FILE, PASSWORD FILE that it depends on
     if [ -e "$folder/$1" ] && [ ! -e "$folder/$2" ]; then
-        echo "secrets.sh: $folder/$1 holds a password, but $folder/$2 is gone: bring it back, or remove both." >&2
+        echo "secrets.sh: $folder/$1 holds a password, but $folder/$2 is missing: restore it, or remove both files." >&2
         exit 1
     fi
 }
@@ -44,5 +44,6 @@ redis_password=$(cat "$folder/redis_password")
 digest=$(printf '%s' "$redis_password" | sha256sum | cut -d ' ' -f 1)
 keep database_url "postgresql+psycopg://sortbelt:$postgres_password@postgres/sortbelt"
 keep redis_url "redis://:$redis_password@redis:6379/0"
-# Whoever has the password can pass messages, but not reconfigure the server, load code into it, or wipe it.
+# A client with the password can exchange messages, and run Lua scripts, which the locks of Celery's transport need and
+# which Redis confines to itself; it cannot reconfigure the server, load modules or flush it.
 keep redis_acl "user default on #$digest ~* &* +@all -@admin -@dangerous +info"

@@ -1,51 +1,52 @@
-"""Makes docs/commands.md from the commands themselves: `python docs/make_commands.py`; a test tells when it is due."""
+"""Write docs/commands.md from the commands' help texts: `python docs/make_commands.py`; a test compares them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from sortbelt import command
+from sortbelt.cli import main
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# The commands
 
-Made by `python docs/make_commands.py` from what each command says of itself with `--help`.
+Written by `python docs/make_commands.py` from the help texts of the commands.
 
-Exit codes: 0 all well, 1 some images failed, 2 wrong usage (or key, or folder), 3 no server answers, 130 stopped by
-ctrl-C. Tables come only on a terminal, and tab-separated lines elsewhere; progress and words to people go to standard
-error. `NO_COLOR` is heeded. The tab key learns the commands by `sortbelt completion bash >> ~/.bashrc`
-(`zsh >> ~/.zshrc`, `fish > ~/.config/fish/completions/sortbelt.fish`).
+Exit codes: 0 success, 1 some images failed, 2 wrong usage (or key, or folder), 3 no server responds, 130 stopped by
+ctrl-C. Tables are printed on a terminal only (one field per line if it is narrow), and tab-separated lines elsewhere;
+progress and messages go to standard error. `NO_COLOR` turns colors off. Tab completion:
+`sortbelt completion bash >> ~/.bashrc` (`zsh >> ~/.zshrc`, `fish > ~/.config/fish/completions/sortbelt.fish`).
 
-| Variable | What it says |
+| Variable | Meaning |
 |---|---|
-| `SORTBELT_URL` | the server to talk to; else what `sortbelt up` started on this machine |
-| `SORTBELT_KEY`, `SORTBELT_KEY_FILE` | the key, or the file that holds it |
-| `SORTBELT_DATA_DIR` | the data folder of `sortbelt up` |
-| `XDG_STATE_HOME` | below it, or below `~/.local/state`, `enqueue` and `sort` remember what they sent |
+| `SORTBELT_URL` | URL of the server; by default that of `sortbelt up` on this machine |
+| `SORTBELT_KEY`, `SORTBELT_KEY_FILE` | API key, or the file with it |
+| `SORTBELT_DATA_DIR` | data folder of `sortbelt up` |
+| `XDG_DATA_HOME` | on Linux, parent of the default data folder; by default `~/.local/share` |
+| `XDG_STATE_HOME` | on Linux, parent of the manifests of `enqueue` and `sort`; by default `~/.local/state` |
 """
 
+HELP_OPTIONS = ["-h", "--help"]
 
-NAMES = ["-h", "--help"]
 
-
-def walk(found: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command with the words by which it is called."""
-    yield path, found
-    if isinstance(found, click.Group):
-        context = click.Context(found)
-        for name in found.list_commands(context):
-            below = found.get_command(context, name)
-            if below is not None:
-                yield from walk(below, (*path, name))
+def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield a command and its subcommands, each with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            subcommand = command.get_command(context, name)
+            if subcommand is not None:
+                yield from walk(subcommand, (*path, name))
 
 
 def page() -> str:
-    """The whole document."""
+    """Return the whole page."""
     parts = [HEAD]
-    for path, found in walk(command.cli, ("sortbelt",)):
-        context = click.Context(found, info_name=" ".join(path), help_option_names=NAMES, terminal_width=110)
-        parts.append(f"## `{' '.join(path)}`\n\n```text\n{found.get_help(context)}\n```\n")
+    for path, command in walk(main.cli, ("sortbelt",)):
+        title = " ".join(path)
+        context = click.Context(command, info_name=title, help_option_names=HELP_OPTIONS, terminal_width=110)
+        parts.append(f"## `{title}`\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
 

@@ -1,1 +1,1 @@
-"""The database's history, one step at a time; `python -m migrations` brings a database up to date."""
+"""Database migrations; `python -m migrations` upgrades a database to the newest revision."""

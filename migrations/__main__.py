@@ -1,4 +1,4 @@
-"""`python -m migrations`: bring the database up to date, and make the admin key of the settings valid."""
+"""`python -m migrations`: upgrade the database, and create the admin key of the settings."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,27 @@ import alembic.command
 import alembic.config
 import sqlalchemy as sa
 
-from jobs import database, errors, settings, tables
-from jobs.store import keys
+from core import enums, errors, settings
+from core.db import database, revision, tables
+from core.db.queries import api_keys
 
-LOCK = 0x536F7274  # an advisory lock of ours: two migrations at once take turns
+ADVISORY_LOCK_ID = 0x536F7274  # concurrent migrations run one after the other
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Migrate to the newest revision, in the transaction of this connection."""
+    """Migrate to the newest revision, in the transaction of this connection; leave later tables as they are.
+
+    Raises:
+        errors.DatabaseUnavailable: the tables are of a later generation, with which this program cannot work.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK_ID)))
+    current = revision.read(connection)
+    if current is not None and current > tables.REVISION:
+        revision.check(connection)
+        note = f"The tables have revision {current}, later than this program's {tables.REVISION}, and work with it."
+        print(f"sortbelt: {note}", file=sys.stderr)  # noqa: T201 (for the operator of a rollback)
+        return
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
@@ -24,18 +35,19 @@ def upgrade(connection: sa.Connection) -> None:
 
 
 def main() -> int:
-    """Migrate; 0, or 2 for a bad setting, 3 if the database cannot be reached."""
-    wanted = settings.read_or_exit()
+    """Migrate; exit with 0, 2 for a bad setting, 3 if the database cannot be reached."""
+    config = settings.read_or_exit()
     try:
-        db = database.Database(wanted.database_url)
+        db = database.Database(config.database_url)
         db.write(upgrade)
-        if wanted.admin_key is not None:
-            db.write(keys.ensure, "admin", tables.Role.ADMIN, wanted.admin_key.get_secret_value())
+        if config.admin_key is not None:
+            db.write(api_keys.ensure, "admin", enums.Role.ADMIN, config.admin_key.get_secret_value())
     except errors.BadParameter as error:
-        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only voice)
+        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 2
     except errors.DatabaseUnavailable as error:
-        print(f"sortbelt: {error.detail} Check SORTBELT_DATABASE_URL.", file=sys.stderr)  # noqa: T201 (its only voice)
+        advice = " Check SORTBELT_DATABASE_URL." if error.__cause__ else ""  # else the tables do not fit, as it says
+        print(f"sortbelt: {error.detail}{advice}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
     return 0
 

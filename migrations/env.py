@@ -1,19 +1,20 @@
-"""What Alembic runs to migrate: it is handed a connection, or opens the database of the settings."""
+"""Alembic's environment: it uses the connection it is given, or opens the database of the settings."""
 
 from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from jobs import settings, tables
+from core import settings
+from core.db import tables
 
 
-def _spell(kind: str, item: object, autogenerate: Any) -> str | Literal[False]:
-    """How a migration spells our types: as plain ones, because ours may change after it was written."""
-    if kind == "type" and isinstance(item, tables.Timestamp):
+def _render_item(item_type: str, item: object, autogenerate_context: Any) -> str | Literal[False]:
+    """Render our types as plain ones in a migration, because ours may change after it was written."""
+    if item_type == "type" and isinstance(item, tables.Timestamp):
         return "sa.DateTime(timezone=True)"
-    if kind == "type" and item is tables.Json:
-        autogenerate.imports.add("from sqlalchemy.dialects import postgresql")
+    if item_type == "type" and item is tables.Json:
+        autogenerate_context.imports.add("from sqlalchemy.dialects import postgresql")
         return 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")'
     return False
 
@@ -24,16 +25,16 @@ def _migrate(connection: Connection) -> None:
         connection=connection,
         target_metadata=tables.Base.metadata,
         render_as_batch=True,
-        render_item=_spell,
+        render_item=_render_item,
         transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    _migrate(given)
+existing_connection = context.config.attributes.get("connection")
+if existing_connection is not None:
+    _migrate(existing_connection)
 else:
-    with create_engine(settings.read().database_url).connect() as opened:
-        _migrate(opened)
+    with create_engine(settings.read().database_url).connect() as new_connection:
+        _migrate(new_connection)

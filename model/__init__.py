@@ -1,1 +1,1 @@
-"""The CNN's life: preprocessing, networks, training, evaluation and bundles of weights."""
+"""The CNN's life cycle: preprocessing, networks, training, evaluation and bundles of weights."""

@@ -1,4 +1,4 @@
-"""Keeps answers without a queue: `python -m model.predict BUNDLE IMAGE... [--json]`."""
+"""Classify image files without a server: `python -m model.predict BUNDLE IMAGE... [--json]`."""
 
 from __future__ import annotations
 
@@ -10,81 +10,83 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import preprocess, selftest
+from imaging import errors
+from model.inference import scoring, selftest
+from model.preprocessing import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from model.classifier import Classifier
+    import numpy.typing as npt
 
-# Batches and digits of the service (worker/classify.py): in another batch, the last digit might be another.
-BATCH = 16
-DIGITS = 6
+    from model.inference.classifier import Classifier
+
+# The worker's batch size on a CPU (worker/inference.py): the last digit of a score depends on it.
+BATCH_SIZE = 16
 
 
 def predict(classifier: Classifier, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """One answer a path, in order, in the form that the service gives; a failure has `error` and no label."""
-    for start in range(0, len(paths), BATCH):
-        chosen = paths[start : start + BATCH]
-        read = [_pixels(path, classifier.bundle.preprocess) for path in chosen]
-        readable = [pixels for pixels in read if isinstance(pixels, np.ndarray)]
-        scores = iter(classifier.classify(np.stack(readable)) if readable else ())
-        for path, pixels in zip(chosen, read, strict=True):
-            fate = pixels if isinstance(pixels, dict) else _answer(next(scores), classifier.bundle.labels)
-            yield {"image": str(path), **fate}
+    """Yield one result per path, in order, in the form of the API; a failed one has `error` and no label."""
+    for start in range(0, len(paths), BATCH_SIZE):
+        batch_paths = paths[start : start + BATCH_SIZE]
+        decoded = [_read_pixels(path, classifier.bundle.preprocess) for path in batch_paths]
+        readable = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
+        scores = classifier.score(np.stack(readable)) if readable else classifier.unknown(0)
+        predictions = scoring.predictions(scores.probabilities, classifier.bundle.labels, scores.familiarity)
+        for path, pixels in zip(batch_paths, decoded, strict=True):
+            result = pixels if isinstance(pixels, dict) else _result(next(predictions))
+            yield {"image": str(path), **result}
 
 
-def _pixels(path: Path, shape: preprocess.Preprocess) -> np.ndarray[Any, np.dtype[np.uint8]] | dict[str, Any]:
+def _read_pixels(path: Path, preprocess: decode.Preprocess) -> npt.NDArray[np.uint8] | dict[str, Any]:
     try:
-        return shape.pixels(path.read_bytes())
-    except preprocess.BadPicture as bad:
-        return _failure(bad.code, bad.detail)
-    except OSError as wrong:
-        return _failure("unreadable", f"The file cannot be read: {wrong.strerror or wrong}.")
+        return preprocess.decode(path.read_bytes())
+    except errors.ImageDecodeError as error:
+        return _failure(error.code, error.detail)
+    except OSError as error:
+        return _failure("unreadable", f"The file cannot be read: {error.strerror or error}.")
 
 
-def _answer(scores: np.ndarray[Any, np.dtype[np.float32]], labels: Sequence[str]) -> dict[str, Any]:
-    if not np.isfinite(scores).all():
-        return _failure("bad_output", "The network gave no finite scores for this picture.")
-    best = int(scores.argmax())
-    rounded = {label: round(float(score), DIGITS) for label, score in zip(labels, scores, strict=True)}
-    told = {"label": labels[best], "confidence": rounded[labels[best]], "scores": rounded}
-    return {"status": "done", **told, "error": None}
+def _result(prediction: scoring.Prediction | None) -> dict[str, Any]:
+    if prediction is None:
+        return _failure("bad_output", "The network's scores are not finite numbers.")
+    return {"status": "done", **prediction, "error": None}
 
 
 def _failure(code: str, detail: str) -> dict[str, Any]:
     error = {"code": code, "detail": detail}
-    return {"status": "failed", "label": None, "confidence": None, "scores": None, "error": error}
+    unknown = dict.fromkeys(("label", "confidence", "scores", "familiarity"))
+    return {"status": "failed", **unknown, "error": error}
 
 
-def _line(answer: dict[str, Any], wide: int) -> str:
-    if answer["error"]:
-        return f"{answer['image']:{wide}}  {answer['error']['code']}: {answer['error']['detail']}"
-    return f"{answer['image']:{wide}}  {answer['label']}  {answer['confidence']:.2f}"
+def _line(result: dict[str, Any], path_width: int) -> str:
+    if result["error"]:
+        return f"{result['image']:{path_width}}  {result['error']['code']}: {result['error']['detail']}"
+    return f"{result['image']:{path_width}}  {result['label']}  {result['confidence']:.2f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints one answer an image: 0 all well, 1 some failed, 2 usage or a bad bundle."""
-    parser = argparse.ArgumentParser(prog="model.predict", description="Labels pictures without the queue.")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (auto)")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    chosen = parser.parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print one result per image: 0 all classified, 1 some failed, 2 usage or invalid bundle."""
+    parser = argparse.ArgumentParser(prog="model.predict", description="Classify image files without a server.")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of the bundle")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    args = parser.parse_args(argv)
     try:
-        classifier = selftest.opened(chosen.bundle, chosen.device)
-    except ValueError as wrong:
-        sys.stderr.write(f"model.predict: {wrong}\n")
+        classifier = selftest.load_verified(args.bundle, args.device)
+    except ValueError as error:
+        sys.stderr.write(f"model.predict: {error}\n")
         return 2
-    answers = list(predict(classifier, chosen.images))
-    if chosen.json:
-        made_by = classifier.bundle
-        model = {"name": made_by.name, "version": made_by.version, "digest": made_by.digest}
-        sys.stdout.write(json.dumps({"model": model, "results": answers}) + "\n")
+    results = list(predict(classifier, args.images))
+    if args.json:
+        bundle = classifier.bundle
+        model = {"name": bundle.name, "version": bundle.version, "digest": bundle.digest}
+        sys.stdout.write(json.dumps({"model": model, "results": results}) + "\n")
     else:
-        wide = max(len(answer["image"]) for answer in answers)
-        sys.stdout.write("".join(_line(answer, wide) + "\n" for answer in answers))
-    return 1 if any(answer["error"] for answer in answers) else 0
+        path_width = max(len(result["image"]) for result in results)
+        sys.stdout.write("".join(_line(result, path_width) + "\n" for result in results))
+    return 1 if any(result["error"] for result in results) else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What users hold: the Python client, the folder enqueuer, the `sortbelt` command; all of it speaks HTTP.
+"""Python client, bulk runs and the `sortbelt` command for a Sortbelt server, over HTTP.
 
 from sortbelt import Client
 
@@ -9,30 +9,41 @@ with Client() as client:
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sortbelt.asynchronous import AsyncClient, AsyncJob
-    from sortbelt.client import Client, Job
+    from sortbelt.client.async_client import AsyncClient, AsyncJob
+    from sortbelt.client.responses import Key, Result
+    from sortbelt.client.sync_client import Client, Job
+    from sortbelt.client.transport import RetryPolicy
     from sortbelt.errors import SortbeltError
-    from sortbelt.records import Key, Result
 
-__version__ = "0.1.0"
-__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Key", "Result", "SortbeltError", "__version__"]
+    __version__: str
 
-_HOMES = {
-    "AsyncClient": "asynchronous",
-    "AsyncJob": "asynchronous",
-    "Client": "client",
-    "Job": "client",
-    "Key": "records",
-    "Result": "records",
+__all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Key", "Result", "RetryPolicy", "SortbeltError", "__version__"]
+
+_LAZY_EXPORTS = {
+    "AsyncClient": "client.async_client",
+    "AsyncJob": "client.async_client",
+    "Client": "client.sync_client",
+    "Job": "client.sync_client",
+    "Key": "client.responses",
+    "Result": "client.responses",
+    "RetryPolicy": "client.transport",
     "SortbeltError": "errors",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, fetched when asked for: `sortbelt --help` must not wait for the HTTP library."""
-    if name not in _HOMES:
+    """Import a public name on first use: `sortbelt --help` must not wait for the HTTP library."""
+    if name == "__version__":
+        return importlib.metadata.version("sortbelt")
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module 'sortbelt' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sortbelt.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"sortbelt.{_LAZY_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that were not used yet."""
+    return sorted({*globals(), *__all__})

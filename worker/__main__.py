@@ -1,10 +1,14 @@
-"""`python -m worker`: a Celery worker with the flags that it is meant to have; more may follow."""
+"""Run a Celery worker with the options that Sortbelt needs: `python -m worker [CELERY OPTIONS]`."""
 
 import os
 import sys
 
-# No gossip, mingle, heartbeat: nobody listens, and a heartbeat that finds Redis gone would hold the process up.
+# Without gossip, mingle and heartbeat, which serve other workers only: a heartbeat that finds Redis gone would block.
 COMMAND = ["-m", "celery", "-A", "worker.app", "worker", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 
+# Celery imports the app with the current folder first on the import path, unless it is imported already.
+START = "import sys, worker.app; from celery.__main__ import main; sys.argv[0] = 'celery'; main()"
+
 if __name__ == "__main__":
-    os.execv(sys.executable, [sys.executable, *COMMAND, *sys.argv[1:]])  # noqa: S606 (it becomes the worker)
+    command = [sys.executable, "-P", "-c", START, *COMMAND[2:], *sys.argv[1:]]
+    os.execv(sys.executable, command)  # noqa: S606 (Celery replaces this process)

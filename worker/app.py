@@ -1,7 +1,7 @@
-"""The Celery app: one task, `drain`, and the station that it works with.
+"""Celery app: one task, `drain`, which runs the pipeline of this process's runtime.
 
-Start it with `python -m worker`. One process a device, with the pool `solo`: CUDA never meets a fork, and
-nobody but the thread that listens to Redis speaks to it (docs/decisions/0002-celery.md).
+Start it with `python -m worker`, one process per device, with the pool `solo`: CUDA must not be forked, and only one
+thread may use the connection to Redis (docs/decisions/0002-celery.md).
 """
 
 import logging
@@ -12,54 +12,56 @@ from typing import Any
 
 from celery import signals
 
-from jobs import bell, errors, settings, tracing
-from model import manifest
+from core import errors, settings
+from core.broker import celery_app
+from core.tracing import tracer
+from model.packaging import manifest
 
 SETTINGS = settings.read_or_exit()
-app = bell.celery_app(SETTINGS.redis_url)
+app = celery_app.create_celery_app(SETTINGS.redis_url)
 app.conf.update(worker_pool="solo", worker_hijack_root_logger=True)
 
 
-@app.task(name=bell.TASK)
+@app.task(name=celery_app.TASK_NAME)
 def drain() -> None:
-    """Work off the queue for a while."""
-    app.station.drain.run()
+    """Run the pipeline for at most `task_seconds`."""
+    app.runtime.pipeline.run()
 
 
 @signals.worker_init.connect
-def _open(**_: Any) -> None:
-    # Here, not above: importing torch takes seconds, and whoever only rings must not pay them.
-    from worker import station  # noqa: PLC0415
+def _on_worker_init(**_: Any) -> None:
+    # Not at the top: importing torch takes seconds, which a process that only sends wake-ups need not spend.
+    from worker import runtime  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, _end_early)
-    # Celery's chatter on stdout (a banner, a line in its signal handlers) ends the worker where nobody can take it.
+    signal.signal(signal.SIGTERM, _on_early_sigterm)
+    # Celery prints to stdout (a banner, a line in its signal handlers), which ends the worker if stdout is closed.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     try:
-        tracing.start_or_exit("sortbelt-worker", on=SETTINGS.tracing)
-        app.station = station.Station(SETTINGS)
-    except (manifest.BadBundle, errors.SortbeltError, ValueError) as error:
-        print(f"sortbelt: the worker cannot start: {error}", file=sys.stderr)  # noqa: T201 (the last thing it says)
+        tracer.start_or_exit("sortbelt-worker", enabled=SETTINGS.tracing)
+        app.runtime = runtime.WorkerRuntime(SETTINGS)
+    except (manifest.InvalidBundle, errors.SortbeltError, ValueError) as error:
+        print(f"sortbelt: the worker cannot start: {error}", file=sys.stderr)  # noqa: T201 (its only output)
         sys.exit(1)
 
 
-def _end_early(*_: Any) -> None:
-    # Celery listens for SIGTERM only when it is up; the station may have claimed by then.
-    if hasattr(app, "station"):
-        app.station.close()
+def _on_early_sigterm(*_: Any) -> None:
+    # Celery handles SIGTERM only once it has started; the runtime may have claimed images by then.
+    if hasattr(app, "runtime"):
+        app.runtime.close()
     os._exit(0)
 
 
 @signals.worker_shutting_down.connect
-def _stop(how: str, **_: Any) -> None:
-    # The second order, or SIGQUIT, is from somebody who does not want to wait: the leases free what is in hand.
-    if how == "Cold" or app.station.stopping:
+def _on_shutting_down(how: str, **_: Any) -> None:
+    # A second SIGTERM, or a SIGQUIT, means now: the images are requeued when their leases expire.
+    if how == "Cold" or app.runtime.is_stopping:
         os._exit(1)
-    app.station.stop()
+    app.runtime.stop()
 
 
 @signals.worker_shutdown.connect
-def _close(**_: Any) -> None:
-    app.station.close()
-    tracing.close()
+def _on_shutdown(**_: Any) -> None:
+    app.runtime.close()
+    tracer.close()

@@ -1,24 +1,26 @@
-"""`python -m worker.health`: whether the worker of this host gets on; exit 0 if its row of the table is fresh, else 1.
+"""Health check: `python -m worker.health` exits 0 if a worker on this host has made progress lately, else 1.
 
-A worker keeps its row fresh only while its work moves and it reaches the database: that says more than an answer to
-a ping, which comes from a thread that does no work.
+A worker's row in the database is fresh only while its pipeline works and the database is reachable. A ping would say
+less: a thread that does no work answers it.
 """
 
 import socket
 import sys
 
-from jobs import database, errors, settings
-from jobs.store import workers
+from core import errors, settings
+from core.db import database
+from core.db.queries import workers
 
 
 def main() -> int:
-    """Look for a living worker of this host's name."""
+    """Look for a live worker with this host's name."""
     try:
-        living = database.Database(settings.read().database_url).read(workers.living)
+        live_workers = database.Database(settings.read().database_url).read(workers.list_alive)
     except errors.SortbeltError as error:
-        print(error.detail, file=sys.stderr)  # noqa: T201 (its only voice)
+        print(error.detail, file=sys.stderr)  # noqa: T201 (its only output)
         return 1
-    return 0 if any(worker.id.startswith(f"{socket.gethostname()}:") and worker.gets_on for worker in living) else 1
+    host_prefix = f"{socket.gethostname()}:"
+    return 0 if any(worker.id.startswith(host_prefix) and worker.is_progressing for worker in live_workers) else 1
 
 
 if __name__ == "__main__":

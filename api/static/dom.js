@@ -1,6 +1,7 @@
-// Elements made of data. Text is only ever text: the names of pictures come from strangers.
+// DOM elements from data. Text never becomes markup: the names of images are untrusted.
 
-const SAID_SECONDS = 8;
+const MESSAGE_SECONDS = 8;
+export const SINCE = [["", "ever"], ["24h", "24 hours"], ["yesterday", "yesterday"], ["7d", "7 days"], ["30d", "30 days"]];
 
 export function el(tag, given = {}, ...inner) {
   const made = document.createElement(tag);
@@ -20,11 +21,11 @@ export function fill(node, ...inner) {
 
 let fades = 0;
 
-// A sentence at the foot of the page, for a while.
+// Show a sentence at the bottom of the page for a few seconds.
 export function say(sentence) {
   clearTimeout(fades);
   document.getElementById("said").textContent = sentence;
-  if (sentence) fades = setTimeout(say, SAID_SECONDS * 1000, "");
+  if (sentence) fades = setTimeout(say, MESSAGE_SECONDS * 1000, "");
 }
 
 export function choice(label, options, value, onchange) {
@@ -40,12 +41,19 @@ export function badge(status) {
   return el("span", { class: `badge ${status}` }, status);
 }
 
+// The badge of a job: one that is done shows how many of its images have no label.
+export function jobBadge(job) {
+  const lost = ["failed", "cancelled", "expired"].filter((state) => job.status === "done" && job.counts[state]);
+  const words = [job.status, ...lost.map((state) => `${number(job.counts[state])} ${state}`)];
+  return el("span", { class: `badge ${lost.length ? "partly" : job.status}` }, words.join(", "));
+}
+
 export function loading(what) {
   return el("p", { class: "loading", role: "status" }, `Loading ${what}…`);
 }
 
 export function trouble(error, again) {
-  const retry = again && button("Try again", again);
+  const retry = again && button("Retry", again);
   return el("div", { class: "trouble", role: "alert" }, el("p", {}, error.message), retry);
 }
 
@@ -55,9 +63,12 @@ export function empty(sentence, ...more) {
 
 export const number = (value) => value.toLocaleString("en");
 
-export const pictures = (count) => `${number(count)} ${count === 1 ? "picture" : "pictures"}`;
+export const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
 
 export const percent = (share) => (share === null ? "" : `${(share * 100).toFixed(1)} %`);
+
+// Whether the holder of a key may submit images.
+export const submits = (holder) => ["submit", "admin"].includes(holder.role);
 
 export const short = (id) => `${id.slice(0, 4)}…${id.slice(-8)}`;
 

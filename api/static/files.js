@@ -1,66 +1,66 @@
-// Files that were dropped or chosen become pictures with names of their own, and pictures become requests of a fair size.
+// Dropped or chosen files become images with unique names, grouped into requests of limited size.
 
-const MOST_BYTES = 16000000;
-const MOST_FILES = 200;
+const MAX_BYTES = 16000000;
+const MAX_FILES = 200;
 
-// All pictures of what was dropped, folders too; and how many other files lay in these.
+// Return the dropped images, also in folders, and the number of other files in these folders.
 export async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return { pictures: named([...transfer.files]), left: 0 };
-  const found = [];
-  for (const entry of entries) await walk(entry, found);
-  return sifted(found);
+  if (!entries.some((entry) => entry.isDirectory)) return { images: named([...transfer.files]), left: 0 };
+  const files = [];
+  for (const entry of entries) await walk(entry, files);
+  return onlyImages(files);
 }
 
-// What was chosen one by one is sent, whatever it is; in a folder, other files than pictures are left alone.
+// Files that were chosen one by one are sent whatever they are; in a folder, only images are.
 export function chosen(list) {
   const files = [...list];
-  if (!files.some((file) => file.webkitRelativePath)) return { pictures: named(files), left: 0 };
-  return sifted(files.map((file) => ({ file, name: file.webkitRelativePath })));
+  if (!files.some((file) => file.webkitRelativePath)) return { images: named(files), left: 0 };
+  return onlyImages(files.map((file) => ({ file, name: file.webkitRelativePath })));
 }
 
-// As many pictures, from one on, as are sent by one request: one at least.
-export function group(pictures, from = 0, most = MOST_BYTES) {
-  let bytes = pictures[from].file.size;
+// Return the images, from an index on, that fit into one request: at least one.
+export function group(images, from = 0, maxBytes = MAX_BYTES) {
+  let bytes = images[from].file.size;
   let to = from + 1;
-  while (to < pictures.length && to - from < MOST_FILES && bytes + pictures[to].file.size <= most) {
-    bytes += pictures[to].file.size;
+  while (to < images.length && to - from < MAX_FILES && bytes + images[to].file.size <= maxBytes) {
+    bytes += images[to].file.size;
     to += 1;
   }
-  return pictures.slice(from, to);
+  return images.slice(from, to);
 }
 
-export const size = (pictures) => pictures.reduce((all, { file }) => all + file.size, 0);
+export const size = (images) => images.reduce((all, { file }) => all + file.size, 0);
 
 function named(files) {
   return unique(files.map((file) => ({ file, name: file.name })));
 }
 
-function sifted(found) {
-  const pictures = found.filter(({ file }) => file.type.startsWith("image/"));
-  return { pictures: unique(pictures), left: found.length - pictures.length };
+function onlyImages(files) {
+  const images = files.filter(({ file }) => file.type.startsWith("image/"));
+  return { images: unique(images), left: files.length - images.length };
 }
 
-// A name is unique in its job.
-function unique(pictures) {
+// Make names unique: a job has each name once.
+function unique(images) {
   const taken = new Map();
-  return pictures.map(({ file, name }) => {
+  return images.map(({ file, name }) => {
     const times = (taken.get(name) ?? 0) + 1;
     taken.set(name, times);
     return { file, name: times === 1 ? name : name.replace(/(\.[^./]*)?$/, ` (${times})$1`) };
   });
 }
 
-async function walk(entry, found) {
+async function walk(entry, files) {
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    found.push({ file, name: entry.fullPath.slice(1) });
+    files.push({ file, name: entry.fullPath.slice(1) });
     return;
   }
   const reader = entry.createReader();
   while (true) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return;
-    for (const inner of some) await walk(inner, found);
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!entries.length) return;
+    for (const inner of entries) await walk(inner, files);
   }
 }

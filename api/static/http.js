@@ -1,12 +1,12 @@
-// Asking the API, with the key of whoever is logged in. The key is kept in this tab, and nowhere else.
+// HTTP client of the API. The key is stored in the session storage of this tab only.
 
 import { pause } from "./shown.js";
 
 const NAME = "sortbelt.key";
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";
 const WAIT_SECONDS = 20;
-const EMPTY_PAGES = 25; // that are passed over for one that holds something
-const LEAST_SECONDS = 0.5; // between two looks at a job that changes all the time
+const EMPTY_PAGES = 25; // skipped in search of a page with rows
+const MIN_SECONDS = 0.5; // between two requests for a job that changes all the time
 
 export class Problem extends Error {
   constructor(sentence, { status = 0, code = "unreachable", seconds = null } = {}) {
@@ -16,13 +16,13 @@ export class Problem extends Error {
 }
 
 export const key = () => sessionStorage.getItem(NAME);
-export const keep = (given) => sessionStorage.setItem(NAME, given);
+export const keep = (value) => sessionStorage.setItem(NAME, value);
 export const forget = () => sessionStorage.removeItem(NAME);
 
-// Answers that are no success are thrown as a Problem with the server's own sentence, but for those named by `also`.
+// Throw a Problem with the server's detail for every status that is not a success or in `also`.
 export async function ask(path, { headers = {}, also = [304], signal, ...more } = {}) {
-  const told = { Accept: "application/json", ...headers, Authorization: `Bearer ${key()}` };
-  const response = await fetch(path, { ...more, signal, headers: told }).catch((error) => {
+  const sent = { Accept: "application/json", ...headers, Authorization: `Bearer ${key()}` };
+  const response = await fetch(path, { ...more, signal, headers: sent }).catch((error) => {
     throw signal?.aborted ? error : new Problem(UNREACHABLE);
   });
   if (response.ok || also.includes(response.status)) return response;
@@ -35,7 +35,7 @@ export async function json(path, options) {
 
 export const post = (path, options) => json(path, { method: "POST", ...options });
 
-// A page of a list, and the cursor of the next one; null if there is none. What is rare may begin some pages later.
+// Return a page of a list, and the cursor of the next page or null; skip empty pages, which may precede rare rows.
 export async function page(path, query, signal) {
   for (let left = EMPTY_PAGES; ; left -= 1) {
     const response = await ask(`${path}?${query}`, { signal });
@@ -47,8 +47,8 @@ export async function page(path, query, signal) {
   }
 }
 
-// Tell of a job whenever it has changed, until it is over. One request waits at the server; none is asked in between.
-export async function follow(id, told, signal) {
+// Call `onChange` whenever a job has changed, until it has ended, by long polling.
+export async function follow(id, onChange, signal) {
   let tag = null;
   while (true) {
     const waits = tag ? `?wait=${WAIT_SECONDS}` : "";
@@ -56,30 +56,33 @@ export async function follow(id, told, signal) {
     if (response.status !== 304) {
       tag = response.headers.get("ETag");
       const job = await response.json();
-      told(job);
+      onChange(job);
       if (job.finished_at) return "over";
     }
-    await pause(LEAST_SECONDS, signal);
+    await pause(MIN_SECONDS, signal);
   }
 }
 
-export async function download(path, name, signal) {
-  const data = await (await ask(path, { headers: { Accept: "text/csv" }, signal })).blob();
+export const download = (path, name, signal) => save(path, name, { headers: { Accept: "text/csv" }, signal });
+
+// Save the body of an answer as a file.
+export async function save(path, name, options) {
+  const data = await (await ask(path, options)).blob();
   const url = URL.createObjectURL(data);
   Object.assign(document.createElement("a"), { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
 export function problem(status, seconds, text) {
-  let said = {};
+  let body = {};
   try {
-    said = JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
-    // whatever stands between us and the server speaks otherwise
+    // a proxy answered, not the server
   }
-  if (status === 401) document.dispatchEvent(new CustomEvent("refused", { detail: said.detail }));
-  const sentence = said.detail ?? `The server answered with ${status}, and no sentence.`;
-  return new Problem(sentence, { status, code: said.code ?? "", seconds: seconds === null ? null : Number(seconds) });
+  if (status === 401) document.dispatchEvent(new CustomEvent("refused", { detail: body.detail }));
+  const sentence = body.detail ?? `The server answered with status ${status}.`;
+  return new Problem(sentence, { status, code: body.code ?? "", seconds: seconds === null ? null : Number(seconds) });
 }
 
 export const unreachable = () => new Problem(UNREACHABLE);

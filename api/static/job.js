@@ -1,41 +1,46 @@
-// One job: how far it is, what can be done with it, and its results as they come.
+// One job: its progress, its actions, and its results as they come.
 
-import { badge, button, choice, el, fill, loading, number, pictures, short, span, time, trouble } from "./dom.js";
+import { button, choice, el, fill, images, jobBadge, loading, number, say, short, span, submits, time, trouble } from "./dom.js";
 import { countsBar, legend } from "./charts.js";
 import { follow, json, post } from "./http.js";
-import { Results } from "./results.js";
+import { notifyButton } from "./notify.js";
+import { ORDERS, Results } from "./results.js";
 import { fetched } from "./search.js";
 import { pause, repeat } from "./shown.js";
 
+const FILTERS = ["label", "status", "name", "order"];
+const STATUSES = ["done", "failed", "cancelled", "expired"];
 const REFRESH_SECONDS = 1.5;
-const IDLE_SHARE = 10; // for each second that the server takes to answer, it is left alone for so many
+const IDLE_SHARE = 10; // seconds between two refreshes for each second that one takes
 
 export function job(main, context) {
-  const { id, signal } = context;
-  const view = { ...context, bar: countsBar(), results: new Results(signal, context.holder), query: { job: id } };
+  const { id, signal, params } = context;
+  const chosen = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? ""]));
+  const view = { ...context, chosen, bar: countsBar(), results: new Results(signal, context), query: { job: id, ...chosen } };
+  view.move = (changed) => context.go(`/jobs/${id}`, { ...chosen, ...changed });
   view.head = el("div", { class: "head" }, el("h1", { tabindex: "-1", title: id }, `Job ${short(id)}`));
   view.state = el("section", { class: "panel", "aria-label": "State" }, loading("the job"));
   view.labels = el("div", { class: "labels" });
   fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), view.head, view.state,
     el("div", { class: "controls" }, view.labels, filters(view)), view.results.node);
-  repeat(signal, (inner) => follow(id, (told) => news(view, told), inner), (error) => {
-    if (![404, 410].includes(error.status)) return context.failed(error); // it may pass
+  repeat(signal, (inner) => follow(id, (latest) => news(view, latest), inner), (error) => {
+    if (![404, 410].includes(error.status)) return context.failed(error); // it may be temporary
     fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), trouble(error));
     return "over";
   });
 }
 
-function news(view, told) {
-  view.job = told;
+function news(view, latest) {
+  view.job = latest;
   draw(view);
-  const ended = told.counts.total - told.counts.queued - told.counts.running;
-  if (view.ended !== ended || told.finished_at) {
+  const ended = latest.counts.total - latest.counts.queued - latest.counts.running;
+  if (view.ended !== ended || latest.finished_at) {
     view.ended = ended;
     refresh(view);
   }
 }
 
-// At most one at a time, and one more when it is over if there is news by then.
+// Run one refresh at a time, and another one after it if the job has changed meanwhile.
 async function refresh(view) {
   view.stale = true;
   if (view.busy) return;
@@ -51,71 +56,110 @@ async function refresh(view) {
 }
 
 function load(view) {
-  const filtered = view.query.label || view.query.status || view.query.name || view.query.order;
+  const filtered = Object.values(view.chosen).some(Boolean);
   const under = view.job && !view.job.finished_at ? "There are no results yet." : "This job has no results.";
-  return view.results.load(view.query, filtered ? "This job has no such results." : under);
+  return view.results.load(view.query, filtered ? "This job has no matching results." : under);
 }
 
 function draw(view) {
-  const { job: told, bar } = view;
-  bar.update(told.counts);
+  const { job: latest, bar } = view;
+  bar.update(latest.counts);
   view.words ??= { legend: el("ul", { class: "legend" }), sentence: el("p"), actions: el("div", { class: "actions" }) };
   if (!bar.node.isConnected) fill(view.state, bar.node, view.words.legend, view.words.sentence, view.words.actions);
-  legend(view.words.legend, told.counts);
-  fill(view.words.sentence, sentence(told));
-  if (view.status !== `${told.status} ${told.sealed}`) {
-    view.status = `${told.status} ${told.sealed}`;
+  legend(view.words.legend, latest.counts);
+  fill(view.words.sentence, sentence(latest));
+  const status = `${latest.status} ${latest.sealed} ${latest.name} ${latest.counts.total}`;
+  if (view.status !== status) {
+    view.status = status;
     fill(view.words.actions, actions(view));
-    fill(view.head, view.head.firstElementChild, badge(told.status));
+    const title = view.head.firstElementChild;
+    fill(view.head, fill(title, `Job ${latest.name ?? short(latest.id)}`), jobBadge(latest));
   }
 }
 
-function sentence(told) {
-  const parts = [pictures(told.counts.total), ` for ${told.model}, sent `, time(told.created_at), ". "];
-  if (told.finished_at) parts.push("Over after ", span((Date.parse(told.finished_at) - Date.parse(told.created_at)) / 1000), ". ");
-  else if (told.estimated_finish) {
-    const seconds = Math.max(0, (Date.parse(told.estimated_finish) - Date.now()) / 1000);
-    if (told.queue_position) parts.push(`${pictures(told.queue_position)} of others go before. `);
-    parts.push(`Over in about ${span(seconds)}. `);
+function sentence(latest) {
+  const { total, queued, running, done, failed } = latest.counts;
+  const parts = [`${number(total - queued - running)} of ${images(total)} finished: ${number(done)} labelled, ${number(failed)} failed. `,
+    `For ${latest.model}, submitted by ${latest.owner} `, time(latest.created_at), ". "];
+  if (latest.finished_at) parts.push("Ended after ", span((Date.parse(latest.finished_at) - Date.parse(latest.created_at)) / 1000), ". ");
+  else if (latest.estimated_finish) {
+    const seconds = Math.max(0, (Date.parse(latest.estimated_finish) - Date.now()) / 1000);
+    if (latest.queue_position) parts.push(`${images(latest.queue_position)} ahead in the queue. `);
+    parts.push(`Done in about ${span(seconds)}. `);
   }
-  if (!told.sealed) parts.push("It is open: more pictures may come. ");
-  if (told.scan) parts.push(`Filled from ${told.scan.source}: ${number(told.scan.found)} found, ${told.scan.status}. `, told.scan.error);
-  if (told.retry_of) parts.push("It tries again what failed in ", el("a", { href: `#/jobs/${told.retry_of}` }, short(told.retry_of)), ". ");
+  if (!latest.sealed) parts.push(...waiting(latest));
+  if (latest.scan) parts.push(`Import from ${latest.scan.source}: ${number(latest.scan.found)} found, ${latest.scan.status}. `, latest.scan.error);
+  if (latest.retry_of) parts.push("It retries the failed images of ", el("a", { href: `#/jobs/${latest.retry_of}` }, short(latest.retry_of)), ". ");
   return parts;
+}
+
+// What an open job waits for: the page says in its metadata how many images it will add.
+function waiting(latest) {
+  const missing = (latest.metadata?.expected_images ?? 0) - latest.counts.total;
+  if (!(missing > 0)) return ["The job is open: images can be added. "];
+  return [`The job is open and waits for ${number(missing)} more. If nothing sends them, choose the same images again, or seal the job. `];
 }
 
 function actions(view) {
   const { counts, finished_at: over, sealed, scan } = view.job;
   const lost = counts.failed + counts.cancelled + counts.expired;
-  const may = view.holder.role !== "read";
+  const may = submits(view.holder);
   return [
-    may && !over && button("Cancel what waits", () => order(view, "cancel")),
-    may && !sealed && !scan && button("No more pictures will come", () => order(view, "seal")),
-    may && over && lost > 0 && button("Try again what got no label", () => order(view, "retry")),
+    may && !over && button("Cancel queued images", () => act(view, "cancel")),
+    may && !sealed && !scan && button("Seal: add no more images", () => act(view, "seal")),
+    may && over && lost > 0 && button("Retry images without a label", () => act(view, "retry")),
+    !over && notifyButton(view.job, view.session),
+    may && button("Rename", () => rename(view)),
+    may && button("Delete", () => remove(view)),
     button("Download CSV", (event) => fetched(event.target, new URLSearchParams(given(view.query)), view.signal, view.failed)),
   ];
 }
 
-async function order(view, what) {
+async function act(view, action) {
   view.words.actions.querySelectorAll("button").forEach((one) => (one.disabled = true));
   try {
-    const told = await post(`v1/jobs/${view.id}/${what}`, { signal: view.signal });
-    if (told.id !== view.id) view.go(`/jobs/${told.id}`);
-    else news(view, told);
+    const latest = await post(`v1/jobs/${view.id}/${action}`, { signal: view.signal });
+    const left = (latest.left_out ?? []).map((one) => `${number(one.images)} ${one.code}`);
+    if (latest.id !== view.id) {
+      view.go(`/jobs/${latest.id}`);
+      if (left.length) setTimeout(say, 300, `Left out, since they would fail again: ${left.join(", ")}.`);
+    }
+    if (latest.id === view.id) news(view, latest);
   } catch (error) {
     view.failed(error);
   }
   fill(view.words.actions, actions(view));
 }
 
-function filters(view) {
-  const change = (changed) => (Object.assign(view.query, changed), load(view), view.results.node.scrollIntoView({ block: "nearest" }));
-  view.change = change;
+async function rename(view) {
+  const name = window.prompt("Name of the job; empty for none", view.job.name ?? "");
+  if (name === null) return;
+  try {
+    const body = JSON.stringify({ name: name.trim() || null });
+    news(view, await json(`v1/jobs/${view.id}`, { method: "PATCH", body, headers: { "Content-Type": "application/json" } }));
+  } catch (error) {
+    view.failed(error);
+  }
+}
+
+async function remove(view) {
+  const what = images(view.job.counts.total);
+  if (!window.confirm(`Delete this job with ${what}, their bytes and results? This cannot be undone.`)) return;
+  try {
+    await json(`v1/jobs/${view.id}`, { method: "DELETE" });
+    view.go("/");
+    setTimeout(say, 300, `The job and its ${what} were deleted.`);
+  } catch (error) {
+    view.failed(error);
+  }
+}
+
+function filters({ chosen: { status, name, order }, move }) {
   return el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    choice("Status", [["", "any"], ["done", "done"], ["failed", "failed"], ["cancelled", "cancelled"], ["expired", "expired"]],
-      "", (status) => change({ status })),
-    choice("Order", [["", "newest first"], ["confidence", "least confident first"]], "", (wanted) => change({ order: wanted })),
-    el("label", {}, "Name contains", el("input", { type: "search", onchange: (event) => change({ name: event.target.value.trim() }) })),
+    choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (value) => move({ status: value })),
+    choice("Order", ORDERS, order, (value) => move({ order: value })),
+    el("label", {}, "Name contains",
+      el("input", { type: "search", name: "name", value: name, onchange: (event) => move({ name: event.target.value.trim() }) })),
   );
 }
 
@@ -125,11 +169,8 @@ async function tellLabels(view) {
   const labels = stats.filter((one) => one.key !== null);
   fill(view.labels, labels.map((one) => {
     const chosen = view.query.label === one.key;
-    const toggle = () => {
-      view.change({ label: chosen ? "" : one.key });
-      tellLabels(view);
-    };
-    return button([el("b", {}, one.key), ` ${number(one.count)}`], toggle, { class: "chip", "aria-pressed": chosen ? "true" : "false" });
+    const given = { class: "chip", name: `label ${one.key}`, "aria-pressed": chosen ? "true" : "false" };
+    return button([el("b", {}, one.key), ` ${number(one.count)}`], () => view.move({ label: chosen ? "" : one.key }), given);
   }));
 }
 

@@ -1,6 +1,6 @@
-// The jobs, newest first; and a place to put pictures.
+// The list of jobs, newest first, and the upload area.
 
-import { badge, button, choice, el, empty, fill, loading, pictures, short, time, trouble } from "./dom.js";
+import { button, choice, el, empty, fill, images, jobBadge, loading, short, SINCE, submits, time, trouble } from "./dom.js";
 import { countsBar } from "./charts.js";
 import { follow, page } from "./http.js";
 import { pause, repeat } from "./shown.js";
@@ -8,19 +8,26 @@ import { dropZone } from "./upload.js";
 
 const ROWS = 30;
 const IDLE_SECONDS = 10;
-const LEAST_SECONDS = 1;
+const MIN_SECONDS = 1;
 const STATUSES = ["queued", "running", "done", "failed", "cancelled", "expired"];
 
 export function jobs(main, { params, signal, holder, go, failed }) {
   const status = params.get("status") ?? "";
-  const view = { status, signal, older: [], note: el("div"), rows: el("tbody"), foot: el("div", { class: "foot" }) };
+  const name = params.get("name") ?? "";
+  const filters = { status, name, owner: params.get("owner") ?? "", model: params.get("model") ?? "", since: params.get("since") ?? "" };
+  const move = (changed) => go("/", { ...filters, ...changed });
+  const view = { filters, signal, older: [], note: el("div"), rows: el("tbody"), foot: el("div", { class: "foot" }) };
   view.table = el("table", { class: "jobs" },
-    el("thead", {}, el("tr", {}, ["Status", "Job", "Sent", "Pictures", "Model"].map((name) => el("th", { scope: "col" }, name)))), view.rows);
+    el("thead", {}, el("tr", {}, ["Status", "Job", "Submitted", "Images", "Key", "Model"].map((name) => el("th", { scope: "col" }, name)))), view.rows);
   view.table.hidden = true;
   fill(main,
-    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Jobs"),
-      choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (chosen) => go("/", { status: chosen }))),
-    holder.role !== "read" && dropZone(go),
+    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Jobs")),
+    submits(holder) && dropZone(go),
+    el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+        choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (chosen) => move({ status: chosen })),
+        choice("Since", SINCE, filters.since, (chosen) => move({ since: chosen })),
+        el("label", {}, "Name contains",
+          el("input", { type: "search", name: "name", value: name, onchange: (event) => move({ name: event.target.value.trim() }) }))),
     view.note, view.table, view.foot,
   );
   fill(view.note, loading("jobs"));
@@ -30,17 +37,17 @@ export function jobs(main, { params, signal, holder, go, failed }) {
   });
 }
 
-// Show the newest, and again when one of them moves; while all are over, now and then.
+// Show the newest jobs, and refresh when one of them has changed, or every few seconds when all have ended.
 async function watch(view, signal) {
   const { rows, next } = await page("v1/jobs", query(view), signal);
   show(view, rows.jobs, next);
   const moving = rows.jobs.find((one) => one.counts.queued + one.counts.running);
   if (!moving) return pause(IDLE_SECONDS, signal);
   await moves(moving.id, signal);
-  return pause(LEAST_SECONDS, signal);
+  return pause(MIN_SECONDS, signal);
 }
 
-// Wait until a job is another than it is now, or for a while: others may have come.
+// Wait until a job has changed, or for a few seconds, since there may be new jobs.
 async function moves(id, signal) {
   const moved = new AbortController();
   const enough = AbortSignal.any([moved.signal, AbortSignal.timeout(IDLE_SECONDS * 1000)]);
@@ -52,13 +59,13 @@ async function moves(id, signal) {
 }
 
 function query(view, cursor) {
-  const given = { limit: ROWS, status: view.status, cursor };
+  const given = { limit: ROWS, ...view.filters, cursor };
   return new URLSearchParams(Object.entries(given).filter(([, value]) => value));
 }
 
 function show(view, newest, next) {
   const known = new Set(newest.map((one) => one.id));
-  // What has slid off the first page meanwhile stays, above what was asked for further down.
+  // Jobs that have moved off the first page stay, above the older pages.
   const slid = view.older.length ? (view.newest ?? []).filter((one) => !known.has(one.id)) : [];
   view.older = [...slid, ...view.older].filter((one) => !known.has(one.id));
   view.newest = newest;
@@ -72,13 +79,14 @@ function draw(view) {
   fill(view.rows, all.map(row));
   if (focused) view.rows.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   view.table.hidden = !all.length;
-  fill(view.note, all.length ? null : nothing(view.status));
+  fill(view.note, all.length ? null : nothing(view.filters));
   fill(view.foot, view.next && button("Show more", (event) => more(view, event.target)));
 }
 
-function nothing(status) {
-  if (status) return empty(`There are no jobs that are ${status}.`);
-  return empty("There are no jobs yet. Put some pictures above, or send a folder from a terminal:",
+function nothing({ status, ...others }) {
+  if (Object.values(others).some(Boolean)) return empty("There are no matching jobs.");
+  if (status) return empty(`No jobs are ${status}.`);
+  return empty("There are no jobs yet. Drop images above, or submit a folder from a terminal:",
     el("pre", {}, "sortbelt enqueue FOLDER"));
 }
 
@@ -94,21 +102,22 @@ async function more(view, pressed) {
   }
 }
 
-function row(told) {
+function row(job) {
   const bar = countsBar();
-  bar.update(told.counts);
-  const link = el("a", { href: `#/jobs/${told.id}`, title: told.id }, short(told.id));
+  bar.update(job.counts);
+  const link = el("a", { href: `#/jobs/${job.id}`, title: job.id }, job.name ?? short(job.id));
   return el("tr", {},
-    el("td", {}, badge(told.status), !told.sealed && !told.finished_at && el("span", { class: "hint" }, " open")),
-    el("td", {}, link), el("td", {}, time(told.created_at)),
-    el("td", { class: "wide" }, bar.node, el("span", { class: "hint" }, counted(told.counts))),
-    el("td", { class: "hint" }, told.model),
+    el("td", {}, jobBadge(job), !job.sealed && !job.finished_at && el("span", { class: "hint" }, " open")),
+    el("td", {}, link), el("td", {}, time(job.created_at)),
+    el("td", { class: "wide" }, bar.node, el("span", { class: "hint" }, counted(job.counts))),
+    el("td", { class: "hint" }, job.owner),
+    el("td", { class: "hint" }, job.model),
   );
 }
 
 function counted(counts) {
   const ended = counts.total - counts.queued - counts.running;
   const lost = counts.total - counts.queued - counts.running - counts.done;
-  const got = ended === counts.total ? pictures(counts.total) : `${ended} of ${pictures(counts.total)}`;
+  const got = ended === counts.total ? images(counts.total) : `${ended} of ${images(counts.total)}`;
   return lost ? `${got}, ${lost} without a label` : got;
 }

@@ -1,4 +1,4 @@
-// Who has no key yet, or one that is not good any more, is asked for one.
+// The login form: asks for an API key.
 
 import { el, fill } from "./dom.js";
 import { forget, json, keep } from "./http.js";
@@ -12,13 +12,13 @@ export function login(main, sentence, entered) {
   const submit = el("button", { class: "main" }, "Log in");
   const form = el("form", { class: "login" },
     el("h1", {}, "Log in"),
-    el("p", {}, "Sortbelt puts labels on pictures. To send some and to see what became of them, you need a key."),
+    el("p", {}, "Sortbelt classifies images. To submit images and see their results, you need an API key."),
     el("label", { for: "key" }, "Key"),
     field,
     wrong,
     submit,
     el("p", { class: "hint" }, el("code", {}, "sortbelt up"), " prints one; an admin makes more with ",
-      el("code", {}, "sortbelt keys create NAME"), ". It stays in this tab until you log out or close it."),
+      el("code", {}, "sortbelt keys create NAME"), ". It stays in the tabs of this page until you log out or close them."),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -38,7 +38,7 @@ export function login(main, sentence, entered) {
 }
 
 async function tried(given) {
-  if (!/^[\x21-\x7e]+$/.test(given)) throw new Error("A key has letters and digits only, and no spaces: sb_…");
+  if (!/^[\x21-\x7e]+$/.test(given)) throw new Error("This is not a key: a key has no spaces and begins with sb_…");
   keep(given);
   try {
     return await json("v1/key");

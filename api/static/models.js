@@ -1,4 +1,4 @@
-// Which models there are, and which of their versions answers.
+// The list of models and their versions.
 
 import { badge, el, empty, fill, loading, time, trouble } from "./dom.js";
 import { json } from "./http.js";
@@ -11,7 +11,7 @@ export async function models(main, { signal }) {
   try {
     const { models: all } = await json("v1/models", { signal });
     const head = el("thead", {}, el("tr", {}, HEADS.map((name) => el("th", { scope: "col" }, name))));
-    fill(body, all.length ? el("table", { class: "models" }, head, el("tbody", {}, all.map(row))) : empty("No worker has told of a model yet."));
+    fill(body, all.length ? el("table", { class: "models" }, head, el("tbody", {}, all.map(row))) : empty("No worker has registered a model yet."));
   } catch (error) {
     if (!signal.aborted) fill(body, trouble(error, () => models(main, { signal })));
   }
@@ -28,6 +28,6 @@ function row(model) {
 }
 
 function served(model) {
-  const refused = model.refused_by.map(({ worker, reason }) => el("p", { class: "wrong" }, `${worker} refuses it: ${reason}`));
+  const refused = model.refused_by.map(({ worker, reason }) => el("p", { class: "wrong" }, `${worker} cannot load it: ${reason}`));
   return [`${model.served_by.length} serving`, refused];
 }

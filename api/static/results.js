@@ -1,27 +1,38 @@
 // Results as cards with thumbnails, page by page.
 
 import { button, el, empty, fill, loading, percent, trouble } from "./dom.js";
-import { page } from "./http.js";
-import { open } from "./result.js";
+import { shownImage, withImage } from "./address.js";
+import { json, page } from "./http.js";
+import { Look } from "./look.js";
+import { Selection } from "./selection.js";
 import { thumbnail } from "./thumbnails.js";
 
-const ROWS = 60;
+const ROWS = 100;
+const UNFAMILIAR = 0.02; // as in `sortbelt sort --unfamiliar`
+export const ORDERS = [["", "newest first"], ["confidence", "least confident first"], ["familiarity", "least familiar first"]];
 
 export class Results {
-  constructor(signal, holder) {
+  constructor(signal, { holder, go }) {
     this.signal = signal;
     this.holder = holder;
-    this.cards = new Map(); // by the id of the result, which never changes
+    this.go = go;
+    this.cards = new Map(); // by the id of the result, of which only the review changes
     this.grid = el("ul", { class: "cards" });
     this.note = el("div");
     this.foot = el("div", { class: "foot" });
-    this.node = el("section", { "aria-label": "Results" }, this.note, this.grid, this.foot);
+    this.selection = new Selection(this);
+    this.node = el("section", { "aria-label": "Results" }, this.note, this.grid, this.foot, this.selection.bar);
+    this.rows = [];
+    this.looking = null;
+    document.addEventListener("deleted", (event) => event.detail.forEach((id) => this.drop(id)), { signal });
+    document.addEventListener("image", () => this.look(), { signal });
+    signal.addEventListener("abort", () => this.looking?.close());
     this.asked = 0;
-    this.grown = false; // whether somebody has looked beyond the first page
+    this.grown = false; // whether more than the first page is shown
   }
 
-  // What is asked, as an object of parameters; empty ones are left out.
-  async load(query, waiting = "There are no such results.") {
+  // Load the first page of a query: an object of parameters, of which empty ones are omitted.
+  async load(query, waiting = "There are no matching results.") {
     this.query = query;
     this.waiting = waiting;
     this.grown = false;
@@ -29,7 +40,7 @@ export class Results {
     await this.fetch(null);
   }
 
-  // The first page anew, unless somebody is reading further down.
+  // Reload the first page, unless more pages are shown.
   async refresh() {
     if (!this.grown) await this.fetch(null);
   }
@@ -48,27 +59,100 @@ export class Results {
 
   show(rows, next, further) {
     const cards = rows.map((row) => this.card(row));
+    this.rows = further ? [...this.rows, ...rows] : rows;
+    this.next = next;
     if (further) this.grid.append(...cards);
     else arrange(this.grid, cards);
     fill(this.note, this.grid.children.length ? null : empty(this.waiting));
-    fill(this.foot, next && button("Show more", (event) => this.more(event.target, next)));
+    fill(this.foot, next && button("Show more", (event) => this.more(event.target)));
+    if (!this.looking && shownImage()) this.look();
   }
 
-  async more(pressed, next) {
-    this.grown = true;
+  async more(pressed) {
     pressed.disabled = true;
     const last = this.grid.lastElementChild;
-    await this.fetch(next);
+    await this.grow();
     last?.nextElementSibling?.firstElementChild.focus();
   }
 
+  async grow() {
+    this.grown = true;
+    await this.fetch(this.next);
+  }
+
+  // Show the image of the address large, or none.
+  async look() {
+    const id = shownImage();
+    if (!id) return this.looking?.close();
+    this.looking ??= this.open();
+    const { looking } = this;
+    try {
+      const row = this.rows.find((one) => one.id === id) ?? await json(`v1/results/${encodeURIComponent(id)}`, { signal: this.signal });
+      if (shownImage() === id) await looking.show(row);
+    } catch (error) {
+      if (!this.signal.aborted) fill(looking.body, trouble(error));
+    }
+  }
+
+  open() {
+    const looking = new Look({
+      holder: this.holder,
+      step: (row, by) => this.step(row, by),
+      moved: (row) => {
+        history.replaceState(null, "", withImage(row.id));
+        this.look();
+      },
+      closed: () => {
+        this.looking = null;
+        if (shownImage() && !this.signal.aborted) history.replaceState(null, "", withImage(null));
+        this.cards.get(looking.row?.id)?.querySelector("button").focus();
+      },
+    });
+    return looking;
+  }
+
+  // The row before or after a row in the list, of which more is loaded at its end; null if there is none.
+  async step(row, by) {
+    const index = this.rows.findIndex((one) => one.id === row.id);
+    if (index < 0) return null;
+    if (index + by >= this.rows.length && this.next) await this.grow();
+    return this.rows[index + by] ?? null;
+  }
+
+  // Remove the card of a deleted image, whose id is that of its result.
+  drop(id) {
+    this.cards.get(id)?.remove();
+    this.cards.delete(id);
+    this.rows = this.rows.filter((row) => row.id !== id);
+    if (this.selection.ids.delete(id)) this.selection.show();
+  }
+
   card(row) {
-    if (!this.cards.has(row.id)) this.cards.set(row.id, card(row, this.holder));
+    const review = JSON.stringify(row.review);
+    if (this.cards.get(row.id)?.dataset.review !== review) this.cards.set(row.id, this.draw(row));
     return this.cards.get(row.id);
+  }
+
+  draw(row) {
+    const inside = [
+      thumbnail(row),
+      el("span", { class: "name", title: row.image }, row.image),
+      el("span", { class: "verdict" }, verdict(row), row.confidence !== null && el("span", {}, percent(row.confidence))),
+      row.confidence !== null && measure(row.confidence),
+      row.review && el("span", { class: "note" }, `reviewed: ${row.review.label ?? row.review.verdict.replaceAll("_", " ")}`),
+      row.familiarity != null && row.familiarity < UNFAMILIAR && el("span", { class: "note" }, "unfamiliar"),
+    ];
+    return el("li", { "data-review": JSON.stringify(row.review) }, el("button", { type: "button", class: "card", onclick: (event) => this.click(row, event) }, inside), this.selection.box(row));
+  }
+
+  // With a modifier key a click selects; else it shows the image large.
+  click(row, event) {
+    if (event.shiftKey || event.ctrlKey || event.metaKey) this.selection.pick(row.id, !this.selection.ids.has(row.id), event.shiftKey);
+    else location.hash = withImage(row.id);
   }
 }
 
-// Without moving what stays, which may have the focus.
+// Replace the cards without moving those that stay, which may have the focus.
 function arrange(grid, cards) {
   let place = grid.firstChild;
   for (const one of cards) {
@@ -76,16 +160,6 @@ function arrange(grid, cards) {
     else grid.insertBefore(one, place);
   }
   while (grid.lastChild && grid.children.length > cards.length) grid.lastChild.remove();
-}
-
-function card(row, holder) {
-  const inside = [
-    thumbnail(row),
-    el("span", { class: "name", title: row.image }, row.image),
-    el("span", { class: "verdict" }, verdict(row), row.confidence !== null && el("span", {}, percent(row.confidence))),
-    row.confidence !== null && measure(row.confidence),
-  ];
-  return el("li", {}, el("button", { type: "button", class: "card", onclick: () => open(row, holder) }, inside));
 }
 
 function verdict(row) {

@@ -1,4 +1,4 @@
-// Nothing is asked while nobody looks: what goes on in the background stops when the tab is hidden.
+// Background work that pauses while the tab is hidden.
 
 export function pause(seconds, signal) {
   return until((resolve) => {
@@ -16,7 +16,7 @@ export function shown(signal) {
   }, signal);
 }
 
-// Work again and again while the tab is shown, until the work, or who hears of its failure, says that it is over.
+// Repeat `work` while the tab is visible, until it or `failed` returns "over".
 export async function repeat(signal, work, failed) {
   while (!signal.aborted) {
     const hidden = new AbortController();
@@ -36,7 +36,7 @@ export async function repeat(signal, work, failed) {
   }
 }
 
-// What `begin` resolves, unless the signal comes first; either way what it began is ended.
+// Resolve when `begin` does, or reject when the signal aborts; clean up in both cases.
 function until(begin, signal) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);

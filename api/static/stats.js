@@ -1,43 +1,109 @@
-// How many results there are of each kind.
+// Statistics of results: counts by one property or two, and how two versions or jobs agree.
 
-import { choice, el, empty, fill, loading, number, percent, trouble } from "./dom.js";
-import { shares } from "./charts.js";
+import { choice, el, empty, fill, images, loading, number, percent, SINCE, trouble } from "./dom.js";
+import { stacks } from "./charts.js";
+import { agreement } from "./agreement.js";
 import { json } from "./http.js";
 
-const GROUPS = ["label", "status", "error", "model", "day", "hour"];
-const SINCE = [["", "ever"], ["1", "24 hours"], ["7", "7 days"], ["30", "30 days"]];
-const LINKED = ["label", "status", "error"];
+const GROUPS = ["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"];
+const BINS = ["0", ...Array.from({ length: 9 }, (_, tenth) => `0.${tenth + 1}`)];
+const DAY = 86400000;
+const FILTERS = ["label", "status", "model", "job", "owner", "since"];
 
-export function stats(main, { params, signal, go }) {
-  const group = GROUPS.includes(params.get("group")) ? params.get("group") : "label";
-  const days = params.get("days") ?? "";
-  const move = (changed) => go("/stats", { group, days, ...changed });
-  const table = el("section", { class: "panel", "aria-label": "Counts" }, loading("the counts"));
+export function stats(main, { params, signal, go, holder }) {
+  const group = known(params.get("group")) ?? "label";
+  const by = known(params.get("by") ?? (group === "label" ? null : "label"));
+  const second = by === group ? "" : by ?? "";
+  const filters = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? ""]));
+  const chosen = { group, by: params.get("by") ?? second, ...filters, a: params.get("a") ?? "", b: params.get("b") ?? "" };
+  const move = (changed) => go("/stats", { ...chosen, ...changed });
+  const text = (label, field) => el("label", {}, label,
+    el("input", { name: field, value: filters[field], placeholder: "any", autocomplete: "off", list: `stats-${field}`, onchange: (event) => move({ [field]: event.target.value.trim() }) }));
+  const [models, labels] = ["model", "label"].map((field) => el("datalist", { id: `stats-${field}` }));
+  const chart = el("section", { class: "panel", "aria-label": "Counts" }, loading("the counts"));
+  const pairs = el("section", { class: "panel", "aria-label": "Agreement" });
   fill(main,
     el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Statistics")),
     el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      choice("Results by", GROUPS.map((one) => [one, one]), group, (chosen) => move({ group: chosen })),
-      choice("Since", SINCE, days, (chosen) => move({ days: chosen })),
+      choice("Results by", GROUPS.map((one) => [one, one]), group, (value) => move({ group: value, by: second === value ? "none" : chosen.by })),
+      choice("Divided by", [["none", "nothing"], ...GROUPS.filter((one) => one !== group).map((one) => [one, one])], second || "none", (value) => move({ by: value })),
+      text("Model", "model"), models, text("Label", "label"), labels,
+      choice("Since", SINCE.some(([one]) => one === filters.since) ? SINCE : [[filters.since, filters.since], ...SINCE], filters.since, (value) => move({ since: value })),
+      filters.status && text("Status", "status"), filters.job && text("Job", "job"), filters.owner && text("Key", "owner"),
     ),
-    table,
+    chart, holder.role !== "submit" && pairs,
   );
-  show(table, group, days, signal);
+  show(chart, { group, by: second, filters }, signal);
+  offer(models, labels, signal);
+  if (holder.role !== "submit") agreement(pairs, { a: chosen.a, b: chosen.b, move, signal });
 }
 
-async function show(table, group, days, signal) {
-  const query = new URLSearchParams({ group });
-  if (days) query.set("since", new Date(Date.now() - Number(days) * 86400000).toISOString());
+const known = (name) => (GROUPS.includes(name) ? name : null);
+
+async function offer(models, labels, signal) {
+  const { models: all } = await json("v1/models", { signal }).catch(() => ({ models: [] }));
+  fill(models, all.map((one) => el("option", { value: `${one.name}@${one.version}` })));
+  fill(labels, [...new Set(all.flatMap((one) => one.labels))].map((label) => el("option", { value: label })));
+}
+
+async function show(chart, { group, by, filters }, signal) {
+  const given = Object.entries({ group, by, ...filters }).filter(([, value]) => value);
   try {
-    const { stats: rows } = await json(`v1/stats?${query}`, { signal });
+    const { stats: rows } = await json(`v1/stats?${new URLSearchParams(given)}`, { signal });
     const total = rows.reduce((all, row) => all + row.count, 0);
-    const shown = rows.map((row) => ({
-      name: row.key ?? `no ${group}`,
-      href: row.key !== null && LINKED.includes(group) ? `#/results?${new URLSearchParams({ [group]: row.key })}` : null,
-      count: row.count,
-      shown: row.confidence === null ? number(row.count) : `${number(row.count)}, on average ${percent(row.confidence)} sure`,
-    }));
-    fill(table, total ? [el("p", {}, el("b", {}, number(total)), total === 1 ? " result" : " results"), shares(shown)] : empty("There are no results of that time."));
+    if (!total) return fill(chart, empty("There are no matching results."));
+    const bars = gather(rows, group, by, filters);
+    fill(chart, el("p", {}, el("b", {}, number(total)), total === 1 ? " result" : " results", by && `, divided by ${by}`), stacks(bars));
   } catch (error) {
-    if (!signal.aborted) fill(table, trouble(error, () => show(table, group, days, signal)));
+    if (!signal.aborted) fill(chart, trouble(error, () => show(chart, { group, by, filters }, signal)));
   }
+}
+
+// One bar for each group, with a part for each value of the second property; ranges without results are empty bars.
+function gather(rows, group, by, filters) {
+  const bars = new Map(isRange(group) ? BINS.map((bin) => [bin, []]) : []);
+  for (const row of rows) bars.set(row.key, [...(bars.get(row.key) ?? []), row]);
+  const order = [...bars].map(([key, parts]) => ({ key, parts, count: parts.reduce((all, one) => all + one.count, 0) }));
+  if (!isRange(group) && !["day", "hour"].includes(group)) order.sort((one, other) => other.count - one.count);
+  return order.map(({ key, parts, count }) => ({
+    name: title(group, key),
+    href: count ? link({ ...filters, ...condition(group, key) }, key) : null,
+    count,
+    shown: shown(parts, count),
+    parts: by ? parts.map((one) => ({
+      name: `${title(by, one.by)}: ${images(one.count)}`, series: title(by, one.by), count: one.count,
+      href: one.by === null || key === null ? null : link({ ...filters, ...condition(group, key), ...condition(by, one.by) }, key),
+    })) : [],
+  }));
+}
+
+function shown(parts, count) {
+  const sure = parts.filter((one) => one.confidence !== null);
+  const weight = sure.reduce((all, one) => all + one.count, 0);
+  const mean = sure.reduce((all, one) => all + one.confidence * one.count, 0) / weight;
+  return weight ? `${number(count)}, mean confidence ${percent(mean)}` : number(count);
+}
+
+const isRange = (group) => ["confidence", "familiarity"].includes(group);
+
+function title(group, key) {
+  if (key === null) return `no ${group}`;
+  if (!isRange(group)) return key;
+  return `${key} to ${(Number(key) + 0.1).toFixed(1)}`;
+}
+
+// The filters that select a group; those of a null key do not exist.
+function condition(group, key) {
+  if (key === null) return {};
+  if (group === "model") return { model: key.replace(/ (?=[^ ]*$)/, "@") };
+  // The filters include both ends of a range.
+  if (isRange(group)) return { [`min_${group}`]: key, [`max_${group}`]: key === "0.9" ? "1" : (Number(key) + 0.1 - 1e-9).toFixed(9) };
+  if (group === "day") return { since: `${key}T00:00:00Z`, until: new Date(Date.parse(`${key}T00:00:00Z`) + DAY).toISOString() };
+  if (group === "hour") return { since: key, until: new Date(Date.parse(key) + DAY / 24).toISOString() };
+  return { [group]: key };
+}
+
+function link(conditions, key) {
+  if (key === null) return null;
+  return `#/results?${new URLSearchParams(Object.entries(conditions).filter(([, value]) => value))}`;
 }

@@ -1,4 +1,4 @@
-// The strip: whether work gets done, and how much waits, of everybody together.
+// The status bar: readiness, and the queue of all keys.
 
 import { el, fill, number, span } from "./dom.js";
 import { ask } from "./http.js";
@@ -32,10 +32,10 @@ function queue(metrics) {
   const rate = sum(metrics, /^sortbelt_images_per_second (\S+)$/gm);
   return el("ul", {},
     item(workers, workers === 1 ? "worker" : "workers"),
-    item(waiting, "waiting"),
-    item(running, "at work"),
-    rate > 0 && el("li", {}, el("b", {}, rate < 10 ? rate.toFixed(1) : number(Math.round(rate))), " a second"),
-    waiting + running > 0 && Number.isFinite(seconds) && el("li", {}, `all done in about ${span(seconds)}`),
+    item(waiting, "queued"),
+    item(running, "running"),
+    rate > 0 && el("li", {}, el("b", {}, rate < 10 ? rate.toFixed(1) : number(Math.round(rate))), " per second"),
+    waiting + running > 0 && Number.isFinite(seconds) && el("li", {}, `done in about ${span(seconds)}`),
   );
 }
 

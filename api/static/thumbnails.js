@@ -1,14 +1,14 @@
-// Thumbnails: fetched with the key when they come into sight, a few at a time, and kept for a while.
+// Thumbnails: fetched with the key when they scroll into view, a few at a time, and cached.
 
 import { el } from "./dom.js";
 import { ask } from "./http.js";
 import { pause } from "./shown.js";
 
-const AT_ONCE = 3;
-const MOST_KEPT = 500;
+const MAX_CONCURRENT = 4; // the server makes as many at a time as it has cores
+const MAX_CACHED = 500;
 const TRIES = 5;
 
-const kept = new Map(); // image ids with the URLs of what was fetched, oldest first
+const kept = new Map(); // object URLs by image id, oldest first
 const wanted = [];
 let atWork = 0;
 
@@ -20,13 +20,11 @@ const sight = new IntersectionObserver((entries) => {
   next();
 }, { rootMargin: "300px" });
 
-// `soon` is before all others.
-export function thumbnail(result, { soon = false } = {}) {
+export function thumbnail(result) {
   const frame = el("span", { class: "thumb", "data-image": result.image_id });
-  // What a worker could not decode has none, and its bytes are not asked for again.
+  // An image that a worker could not decode has no thumbnail.
   if (result.status === "failed") frame.append(el("span", { class: "none" }, result.error.code));
   else if (kept.has(result.image_id)) show(frame, kept.get(result.image_id));
-  else if (soon) soonest(frame);
   else sight.observe(frame);
   return frame;
 }
@@ -37,15 +35,11 @@ export function dropThumbnails() {
   wanted.length = 0;
 }
 
-function soonest(frame) {
-  requestAnimationFrame(() => (wanted.unshift(frame), next()));
-}
-
 function next() {
-  while (atWork < AT_ONCE && wanted.length) {
+  while (atWork < MAX_CONCURRENT && wanted.length) {
     const frame = wanted.shift();
     if (!frame.isConnected) {
-      sight.observe(frame); // it may come back
+      sight.observe(frame); // it may be shown again
       continue;
     }
     atWork += 1;
@@ -56,17 +50,20 @@ function next() {
 async function load(frame) {
   const id = frame.dataset.image;
   try {
-    if (!kept.has(id)) keepOne(id, URL.createObjectURL(await (await patient(`v1/images/${id}/thumbnail`)).blob()));
+    if (!kept.has(id)) keepOne(id, await fetchImage(`v1/images/${id}/thumbnail`));
     show(frame, kept.get(id));
   } catch (error) {
     frame.replaceChildren(el("span", { class: "none", title: error.message }, error.code || "no thumbnail"));
   }
 }
 
-async function patient(path) {
+export const cached = (id) => kept.get(id);
+
+// The object URL of a JPEG; a busy server is asked again.
+export async function fetchImage(path) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await ask(path, { headers: { Accept: "image/jpeg" } });
+      return URL.createObjectURL(await (await ask(path, { headers: { Accept: "image/jpeg" } })).blob());
     } catch (error) {
       if (error.status !== 503 || tries === TRIES) throw error;
       await pause(error.seconds ?? 2);
@@ -76,10 +73,10 @@ async function patient(path) {
 
 function keepOne(id, url) {
   kept.set(id, url);
-  if (kept.size <= MOST_KEPT) return;
+  if (kept.size <= MAX_CACHED) return;
   const [oldest, old] = kept.entries().next().value;
   kept.delete(oldest);
-  // An image that is shown keeps its pixels without the URL.
+  // A visible image keeps its pixels without the URL.
   URL.revokeObjectURL(old);
 }
 

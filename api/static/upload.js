@@ -1,19 +1,19 @@
-// The place where pictures are put, and the bar that tells how much of them has gone; it stays while views change.
+// The upload area, and the progress bar, which stays while views change.
 
-import { button, choice, el, fill, number, pictures as counted, say } from "./dom.js";
+import { button, choice, el, fill, images as counted, number, say } from "./dom.js";
 import { chosen, dropped, size } from "./files.js";
 import { json } from "./http.js";
 import { send } from "./uploading.js";
 
-let stop = null; // what ends the sending that is under way
+let stop = null; // aborts the current upload
 
 export function dropZone(go) {
   const zone = { model: "", go };
-  const files = picker(zone, { multiple: true, accept: "image/*" }, "Choose pictures");
+  const files = picker(zone, { multiple: true, accept: "image/*" }, "Choose images");
   const folder = picker(zone, { webkitdirectory: true }, "Choose a folder");
   const models = el("span");
-  const node = el("section", { class: "drop", "aria-label": "Send pictures" },
-    el("p", {}, el("b", {}, "Drop pictures or folders here"), " to have them labelled"),
+  const node = el("section", { class: "drop", "aria-label": "Upload images" },
+    el("p", {}, el("b", {}, "Drop images or folders here"), " to classify them"),
     el("div", { class: "actions" }, files, folder, models),
   );
   node.addEventListener("dragover", (event) => (event.preventDefault(), node.classList.add("over")));
@@ -21,7 +21,7 @@ export function dropZone(go) {
   node.addEventListener("drop", async (event) => {
     event.preventDefault();
     node.classList.remove("over");
-    const found = await dropped(event.dataTransfer).catch((error) => say(`This cannot be read: ${error.message}`));
+    const found = await dropped(event.dataTransfer).catch((error) => say(`These files cannot be read: ${error.message}`));
     if (found) await begin(found, zone);
   });
   offerModels(models, zone);
@@ -42,43 +42,51 @@ function picker(zone, given, label) {
   return el("label", { class: "button" }, label, input);
 }
 
-// Only where there is something to choose.
+// Offer the models, if there is more than one.
 async function offerModels(node, zone) {
   const { models } = await json("v1/models").catch(() => ({ models: [] }));
   const names = models.filter((one) => one.stage === "live").map((one) => one.name);
   if (names.length > 1) fill(node, choice("Model", [["", "default"], ...names.map((one) => [one, one])], "", (name) => (zone.model = name)));
 }
 
-async function begin({ pictures, left }, zone) {
-  if (stop) return say("Pictures are being sent already; wait until they have gone, or stop that.");
-  if (!pictures.length) return say(left ? `None of these ${number(left)} files is a picture.` : "There are no files in it.");
+async function begin({ images, left }, zone) {
+  if (stop) return say("An upload is in progress; wait until it has finished, or stop it.");
+  if (!images.length) return say(left ? `None of these ${number(left)} files is an image.` : "There are no files.");
   stop = new AbortController();
   window.addEventListener("beforeunload", warn);
-  const panel = progress(pictures, left);
+  const panel = progress(images, left);
   try {
-    const told = (news) => (panel.update(news), news.job && zone.go(`/jobs/${news.job.id}`));
-    await send(pictures, zone.model, told, stop.signal);
-    panel.end(`${counted(pictures.length)} sent.`);
+    const report = (news) => (panel.update(news), news.job && zone.go(`/jobs/${news.job.id}`));
+    await send(images, { model: zone.model, job_name: folderName(images) }, report, stop.signal);
+    panel.end(`${counted(images.length)} sent.`);
   } catch (error) {
-    panel.end(stop.signal.aborted ? "Stopped. What had not gone was not sent." : error.message, !stop.signal.aborted);
+    panel.end(stop.signal.aborted ? "Stopped. The remaining images were not sent." : `${error.message} Choose the same images again to go on.`, !stop.signal.aborted);
   } finally {
     stop = null;
     window.removeEventListener("beforeunload", warn);
   }
 }
 
+// The folder that all images are in, which becomes the name of the job; undefined if there is none.
+function folderName(images) {
+  const folders = new Set(images.map(({ name }) => (name.includes("/") ? name.split("/")[0] : "")));
+  const [folder] = folders;
+  return folders.size === 1 && folder ? folder.slice(0, 255) : undefined;
+}
+
 const warn = (event) => event.preventDefault();
 
-function progress(pictures, left) {
+function progress(images, left) {
   const node = document.getElementById("sending");
-  const total = Math.max(1, size(pictures));
+  const total = Math.max(1, size(images));
   const bar = el("progress", { max: total, value: 0, "aria-label": "Sending" });
-  const words = el("span", {}, `Sending ${counted(pictures.length)}`, left > 0 && `; ${number(left)} other ${left === 1 ? "file is" : "files are"} left alone`);
+  const words = el("span", {}, `Sending ${counted(images.length)}`, left > 0 && `; ${number(left)} other ${left === 1 ? "file" : "files"} skipped`);
   const waits = el("span", { class: "hint", role: "status" });
   fill(node, words, bar, waits, button("Stop", stopSending, { class: "quiet" }));
   node.hidden = false;
   return {
-    update: ({ bytes, waits: sentence }) => {
+    update: ({ bytes, waits: sentence, before }) => {
+      if (before) fill(words, `Going on after ${number(before)} of ${counted(images.length)}`);
       if (bytes !== undefined) bar.value = Math.min(bytes, total);
       if (sentence !== undefined) waits.textContent = sentence ?? "";
     },

@@ -1,109 +1,135 @@
-// Sending pictures as one job: in one request if they are few, else into an open job that is sealed at the end.
+// Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
+// images again, as after a closed tab, go on where the upload of the open job ended.
 
 import { key, problem, unreachable } from "./http.js";
 import { pause } from "./shown.js";
 import { group, size } from "./files.js";
 
-const TRIES = 8; // at a server that does not answer
+const MAX_UPLOADS = 20; // of the same images that are distinguished
+const TRIES = 8; // of a server that does not answer
 
-let mine = null; // the key that it was begun with, by which it is also ended, when its user has logged out
+let uploadKey = null; // of the current upload, which ends with it even after a logout
 
-// `told` hears of { job }, of { bytes } that have gone, and of { waits }: a sentence, or null.
-export async function send(pictures, model, told, signal) {
-  mine = key();
-  const order = model ? { model } : {};
-  if (group(pictures).length < pictures.length) return fillOpen(pictures, undefined, order, told, signal);
+// `onProgress` is called with { job }, with the { bytes } sent, and with { waits }: a sentence, or null.
+export async function send(images, wanted, onProgress, signal) {
+  uploadKey = key();
+  const options = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value));
+  if (group(images).length < images.length) return fillOpen(images, undefined, options, onProgress, signal);
   try {
-    const body = form(pictures, order);
-    const job = await patient(() => request("v1/jobs", body, told, signal), told, signal);
-    told({ job });
+    const body = form(images, options);
+    const job = await patient(() => request("v1/jobs", body, onProgress, signal), onProgress, signal);
+    onProgress({ job });
     return job;
   } catch (error) {
-    if (!isTooLarge(error, pictures)) throw error;
-    return fillOpen(pictures, size(pictures) / 2, order, told, signal);
+    if (!isTooLarge(error, images)) throw error;
+    return fillOpen(images, size(images) / 2, options, onProgress, signal);
   }
 }
 
-async function fillOpen(pictures, most, order, told, signal) {
-  const body = text({ open: true, ...order });
-  const { id } = await patient(() => request("v1/jobs", body, null, signal), told, signal);
-  told({ job: { id } });
+async function fillOpen(images, maxBytes, options, onProgress, signal) {
+  const ordered = [...images].sort((one, other) => (one.name < other.name ? -1 : 1));
+  const { id, counts } = await openJob(ordered, options, onProgress, signal);
+  onProgress({ job: { id }, bytes: size(ordered.slice(0, counts.total)), before: counts.total });
   try {
-    await fill(`v1/jobs/${id}/images`, pictures, most, told, signal);
-    return await patient(() => request(`v1/jobs/${id}/seal`, { body: null }, null, signal), told, signal);
+    await fill(`v1/jobs/${id}/images`, ordered, counts.total, maxBytes, onProgress, signal);
+    return await patient(() => request(`v1/jobs/${id}/seal`, { body: null }, null, signal), onProgress, signal);
   } catch (error) {
-    // Nobody will add to it any more.
-    await request(`v1/jobs/${id}/cancel`, { body: null }, null).catch(() => {});
+    // If the user stopped it, no more images will be added; else the upload can go on.
+    if (signal?.aborted) await request(`v1/jobs/${id}/cancel`, { body: null }, null).catch(() => {});
     throw error;
   }
 }
 
-async function fill(path, pictures, most, told, signal) {
-  let gone = 0;
-  for (let from = 0; from < pictures.length; ) {
-    const some = group(pictures, from, most);
-    const before = gone;
-    const heard = (news) => told({ bytes: before + news.bytes });
+// Open a job, or return the open job of an earlier upload of the same images: it has the first of them, in their order.
+async function openJob(images, options, onProgress, signal) {
+  const wanted = { open: true, ...options, metadata: { expected_images: images.length } };
+  const same = fingerprint(images, options);
+  for (let times = 1; times <= MAX_UPLOADS; times += 1) {
+    const job = await patient(() => request("v1/jobs", text(wanted, `${same}-${times}`), null, signal), onProgress, signal)
+      .catch((error) => error.status === 410 ? null : Promise.reject(error)); // it was deleted
+    if (job && !job.sealed && !job.finished_at) return job;
+  }
+  return patient(() => request("v1/jobs", text(wanted), null, signal), onProgress, signal);
+}
+
+async function fill(path, images, from, maxBytes, onProgress, signal) {
+  let sent = size(images.slice(0, from));
+  while (from < images.length) {
+    const batch = group(images, from, maxBytes);
+    const before = sent;
+    const reportBytes = (news) => onProgress({ bytes: before + news.bytes });
     try {
-      await patient(() => request(path, form(some), heard, signal), told, signal);
-      from += some.length;
-      gone += size(some);
+      await patient(() => request(path, form(batch), reportBytes, signal), onProgress, signal);
+      from += batch.length;
+      sent += size(batch);
     } catch (error) {
-      if (!isTooLarge(error, some)) throw error;
-      most = size(some) / 2; // this server takes smaller requests
+      if (!isTooLarge(error, batch)) throw error;
+      maxBytes = size(batch) / 2; // the server accepts smaller requests only
     }
   }
 }
 
-const isTooLarge = (error, pictures) => error.status === 413 && pictures.length > 1;
+const isTooLarge = (error, images) => error.status === 413 && images.length > 1;
 
-// Who is told to come again later does, and says so meanwhile. A repeat adds nothing: orders have a key, names are unique.
-async function patient(attempt, told, signal) {
+// Retry while the server is busy or away. A repeat is harmless: submissions have an idempotency key, names are unique.
+async function patient(attempt, onProgress, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
       const answer = await attempt();
-      told({ waits: null });
+      onProgress({ waits: null });
       return answer;
     } catch (error) {
       const passes = [408, 429, 503].includes(error.status) || (error.code === "unreachable" && tries < TRIES);
       if (signal?.aborted || !passes) throw error;
-      told({ waits: error.message });
+      onProgress({ waits: error.message });
       await pause(error.seconds ?? Math.min(tries * 2, 15), signal);
     }
   }
 }
 
-function form(pictures, order = {}) {
+function form(images, options = {}) {
   const body = new FormData();
-  for (const [name, value] of Object.entries(order)) body.append(name, value);
-  for (const { file, name } of pictures) body.append("images", file, name);
+  for (const [name, value] of Object.entries(options)) body.append(name, value);
+  for (const { file, name } of images) body.append("images", file, name);
   return { body, once: once() };
 }
 
-function text(value) {
-  return { body: JSON.stringify(value), type: "application/json", once: once() };
+function text(value, idempotencyKey = once()) {
+  return { body: JSON.stringify(value), type: "application/json", once: idempotencyKey };
+}
+
+// Return the same key for the same images and options. Not by crypto.subtle, which browsers have on HTTPS only.
+function fingerprint(images, options) {
+  const content = JSON.stringify([options, images.map(({ file, name }) => [name, file.size, file.lastModified])]);
+  const words = [0x9e3779b1, 0x85ebca77, 0xc2b2ae3d, 0x27d4eb2f];
+  for (let index = 0; index < content.length; index += 1) {
+    const word = index % 4;
+    words[word] = Math.imul(words[word] ^ content.charCodeAt(index) ^ words[(word + 3) % 4], 0x5bd1e995 + word * 2);
+    words[word] ^= words[word] >>> 15;
+  }
+  return `page-${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("")}`;
 }
 
 function once() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// By XMLHttpRequest: fetch does not tell how much has gone.
-function request(path, { body, type, once: same }, told, signal) {
+// By XMLHttpRequest, since fetch does not report upload progress.
+function request(path, { body, type, once: idempotencyKey }, onProgress, signal) {
   return new Promise((resolve, reject) => {
-    const asked = new XMLHttpRequest();
-    asked.open("POST", path);
-    asked.setRequestHeader("Authorization", `Bearer ${mine}`);
-    if (type) asked.setRequestHeader("Content-Type", type);
-    if (same) asked.setRequestHeader("Idempotency-Key", same);
-    if (told) asked.upload.onprogress = (event) => told({ bytes: event.loaded });
-    asked.onload = () => {
-      if (asked.status < 300) resolve(JSON.parse(asked.responseText));
-      else reject(problem(asked.status, asked.getResponseHeader("Retry-After"), asked.responseText));
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", path);
+    xhr.setRequestHeader("Authorization", `Bearer ${uploadKey}`);
+    if (type) xhr.setRequestHeader("Content-Type", type);
+    if (idempotencyKey) xhr.setRequestHeader("Idempotency-Key", idempotencyKey);
+    if (onProgress) xhr.upload.onprogress = (event) => onProgress({ bytes: event.loaded });
+    xhr.onload = () => {
+      if (xhr.status < 300) resolve(JSON.parse(xhr.responseText));
+      else reject(problem(xhr.status, xhr.getResponseHeader("Retry-After"), xhr.responseText));
     };
-    asked.onerror = () => reject(unreachable());
-    asked.onabort = () => reject(signal.reason);
-    signal?.addEventListener("abort", () => asked.abort(), { once: true });
-    asked.send(body);
+    xhr.onerror = () => reject(unreachable());
+    xhr.onabort = () => reject(signal.reason);
+    signal?.addEventListener("abort", () => xhr.abort(), { once: true });
+    xhr.send(body);
   });
 }

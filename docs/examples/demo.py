@@ -1,6 +1,6 @@
-"""The whole main job in one go: `python demo.py FOLDER` starts everything, classifies the folder, and stops.
+"""Run the whole system once: `python demo.py FOLDER` starts the stack, classifies the folder, and stops everything.
 
-It uses nothing but the `sortbelt` command, as you would.
+It uses only the `sortbelt` command, as a user would.
 """
 
 import json
@@ -12,34 +12,34 @@ from pathlib import Path
 
 import draw
 
-OWN = Path("demo/pictures")
+GENERATED_FOLDER = Path("demo/pictures")
 
 
 def main(folder: Path) -> int:
-    """Classify a folder and show every picture's label; the exit code of the first step that failed, or 0."""
-    if folder == OWN and not folder.exists():
+    """Classify a folder and print every image's label; return 0 or the exit code of the first step that failed."""
+    if folder == GENERATED_FOLDER and not folder.exists():
         draw.main(folder, 12)
-    if folder == OWN:
-        print("These pictures are drawn by docs/examples/draw.py; for photos: make demo IMAGES=~/Pictures", flush=True)
-    with tempfile.TemporaryDirectory(prefix="sortbelt-demo-") as data:
-        command = ["sortbelt", "up", "--json", "--port", "0", "--data-dir", data]
+    if folder == GENERATED_FOLDER:
+        print("These images are drawn by docs/examples/draw.py; for photos: make demo IMAGES=~/Pictures", flush=True)
+    with tempfile.TemporaryDirectory(prefix="sortbelt-demo-") as data_dir:
+        command = ["sortbelt", "up", "--json", "--port", "0", "--data-dir", data_dir]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         ready = server.stdout.readline()
-        code = classify(folder, json.loads(ready), data) if ready else 0
+        code = classify(folder, json.loads(ready), data_dir) if ready else 0
         server.terminate()
         return server.wait() or code
 
 
-def classify(folder: Path, ready: dict[str, str], manifests: str) -> int:
-    """Enqueue the folder, wait for it, show the results."""
-    where = {**os.environ, "SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
-    command = ["sortbelt", "enqueue", str(folder), "--manifest", f"{manifests}/demo.sqlite", "--json"]
-    enqueue = subprocess.run(command, env=where, stdout=subprocess.PIPE, text=True, check=False)
-    if enqueue.returncode > 1:  # 1: some pictures could not be classified; the results say which, and why
+def classify(folder: Path, ready: dict[str, str], manifest_dir: str) -> int:
+    """Enqueue the folder, wait for its job, print the results; return the exit code."""
+    environment = {**os.environ, "SORTBELT_URL": ready["url"], "SORTBELT_KEY": ready["key"]}
+    command = ["sortbelt", "enqueue", str(folder), "--manifest", f"{manifest_dir}/demo.sqlite", "--json"]
+    enqueue = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if enqueue.returncode > 1:  # 1: some images could not be classified; the results name them
         return enqueue.returncode
     job = json.loads(enqueue.stdout.splitlines()[-1])
-    return subprocess.call(["sortbelt", "results", job["job_id"]], env=where)
+    return subprocess.call(["sortbelt", "results", job["job_id"]], env=environment)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Pictures from a bucket into one job: `python from_bucket.py s3://BUCKET/PREFIX`; a repeat goes on where one stopped.
+"""Classify the images of a bucket in one job: `python from_bucket.py s3://BUCKET/PREFIX`; a repeat resumes the job.
 
-Credentials and endpoint come as boto3 takes them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, a role, a profile.
+Credentials and endpoint are those of boto3: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, a role, a profile.
 """
 
 import sys
@@ -11,11 +11,11 @@ import boto3
 from sortbelt import Client
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-AT_ONCE = 16
+IMAGES_PER_REQUEST = 16
 
 
-def pictures(bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
-    """The name and the bytes of every picture below a prefix, one by one."""
+def read_images(bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of every image below a prefix."""
     s3 = boto3.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
@@ -23,17 +23,17 @@ def pictures(bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
                 yield item["Key"], s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
 
 
-def main(address: str) -> None:
-    """Put them through, and tell each one's label."""
-    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+def main(url: str) -> None:
+    """Submit the images, wait, and print each label."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
     with Client() as client:
-        # The same key names the same job, also after a crash; names that it has already are left alone.
-        job = client.open_job(priority="bulk", metadata={"source": address}, idempotency_key=address)
+        # The same key returns the same job, also after a crash; names that it already has are skipped.
+        job = client.open_job(priority="bulk", metadata={"source": url}, idempotency_key=url)
         if not job.sealed:
             batch: list[tuple[str, bytes]] = []
-            for picture in pictures(bucket, prefix):
-                batch.append(picture)
-                if len(batch) == AT_ONCE:
+            for image in read_images(bucket, prefix):
+                batch.append(image)
+                if len(batch) == IMAGES_PER_REQUEST:
                     client.add_images(job.id, batch)
                     batch = []
             if batch:

@@ -87,7 +87,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("status = 'queued'"),
         )
 
-    op.execute("DELETE FROM workers")  # whoever works will enter anew
+    op.execute("DELETE FROM workers")  # running workers register again
     with op.batch_alter_table("workers", schema=None) as batch_op:
         batch_op.add_column(
             sa.Column("serves", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False)
@@ -101,7 +101,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM workers")  # whoever works will enter anew
+    op.execute("DELETE FROM workers")  # running workers register again
     with op.batch_alter_table("workers", schema=None) as batch_op:
         batch_op.add_column(sa.Column("model_version", sa.String(length=100), nullable=False))
         batch_op.add_column(sa.Column("model", sa.String(length=100), nullable=False))

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of a job's end, what has become of telling, and what it is signed with."""
+"""Webhooks: URLs of jobs, deliveries, and signing secrets."""
 
 import sqlalchemy as sa
 from alembic import op

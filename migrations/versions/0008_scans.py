@@ -1,4 +1,4 @@
-"""Scans: jobs that are filled from a source, and pictures that lie in one."""
+"""Scans: jobs that are filled from a source, and images in a source."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The picture of the page in the README: `python -m tests.browser FILE`."""
+"""Take the README's screenshot of the web page: `python -m tests.browser FILE`."""
 
 import io
 import sys
@@ -8,42 +8,42 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser import stage
+from tests.browser import harness
 
 SIZE = {"width": 1060, "height": 720}
-COLOURS = 256  # enough for the eye, and a third of the bytes
+PALETTE_SIZE = 256  # visually the same, at a third of the file size
 
 
 def main(file: Path) -> None:
-    """Start everything, send drawn pictures and a text, and take the picture when all is shown."""
-    path = stage.chromium()
-    if path is None:
-        sys.exit("This needs a Chromium on the PATH.")
+    """Start a stack, submit drawn images and a text file, and take a screenshot when every result is shown."""
+    chromium_path = harness.find_chromium()
+    if chromium_path is None:
+        sys.exit("Chromium was not found on the PATH. Install it: apt-get install chromium")
     expect.set_options(timeout=60_000)
     with (
         tempfile.TemporaryDirectory() as folder,
-        stage.up(Path(folder) / "data") as told,
-        stage.browser(path) as browser,
+        harness.run_sortbelt(Path(folder) / "data") as server_info,
+        harness.launch_browser(chromium_path) as browser,
     ):
         page = browser.new_page(viewport=SIZE)
-        play(page, told, Path(folder))
-        shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)
+        run_demo(page, server_info, Path(folder))
+        screenshot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    screenshot.quantize(PALETTE_SIZE, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
-def play(page: Page, told: dict[str, str], folder: Path) -> None:
-    """Log in, send, and wait for the last thumbnail."""
-    page.goto(told["url"])
-    page.get_by_label("Key").fill(told["key"])
+def run_demo(page: Page, server_info: dict[str, str], folder: Path) -> None:
+    """Log in, submit, and wait for the last thumbnail."""
+    page.goto(server_info["url"])
+    page.get_by_label("Key").fill(server_info["key"])
     page.keyboard.press("Enter")
-    pictures = stage.draw(folder, 5)
-    mixed = [path for pair in zip(pictures[:5], pictures[5:], strict=True) for path in pair]
-    (folder / "menu.jpg").write_text("This is no picture.", encoding="utf-8")
-    page.get_by_label("Choose pictures").set_input_files([*mixed[1:7], folder / "menu.jpg", *mixed[7:]])
-    expect(page.locator(".head .badge")).to_have_text("done")
-    expect(page.locator(".card img")).to_have_count(len(mixed) - 1)
+    images = harness.draw_images(folder, 5)
+    mixed_images = [path for pair in zip(images[:5], images[5:], strict=True) for path in pair]
+    (folder / "menu.jpg").write_text("This is not an image.", encoding="utf-8")
+    page.get_by_label("Choose images").set_input_files([*mixed_images[1:7], folder / "menu.jpg", *mixed_images[7:]])
+    expect(page.locator(".head .badge")).to_have_text("done, 1 failed")
+    expect(page.locator(".card img")).to_have_count(len(mixed_images) - 1)
     expect(page.locator("#sending")).to_be_hidden()
-    expect(page.locator(".strip")).to_contain_text("a second")
+    expect(page.locator(".strip")).to_contain_text("per second")
 
 
 if __name__ == "__main__":

@@ -1,64 +1,64 @@
-"""The page in a real browser, at a real stack."""
+"""The web page in a real browser, on a real stack."""
 
 import re
 
 import pytest
 from playwright.sync_api import Error, expect
 
-from tests.browser.conftest import BODY_BYTES, enter
+from tests.browser.conftest import MAX_BODY_BYTES, log_in
 
 HOSTILE = "<img src=x onerror=document.title=1>&amp; <b>bold</b>.jpg"
 
 
-def send(page, *files):
-    """Choose files, and come to their job."""
-    page.get_by_label("Choose pictures").set_input_files(files)
+def submit(page, *files):
+    """Choose files, and wait for the page of their job."""
+    page.get_by_label("Choose images").set_input_files(files)
     expect(page.get_by_role("heading", name=re.compile("^Job "))).to_be_visible()
 
 
 def drop(page, *paths):
-    """Let go of files or folders over the page, as a hand does; and come to their job."""
-    box = page.get_by_text("Drop pictures or folders here").bounding_box()
-    hand = page.context.new_cdp_session(page)
+    """Drag and drop files or folders on the page, and wait for the page of their job."""
+    box = page.get_by_text("Drop images or folders here").bounding_box()
+    session = page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for type_ in ("dragEnter", "dragOver", "drop"):
-        hand.send("Input.dispatchDragEvent", {"type": type_, "x": box["x"] + 5, "y": box["y"] + 5, "data": data})
+        session.send("Input.dispatchDragEvent", {"type": type_, "x": box["x"] + 5, "y": box["y"] + 5, "data": data})
     expect(page.get_by_role("heading", name=re.compile("^Job "))).to_be_visible()
 
 
 def card(page, name):
-    """The card of a picture."""
+    """Return the card of an image."""
     return page.locator(".card").filter(has=page.get_by_text(name, exact=True))
 
 
-def picture(path, name=None, most_bytes=None):
-    """A picture as it is chosen, under another name perhaps, or torn off."""
-    return {"name": name or path.name, "mimeType": "image/jpeg", "buffer": path.read_bytes()[:most_bytes]}
+def file_payload(path, name=None, max_bytes=None):
+    """Return a file to choose, optionally under another name or truncated."""
+    return {"name": name or path.name, "mimeType": "image/jpeg", "buffer": path.read_bytes()[:max_bytes]}
 
 
-def test_from_a_key_to_labels(page, stack, pictures, complaints):
-    """A wrong key is told in a sentence; with the right one pictures go, the job ends, and each has what it should."""
-    complaints.append("401 (Unauthorized)")  # the browser's own word on the wrong key
-    enter(page, "sb_00000000_" + "a" * 43)
+def test_log_in_submit_and_see_labels(page, stack, image_paths, allowed_console_lines):
+    """A wrong key gives an error message; with a valid one, images are submitted and every label is shown."""
+    allowed_console_lines.append("401 (Unauthorized)")  # logged by the browser itself
+    log_in(page, "sb_00000000_" + "a" * 43)
     expect(page.get_by_role("alert")).to_have_text(
         "This key is not valid: it is mistyped, revoked, or of another server."
     )
-    enter(page, stack["key"])
+    log_in(page, stack["key"])
     expect(page.get_by_text("There are no jobs yet.")).to_be_visible()
 
-    send(page, picture(pictures[0], "lunch.jpg"), picture(pictures[-1], HOSTILE))
+    submit(page, file_payload(image_paths[1], "lunch.jpg"), file_payload(image_paths[-1], HOSTILE))
     expect(page.locator(".head .badge")).to_have_text("done")
     expect(card(page, "lunch.jpg")).to_contain_text("sandwich")
     hostile = card(page, HOSTILE)
     expect(hostile).to_contain_text("sushi")
-    for one in (card(page, "lunch.jpg"), hostile):
-        expect(one.locator("img")).to_have_count(1)  # the thumbnail, and nothing that came of a name
-        assert one.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    for image_card in (card(page, "lunch.jpg"), hostile):
+        expect(image_card.locator("img")).to_have_count(1)  # the thumbnail; a file name must not become markup
+        assert image_card.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
     hostile.click()
     expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text(HOSTILE)
     assert page.title() == "Job · Sortbelt"
-    page.get_by_role("button", name="Look again").click()
-    expect(page.get_by_role("dialog")).to_contain_text("It says sushi")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Result: sushi")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="sushi 1").click()
     expect(page.locator(".card")).to_have_count(1)
@@ -71,122 +71,222 @@ def test_from_a_key_to_labels(page, stack, pictures, complaints):
     assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [0, 0, ""]
 
 
-def test_a_folder_that_is_dropped_goes_by_several_requests(inside, client, pictures, complaints):
-    """It is one job all the same, which is sealed when all has gone; what is no picture is left alone."""
-    complaints.append("413 (Payload Too Large)")
-    assert sum(path.stat().st_size for path in pictures) > 2 * BODY_BYTES
-    folder = pictures[0].parent.parent
-    (folder / "notes.txt").write_text("no picture", encoding="utf-8")
-    drop(inside, folder)
-    expect(inside.locator(".head .badge")).to_have_text("done")
-    expect(inside.locator(".card")).to_have_count(len(pictures))
-    job = client.get(inside.url.replace("/#/", "/v1/")).json()
-    assert (job["sealed"], job["counts"]["done"]) == (True, len(pictures))
-    names = {one["image"] for one in client.get(job["results_url"]).json()["results"]}
-    assert names == {str(path.relative_to(folder.parent)) for path in pictures}
+def test_a_dropped_folder_is_one_job_sent_in_several_requests(
+    logged_in_page, http_client, image_paths, allowed_console_lines
+):
+    """The job is sealed after the last request; files that are not images are not sent."""
+    allowed_console_lines.append("413 (Payload Too Large)")
+    assert sum(path.stat().st_size for path in image_paths) > 2 * MAX_BODY_BYTES
+    folder = image_paths[0].parent.parent
+    (folder / "notes.txt").write_text("not an image", encoding="utf-8")
+    drop(logged_in_page, folder)
+    expect(logged_in_page.locator(".head .badge")).to_have_text("done")
+    expect(logged_in_page.locator(".card")).to_have_count(len(image_paths))
+    job = http_client.get(logged_in_page.url.replace("/#/", "/v1/")).json()
+    assert (job["sealed"], job["counts"]["done"]) == (True, len(image_paths))
+    names = {result["image"] for result in http_client.get(job["results_url"]).json()["results"]}
+    assert names == {str(path.relative_to(folder.parent)) for path in image_paths}
 
 
-def test_who_leaves_while_pictures_go_leaves_no_open_job(inside, client, pictures, complaints):
-    """What was begun is called off, by the key that it was begun with."""
-    complaints.append("413 (Payload Too Large)")
-    inside.route("**/images", lambda _: None)  # they never get there
-    inside.get_by_label("Choose pictures").set_input_files([picture(path) for path in pictures])
-    expect(inside.get_by_text("It is open")).to_be_visible()
-    expect(inside.get_by_label("Sending")).to_be_visible()
-    job = inside.url.replace("/#/", "/v1/")
-    with inside.expect_response(re.compile("/cancel$")):
-        inside.get_by_role("button", name="Log out").click()
-    assert client.get(job).json()["status"] == "cancelled"
-    inside.unroute_all(behavior="ignoreErrors")
+def test_logging_out_during_an_upload_cancels_the_job(logged_in_page, http_client, image_paths, allowed_console_lines):
+    """The job is cancelled with the key that created it."""
+    allowed_console_lines.append("413 (Payload Too Large)")
+    logged_in_page.route("**/images", lambda _: None)  # the uploads never arrive
+    logged_in_page.get_by_label("Choose images").set_input_files([file_payload(path) for path in image_paths])
+    expect(logged_in_page.get_by_text("The job is open")).to_be_visible()
+    expect(logged_in_page.get_by_label("Sending")).to_be_visible()
+    job = logged_in_page.url.replace("/#/", "/v1/")
+    with logged_in_page.expect_response(re.compile("/cancel$")):
+        logged_in_page.get_by_role("button", name="Log out").click()
+    assert http_client.get(job).json()["status"] == "cancelled"
+    logged_in_page.unroute_all(behavior="ignoreErrors")
 
 
-def test_what_goes_wrong_is_told_and_can_be_tried_again(inside, pictures):
-    """A picture that breaks off has its code beside its neighbours' labels; to try again is a job of its own."""
-    twice = [picture(pictures[0]), picture(pictures[-1], pictures[0].name)]
-    send(inside, *twice, picture(pictures[1], "torn.jpg", 2_000))
-    expect(inside.locator(".legend")).to_have_text(re.compile("2 done.*1 failed"))
-    expect(card(inside, pictures[0].name.replace(".jpg", " (2).jpg"))).to_contain_text("sushi")
-    expect(card(inside, "torn.jpg")).to_contain_text("undecodable")
-    before = inside.url
-    inside.get_by_role("button", name="Try again").click()
-    expect(inside.get_by_text("It tries again what failed in")).to_be_visible()
-    assert inside.url != before
+def test_failures_are_shown_and_can_be_retried(logged_in_page, image_paths):
+    """A truncated image shows its error code, others their labels; a retry creates a new job."""
+    same_name = [file_payload(image_paths[0]), file_payload(image_paths[-1], image_paths[0].name)]
+    submit(logged_in_page, *same_name, file_payload(image_paths[1], "truncated.jpg", 2_000))
+    expect(logged_in_page.locator(".legend")).to_have_text(re.compile("2 done.*1 failed"))
+    expect(card(logged_in_page, image_paths[0].name.replace(".jpg", " (2).jpg"))).to_contain_text("sushi")
+    expect(card(logged_in_page, "truncated.jpg")).to_contain_text("truncated")
+    first_url = logged_in_page.url
+    logged_in_page.get_by_role("button", name="Retry images without a label").click()
+    expect(logged_in_page.get_by_text("It retries the failed images of")).to_be_visible()
+    assert logged_in_page.url != first_url
 
 
-def test_a_job_is_followed_while_it_grows_and_called_off(inside, client, pictures):
-    """An open job shows what is added as it comes, without a reload; cancelling and sealing are buttons."""
-    job = client.post("/v1/jobs", json={"open": True}).json()
-    inside.evaluate(f"location.hash = '#/jobs/{job['id']}'")
-    expect(inside.get_by_text("It is open: more pictures may come.")).to_be_visible()
-    client.post(f"/v1/jobs/{job['id']}/images", files={"images": ("late.jpg", pictures[0].read_bytes())})
-    expect(card(inside, "late.jpg")).to_contain_text("sandwich")
-    inside.get_by_role("button", name="Cancel what waits").click()
-    expect(inside.locator(".head .badge")).to_have_text("cancelled")
-    expect(inside.locator(".legend")).to_have_text("1 done")
-    inside.get_by_role("link", name="All jobs").click()
-    row = inside.get_by_role("row").filter(has=inside.locator(f'a[href="#/jobs/{job["id"]}"]'))
-    expect(row).to_contain_text("1 picture")
+def test_an_open_job_is_updated_live_and_can_be_cancelled(logged_in_page, http_client, image_paths):
+    """Images added to an open job appear without a reload; cancelling is a button."""
+    job = http_client.post("/v1/jobs", json={"open": True}).json()
+    logged_in_page.evaluate(f"location.hash = '#/jobs/{job['id']}'")
+    expect(logged_in_page.get_by_text("The job is open: images can be added.")).to_be_visible()
+    http_client.post(f"/v1/jobs/{job['id']}/images", files={"images": ("late.jpg", image_paths[1].read_bytes())})
+    expect(card(logged_in_page, "late.jpg")).to_contain_text("sandwich")
+    logged_in_page.get_by_role("button", name="Cancel queued images").click()
+    expect(logged_in_page.locator(".head .badge")).to_have_text("cancelled")
+    expect(logged_in_page.locator(".legend")).to_have_text("1 done")
+    logged_in_page.get_by_role("link", name="All jobs").click()
+    row = logged_in_page.get_by_role("row").filter(has=logged_in_page.locator(f'a[href="#/jobs/{job["id"]}"]'))
+    expect(row).to_contain_text("1 image")
 
 
-def test_results_and_counts_of_all_jobs(inside, client, complaints):
-    """By label and by how sure they are, least confident first; the counts lead to the results."""
-    complaints.append("422 (Unprocessable")
-    inside.get_by_role("link", name="Statistics").click()
-    inside.get_by_role("link", name="sushi").click()
-    expect(inside.get_by_label("Label")).to_have_value("sushi")
-    inside.get_by_label("Order").select_option("confidence")
-    found = client.get("/v1/results?label=sushi&order=confidence").json()["results"]
-    expect(inside.locator(".card .name")).to_have_text([one["image"] for one in found])
-    inside.get_by_label("Confidence from").fill("7")
-    inside.get_by_label("Confidence from").press("Enter")
-    expect(inside.get_by_role("alert")).to_contain_text("it must be a number from 0 to 1")
+def test_results_and_statistics_of_all_jobs(logged_in_page, http_client, allowed_console_lines):
+    """Results can be filtered by label and confidence, and sorted; statistics link to results."""
+    allowed_console_lines.append("422 (Unprocessable")
+    logged_in_page.get_by_role("link", name="Statistics").click()
+    logged_in_page.get_by_role("link", name="sushi").click()
+    expect(logged_in_page.get_by_label("Label")).to_have_value("sushi")
+    logged_in_page.get_by_label("Order").select_option("confidence")
+    results = http_client.get("/v1/results?label=sushi&order=confidence").json()["results"]
+    expect(logged_in_page.locator(".card .name")).to_have_text([result["image"] for result in results])
+    logged_in_page.get_by_label("Confidence from").fill("7")
+    logged_in_page.get_by_label("Confidence from").press("Enter")
+    expect(logged_in_page.get_by_role("alert")).to_contain_text("it must be a number from 0 to 1")
 
 
-def test_a_reader_is_offered_what_a_reader_may(page, client, complaints):
-    """No place to put pictures; and when the key is revoked, the page says so and forgets it."""
-    complaints.append("401 (Unauthorized)")
-    made = client.post("/v1/keys", json={"name": "guest", "role": "read"}).json()
-    enter(page, made["key"])
-    expect(page.get_by_text("guest (read)")).to_be_visible()
-    expect(page.get_by_role("row").nth(1)).to_contain_text("picture")  # a reader sees everybody's jobs
-    expect(page.get_by_label("Choose pictures")).to_have_count(0)
-    client.delete(f"/v1/keys/{made['id']}")
+def test_each_bar_of_the_statistics_leads_to_its_results(logged_in_page, http_client):
+    """A range of confidence, divided by label; the link of a part has the filters of both."""
+    logged_in_page.evaluate("location.hash = '#/stats?group=confidence&by=label'")
+    bars = logged_in_page.get_by_label("Counts")
+    expect(bars.get_by_role("listitem")).not_to_have_count(0)
+    part = bars.locator("a.series").first
+    expect(part).to_have_attribute("href", re.compile("(?=.*min_confidence=).*label="))
+    query = part.get_attribute("href").partition("?")[2]
+    expected = http_client.get(f"/v1/results?{query}&limit=60").json()["results"]
+    part.click()
+    expect(logged_in_page.get_by_role("heading", name="Results")).to_be_visible()
+    expect(logged_in_page.locator(".card")).to_have_count(len(expected))
+    assert expected
+
+    job_id = expected[0]["job_id"]
+    logged_in_page.evaluate("location.hash = '#/stats'")
+    for menu in ("First", "Second"):
+        logged_in_page.get_by_label(menu).select_option(f"job {job_id}")
+    expect(logged_in_page.get_by_label("Agreement")).to_contain_text("100.0 % of")
+
+
+def test_an_admin_creates_and_revokes_keys_and_sees_workers(logged_in_page, http_client):
+    """The key is shown once, with its limits; the worker of the stack serves a model."""
+    logged_in_page.once("dialog", lambda dialog: dialog.accept())
+    logged_in_page.get_by_role("link", name="Keys").click()
+    logged_in_page.get_by_label("Name").fill("kitchen")
+    logged_in_page.get_by_label("Role").select_option("read")
+    logged_in_page.get_by_label("Images per minute").fill("600")
+    logged_in_page.get_by_role("button", name="Create a key").click()
+    secret = logged_in_page.get_by_label("The new key").locator("code").text_content()
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert http_client.get("/v1/key", headers=headers).json()["role"] == "read"
+    row = logged_in_page.get_by_role("row").filter(has_text="kitchen")
+    expect(row).to_contain_text("Images per minute: 600")
+    row.get_by_role("button", name="Revoke kitchen").click()
+    expect(row).to_contain_text("revoked")
+    assert http_client.get("/v1/key", headers=headers).status_code == 401
+    logged_in_page.get_by_role("link", name="Workers").click()
+    expect(logged_in_page.get_by_role("row").nth(1)).to_contain_text("sushi-or-sandwich")
+
+
+def test_a_second_tab_is_logged_in_and_logged_out_with_the_first(logged_in_page, stack):
+    """The key is in the session storage of each tab, and nowhere else."""
+    other = logged_in_page.context.new_page()
+    other.goto(f"{stack['url']}/")
+    expect(other.get_by_role("heading", name="Jobs")).to_be_visible()
+    assert other.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    other.get_by_role("button", name="Log out").click()
+    expect(logged_in_page.get_by_role("button", name="Log in")).to_be_visible()
+    assert logged_in_page.evaluate("sessionStorage.length") == 0
+
+
+def test_an_upload_goes_on_after_the_tab_was_closed(
+    logged_in_page, http_client, stack, image_paths, allowed_console_lines
+):
+    """The same folder, chosen again, fills the same job; until then it says how many images are missing."""
+    allowed_console_lines.append("413 (Payload Too Large)")
+    folder, context, accepted = image_paths[0].parent.parent, logged_in_page.context, []
+    logged_in_page.on(
+        "response", lambda response: response.url.endswith("/images") and response.ok and accepted.append(response.url)
+    )
+    context.route("**/images", lambda route: None if accepted else route.continue_())  # the second one never arrives
+    logged_in_page.get_by_label("Choose a folder").set_input_files(folder)
+    expect(logged_in_page.get_by_text(re.compile("waits for [1-9] more"))).to_be_visible()
+    job = logged_in_page.url.replace("/#/", "/v1/")
+    second = context.new_page()
+    second.goto(f"{stack['url']}/")
+    expect(second.get_by_role("heading", name="Jobs")).to_be_visible()
+    logged_in_page.wait_for_function("document.querySelector('.legend').textContent !== ''")
+    logged_in_page.close(run_before_unload=False)
+    first = http_client.get(job).json()
+    context.unroute_all(behavior="ignoreErrors")
+
+    second.get_by_label("Choose a folder").set_input_files(folder)
+    expect(second.get_by_text(f"{len(image_paths)} images sent.")).to_be_visible()
+
+    assert not first["sealed"]
+    assert 0 < first["counts"]["total"] < len(image_paths)
+    final = http_client.get(job).json()
+    assert (final["sealed"], final["counts"]["total"]) == (True, len(image_paths))
+
+
+def test_a_notification_at_the_end_of_a_job(logged_in_page, http_client, image_paths):
+    """Asked for by a click; it names the job."""
+    logged_in_page.evaluate(
+        "() => { window.shown = []; window.Notification = class extends EventTarget {"
+        "static async requestPermission() { return 'granted'; }"
+        "constructor(title, options) { super(); window.shown.push(`${title}: ${options.body}`); } } }"
+    )
+    job = http_client.post("/v1/jobs", json={"open": True, "job_name": "watched"}).json()
+    logged_in_page.evaluate(f"location.hash = '#/jobs/{job['id']}'")
+    logged_in_page.get_by_role("button", name="Notify me at the end").click()
+    http_client.post(f"/v1/jobs/{job['id']}/images", files={"images": ("last.jpg", image_paths[0].read_bytes())})
+    http_client.post(f"/v1/jobs/{job['id']}/seal")
+    logged_in_page.wait_for_function("window.shown.length === 1")
+    assert logged_in_page.evaluate("window.shown") == ["Job watched done: 1 of 1 image labelled."]
+
+
+def test_a_reader_cannot_submit(page, http_client, allowed_console_lines):
+    """A read-only key gets no upload form; when it is revoked, the page shows it and forgets the key."""
+    allowed_console_lines.append("401 (Unauthorized)")
+    key = http_client.post("/v1/keys", json={"name": "viewer", "role": "read"}).json()
+    log_in(page, key["key"])
+    expect(page.get_by_text("viewer (read)")).to_be_visible()
+    expect(page.get_by_role("row").nth(1)).to_contain_text("image")  # a reader sees the jobs of all keys
+    expect(page.get_by_label("Choose images")).to_have_count(0)
+    http_client.delete(f"/v1/keys/{key['id']}")
     page.get_by_role("link", name="Models").click()
     expect(page.get_by_role("alert")).to_contain_text("This key is not valid")
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_nothing_is_asked_while_nobody_looks(inside):
-    """A tab that is hidden is silent, and as soon as it is shown it is up to date."""
-    expect(inside.get_by_text("Ready")).to_be_visible()
-    inside.clock.install()
+def test_a_hidden_tab_sends_no_requests(logged_in_page):
+    """A hidden tab does not poll; when it is shown again, it updates at once."""
+    expect(logged_in_page.get_by_text("Ready")).to_be_visible()
+    logged_in_page.clock.install()
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     hide += " document.dispatchEvent(new Event('visibilitychange'))"
-    inside.evaluate(hide % "true")
-    asked = []
-    inside.on("request", lambda request: asked.append(request.url))
-    inside.clock.run_for(120_000)
-    assert asked == []
-    with inside.expect_request(re.compile("/v1/jobs")):
-        inside.evaluate(hide % "false")
+    logged_in_page.evaluate(hide % "true")
+    requested_urls = []
+    logged_in_page.on("request", lambda request: requested_urls.append(request.url))
+    logged_in_page.clock.run_for(120_000)
+    assert requested_urls == []
+    with logged_in_page.expect_request(re.compile("/v1/jobs")):
+        logged_in_page.evaluate(hide % "false")
 
 
-def test_the_browser_itself_refuses_markup_and_scripts_of_strangers(page, stack, complaints):
-    """Were there ever a mistake in the page, the policy would still stand in the way."""
-    complaints += ["'Trusted", "Content Security Policy", "TypeError"]
-    for mistake in ("document.body.innerHTML = '<b>bold</b>'", "document.body.setAttribute('onclick', 'x')"):
+def test_the_content_security_policy_blocks_injected_markup_and_scripts(page, stack, allowed_console_lines):
+    """The policy blocks an injection even if the page had a bug."""
+    allowed_console_lines += ["'Trusted", "Content Security Policy", "TypeError"]
+    for injection in ("document.body.innerHTML = '<b>bold</b>'", "document.body.setAttribute('onclick', 'x')"):
         with pytest.raises(Error, match="This document requires 'Trusted"):
-            page.evaluate(mistake)
+            page.evaluate(injection)
     with pytest.raises(Error, match="Failed to fetch"):
         page.evaluate("url => fetch(url)", stack["url"].replace("127.0.0.1", "localhost"))
 
 
-def test_it_fits_a_telephone_in_the_dark(inside):
-    """Nothing is wider than 360 pixels, in any view; and it is dark where that is preferred."""
-    inside.set_viewport_size({"width": 360, "height": 700})
-    inside.emulate_media(color_scheme="dark")
+def test_it_fits_a_phone_and_supports_dark_mode(logged_in_page):
+    """No view is wider than 360 pixels; the page is dark where that is preferred."""
+    logged_in_page.set_viewport_size({"width": 360, "height": 700})
+    logged_in_page.emulate_media(color_scheme="dark")
     for view in ("Jobs", "Results", "Statistics", "Models"):
-        inside.get_by_role("navigation").get_by_role("link", name=view).click()
-        expect(inside.get_by_role("heading", name=view)).to_be_focused()
-        assert inside.evaluate("document.documentElement.scrollWidth") == 360
-    assert inside.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 21, 20)"
+        logged_in_page.get_by_role("navigation").get_by_role("link", name=view).click()
+        expect(logged_in_page.get_by_role("heading", name=view)).to_be_focused()
+        assert logged_in_page.evaluate("document.documentElement.scrollWidth") == 360
+    assert logged_in_page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 21, 20)"

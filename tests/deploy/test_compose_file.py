@@ -1,12 +1,13 @@
+"""Check docker-compose.yml and its overlays: privileges, limits, networks, secrets, settings and versions."""
+
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from jobs import settings
+from core import settings, version
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -20,69 +21,69 @@ def secrets_of(service):
     return set(SERVICES[service].get("secrets", []))
 
 
-def test_the_services_are_those_that_the_manual_names():
-    assert set(SERVICES) == {"migrate", "api", "courier", "worker", "worker-gpu", "redis", "postgres"}
+def test_the_services_are_those_of_the_manual():
+    assert set(SERVICES) == {"migrate", "api", "dispatcher", "worker", "worker-gpu", "redis", "postgres"}
 
 
 @each
-def test_a_service_has_no_more_power_than_it_needs(service):
-    asked = SERVICES[service]
+def test_a_service_has_minimal_privileges(service):
+    config = SERVICES[service]
 
-    assert asked["read_only"] is True
-    assert asked["cap_drop"] == ["ALL"]
-    assert "cap_add" not in asked
-    assert asked["security_opt"] == ["no-new-privileges:true"]
-    assert asked["user"] in {"10001:10001", "redis", "postgres"}
-    assert not {"privileged", "network_mode", "pid", "ipc", "devices"} & set(asked)
+    assert config["read_only"] is True
+    assert config["cap_drop"] == ["ALL"]
+    assert "cap_add" not in config
+    assert config["security_opt"] == ["no-new-privileges:true"]
+    assert config["user"] in {"10001:10001", "redis", "postgres"}
+    assert not {"privileged", "network_mode", "pid", "ipc", "devices"} & set(config)
 
 
 @each
-def test_a_service_cannot_eat_the_machine(service):
-    asked = SERVICES[service]
+def test_a_service_has_resource_limits(service):
+    config = SERVICES[service]
 
-    assert re.fullmatch(r"(\$\{WORKER(_GPU)?_MEMORY:-)?\d+[mg]\}?", str(asked["mem_limit"]))
-    assert 0 < asked["pids_limit"] <= 512
-    # Workers may use every core, but only what the others leave.
-    assert float(asked["cpus"]) > 0 if "cpu_shares" not in asked else asked["cpu_shares"] < 1024
-    assert asked["logging"]["options"]["max-size"]
+    assert re.fullmatch(r"(\$\{WORKER(_GPU)?_MEMORY:-)?\d+[mg]\}?", str(config["mem_limit"]))
+    assert 0 < config["pids_limit"] <= 512
+    # Workers may use every core, at a lower priority than the others.
+    assert float(config["cpus"]) > 0 if "cpu_shares" not in config else config["cpu_shares"] < 1024
+    assert config["logging"]["options"]["max-size"]
 
 
 @each_lasting
-def test_a_lasting_service_is_watched_and_comes_back_by_itself(service):
-    asked = SERVICES[service]
+def test_a_lasting_service_has_a_health_check_and_restarts(service):
+    config = SERVICES[service]
 
-    assert asked["restart"] == "unless-stopped"
-    assert asked["init"] is True
-    assert asked["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
-    assert asked["stop_grace_period"]
+    assert config["restart"] == "unless-stopped"
+    assert config["init"] is True
+    assert config["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+    assert config["stop_grace_period"]
 
 
 def test_migrations_run_once_before_anything_uses_the_tables():
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
-    for service in ("api", "courier", "worker", "worker-gpu"):
+    for service in ("api", "dispatcher", "worker", "worker-gpu"):
         assert SERVICES[service]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
-def test_the_database_is_stopped_after_those_who_use_it():
-    """Compose stops in the order of `depends_on`, and the migration, which has ended, holds nothing back."""
-    for service in ("api", "courier", "worker", "worker-gpu"):
+def test_the_database_is_stopped_after_the_services_that_use_it():
+    """Compose stops services in the order of `depends_on`; depending on the ended migration alone is not enough."""
+    for service in ("api", "dispatcher", "worker", "worker-gpu"):
         assert "postgres" in SERVICES[service]["depends_on"]
 
 
 def test_only_the_api_is_published_and_only_to_this_machine():
-    published = {name: asked["ports"] for name, asked in SERVICES.items() if "ports" in asked}
+    published = {name: config["ports"] for name, config in SERVICES.items() if "ports" in config}
 
     assert list(published) == ["api"]
     assert all(str(port).startswith("127.0.0.1:") for port in published["api"])
 
 
-def test_only_the_api_and_the_courier_have_a_way_out():
+def test_only_the_api_and_the_dispatcher_reach_the_outside():
     assert COMPOSE["networks"]["back"] == {"internal": True}
-    assert {name for name, asked in SERVICES.items() if asked["networks"] != ["back"]} == {"api", "courier"}
+    assert {name for name, config in SERVICES.items() if config["networks"] != ["back"]} == {"api", "dispatcher"}
 
 
-def test_redis_wants_a_password_writes_what_it_knows_and_evicts_nothing():
+def test_redis_requires_a_password_persists_and_evicts_nothing():
     command = SERVICES["redis"]["command"]
 
     assert "--appendonly yes" in command
@@ -92,48 +93,51 @@ def test_redis_wants_a_password_writes_what_it_knows_and_evicts_nothing():
     assert "redis:/data" in SERVICES["redis"]["volumes"]
 
 
-def test_every_secret_is_a_file_that_git_does_not_know():
+def test_every_secret_is_a_file_that_git_ignores():
     for name, secret in COMPOSE["secrets"].items():
         assert secret == {"file": f"${{SECRETS_DIR:-./deploy/secrets}}/{name}"}
     assert "/deploy/secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 @each
-def test_a_service_reads_exactly_the_secrets_that_it_is_given(service):
+def test_a_service_reads_exactly_its_secrets(service):
     text = str({key: SERVICES[service].get(key) for key in ("environment", "command", "healthcheck")})
 
     assert set(re.findall(r"/run/secrets/(\w+)", text)) == secrets_of(service)
 
 
-def test_only_the_migration_knows_the_admin_key():
+def test_only_the_migration_gets_the_admin_key():
     assert [name for name in SERVICES if "admin_key" in secrets_of(name)] == ["migrate"]
 
 
 @each
 def test_every_variable_is_a_setting_that_exists(service):
-    given = SERVICES[service].get("environment", {})
-    plain = {name: str(value) for name, value in given.items() if not name.endswith("_FILE")}
-    fields = {name.removeprefix(settings.PREFIX).removesuffix("_FILE").lower() for name in given if "SORTBELT" in name}
+    environment = SERVICES[service].get("environment", {})
+    plain = {name: str(value) for name, value in environment.items() if not name.endswith("_FILE")}
+    fields = {
+        name.removeprefix(settings.ENV_PREFIX).removesuffix("_FILE").lower()
+        for name in environment
+        if "SORTBELT" in name
+    }
 
     assert fields <= set(settings.Settings.model_fields)
     assert "SORTBELT_DATABASE_URL" not in plain
-    settings.read({name: value for name, value in plain.items() if name.startswith(settings.PREFIX)})
+    settings.read({name: value for name, value in plain.items() if name.startswith(settings.ENV_PREFIX)})
 
 
 @each
 def test_images_are_pinned_to_a_version(service):
     name, _, tag = SERVICES[service]["image"].partition(":")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     if "build" in SERVICES[service]:
-        assert (name, tag) == (f"sortbelt-{service}", project["version"])
+        assert (name, tag) == (f"sortbelt-{service}", version.VERSION)
         assert SERVICES[service]["build"]["target"] in {"api", "worker"}
     else:
         assert re.fullmatch(r"\d+(\.\d+)*-bookworm", tag)
 
 
-def test_a_gpu_is_reserved_only_by_those_who_ask_for_the_profile():
-    devices = {name: asked["deploy"]["resources"] for name, asked in SERVICES.items() if "deploy" in asked}
+def test_a_gpu_is_reserved_only_with_the_gpu_profile():
+    devices = {name: config["deploy"]["resources"] for name, config in SERVICES.items() if "deploy" in config}
 
     assert list(devices) == ["worker-gpu"]
     assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
@@ -142,35 +146,36 @@ def test_a_gpu_is_reserved_only_by_those_who_ask_for_the_profile():
     ]
 
 
-def test_workers_only_read_the_pictures_that_the_api_writes():
-    assert SERVICES["api"]["volumes"] == ["blobs:/data/blobs"]
+def test_workers_mount_the_blobs_read_only():
+    for service in ("api", "dispatcher"):
+        assert SERVICES[service]["volumes"] == ["blobs:/data/blobs"]
     for service in ("worker", "worker-gpu"):
         assert SERVICES[service]["volumes"] == ["blobs:/data/blobs:ro"]
 
 
-def test_with_a_bucket_only_the_place_of_the_pictures_and_the_way_there_differ():
+def test_the_bucket_overlay_changes_only_the_blob_store_and_its_access():
     overlay = yaml.safe_load((ROOT / "deploy" / "s3.yml").read_text(encoding="utf-8"))["services"]
 
-    assert set(overlay) == {"api", "worker", "worker-gpu"}
-    for asked in overlay.values():
-        assert set(asked) == {"env_file", "environment", "networks"}
-        assert list(asked["environment"]) == ["SORTBELT_BLOBS"]
+    assert set(overlay) == {"api", "dispatcher", "worker", "worker-gpu"}
+    for config in overlay.values():
+        assert set(config) == {"env_file", "environment", "networks"}
+        assert list(config["environment"]) == ["SORTBELT_BLOB_STORE"]
 
 
-def test_with_sources_who_reads_them_cannot_write_them():
+def test_the_sources_overlay_mounts_sources_read_only():
     overlay = yaml.safe_load((ROOT / "deploy" / "sources.yml").read_text(encoding="utf-8"))["services"]
 
-    assert {name for name, asked in overlay.items() if "volumes" in asked} == {"courier", "worker", "worker-gpu"}
-    assert all(list(asked["environment"]) == ["SORTBELT_SOURCES"] for asked in overlay.values())
-    assert all(volume.endswith(":/sources:ro") for asked in overlay.values() for volume in asked.get("volumes", []))
+    assert {name for name, config in overlay.items() if "volumes" in config} == {"dispatcher", "worker", "worker-gpu"}
+    assert all(list(config["environment"]) == ["SORTBELT_SOURCES"] for config in overlay.values())
+    assert all(volume.endswith(":/sources:ro") for config in overlay.values() for volume in config.get("volumes", []))
 
 
-def test_with_traces_all_that_work_send_them_and_nobody_gets_a_way_out():
+def test_the_tracing_overlay_sets_variables_only():
     overlay = yaml.safe_load((ROOT / "deploy" / "tracing.yml").read_text(encoding="utf-8"))["services"]
 
-    assert set(overlay) == {"api", "courier", "worker", "worker-gpu"}
-    for asked in overlay.values():
-        assert set(asked) == {"environment"}
-        assert set(asked["environment"]) == {"SORTBELT_TRACING", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-    for image in ("api", "worker"):  # both have what that needs
+    assert set(overlay) == {"api", "dispatcher", "worker", "worker-gpu"}
+    for config in overlay.values():
+        assert set(config) == {"environment"}
+        assert set(config["environment"]) == {"SORTBELT_TRACING", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    for image in ("api", "worker"):  # both include OpenTelemetry
         assert "\nopentelemetry-sdk==" in (ROOT / "requirements" / f"{image}.txt").read_text(encoding="utf-8")

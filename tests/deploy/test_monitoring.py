@@ -1,4 +1,4 @@
-"""The board and the alerts ask only for what /metrics tells."""
+"""Check the dashboard and the alerts against the metrics that /metrics exports."""
 
 import json
 import re
@@ -10,33 +10,33 @@ import yaml
 from prometheus_client import parser
 
 from api import app as apps
-from api import auth
-from jobs import settings, tables
-from jobs.store import keys, tallies, workers
-from tests.jobs import making
+from api.http import auth
+from core import enums, settings
+from core.db.queries import api_keys, counters, workers
+from tests.support import factories
 
 ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
 ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
 PANELS = json.loads((ROOT / "deploy" / "grafana" / "sortbelt.json").read_text(encoding="utf-8"))["panels"]
-ASKED = [(rule["alert"], rule["expr"]) for rule in ALERTS] + [
+EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in ALERTS] + [
     (panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]
 ]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, _sqlite_template):
-    """What a server tells that has something of everything: {name: names of its labels}."""
-    file = tmp_path_factory.mktemp("told") / "sortbelt.db"
+def exported_labels(tmp_path_factory, _sqlite_template):
+    """Return the label names of every exported metric, from a server with some data of each kind."""
+    file = tmp_path_factory.mktemp("metrics") / "sortbelt.db"
     file.write_bytes(_sqlite_template.read_bytes())
-    app = apps.create_app(settings.Settings(database_url=f"sqlite:///{file}", blobs=str(file.parent / "blobs")))
-    db, key = app.extensions["sortbelt"].db, keys.make()
-    owner = db.write(keys.create, "prometheus", tables.Role.READ, key).id
-    making.job(db, owner, "a", "b")
-    making.finish(db, making.claim(db, limit=1))
-    db.write(tallies.add_batch, tallies.Release.FULL, 64)
-    db.write(workers.enter, "w1", making.MAKER, "cpu")
-    db.write(workers.show_life, "w1", 1, batch_sizes={making.MODEL: 64})
+    app = apps.create_app(settings.Settings(database_url=f"sqlite:///{file}", blob_store=str(file.parent / "blobs")))
+    db, key = app.extensions["sortbelt"].db, api_keys.generate()
+    owner = db.write(api_keys.create, "prometheus", enums.Role.READ, key).id
+    factories.create_job(db, owner, "a", "b")
+    factories.complete_claims(db, factories.claim_images(db, limit=1))
+    db.write(counters.count_batch, counters.FlushReason.FULL, 64)
+    db.write(workers.register, "w1", factories.MODEL_REF, "cpu")
+    db.write(workers.heartbeat, "w1", 1, batch_sizes={factories.MODEL: 64})
     client = app.test_client()
     client.get("/livez")
     text = client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).text
@@ -45,11 +45,11 @@ def told(tmp_path_factory, _sqlite_template):
     names = {name: set() for name in {s.name for s in samples}}
     for sample in samples:
         names[sample.name] |= set(sample.labels)
-    return names | {"up": set()}  # which Prometheus adds by itself
+    return names | {"up": set()}  # added by Prometheus
 
 
 def walk(node):
-    """A node of an expression, and all below it."""
+    """Yield a node of an expression and all nodes below it."""
     yield node
     for name in ("expr", "lhs", "rhs", "param"):
         inner = getattr(node, name, None)
@@ -62,42 +62,47 @@ def walk(node):
         yield from walk(selector)
 
 
-@pytest.mark.parametrize(("who", "expression"), ASKED, ids=[who for who, _ in ASKED])
-def test_every_expression_asks_for_what_is_told(told, who, expression):
-    """Each name is a metric, and each label that is matched or grouped by is one of its own or of Prometheus."""
+@pytest.mark.parametrize(("title", "expression"), EXPRESSIONS, ids=[title for title, _ in EXPRESSIONS])
+def test_every_expression_uses_exported_metrics_and_labels(exported_labels, title, expression):
+    """Each name is a metric; each label in a matcher or grouping is one of the metric or of Prometheus."""
     tree = promql_parser.parse(expression.replace("$__rate_interval", "1m"))
     selectors = [node for node in walk(tree) if isinstance(node, promql_parser.VectorSelector)]
     assert len(selectors) == len(re.findall(r"\b(?:sortbelt_\w+|up)\b", expression))
-    assert {selector.name for selector in selectors} <= set(told)
+    assert {selector.name for selector in selectors} <= set(exported_labels)
     for selector in selectors:
-        assert {matcher.name for matcher in selector.matchers.matchers} <= told[selector.name] | {"job", "instance"}
+        assert {matcher.name for matcher in selector.matchers.matchers} <= exported_labels[selector.name] | {
+            "job",
+            "instance",
+        }
     grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", ")}
-    assert grouped <= {"instance"}.union(*(told[selector.name] for selector in selectors))
+    assert grouped <= {"instance"}.union(*(exported_labels[selector.name] for selector in selectors))
 
 
-def test_nothing_is_told_that_nobody_shows(told):
-    """Every metric is on the board or in an alert; but the version, which is there to be looked up."""
-    family = {re.sub(r"_(bucket|sum|count)$", "", name) for name in told}
-    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for _, e in ASKED for name in re.findall(r"\bsortbelt_\w+", e)}
+def test_every_metric_is_used(exported_labels):
+    """Every metric is on the dashboard or in an alert, except the version."""
+    family = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported_labels}
+    shown = {
+        re.sub(r"_(bucket|sum|count)$", "", name) for _, e in EXPRESSIONS for name in re.findall(r"\bsortbelt_\w+", e)
+    }
     assert family - shown == {"sortbelt_info", "up"}
 
 
-def test_every_alert_says_what_it_is_and_the_manual_what_to_do():
-    """A heading of its own in the how-to, so that nobody has to think at 3 a.m."""
+def test_every_alert_has_a_text_and_a_section_in_the_manual():
+    """Each alert has a severity, two texts, and a heading in the how-to with instructions."""
     manual = (ROOT / "docs" / "howto" / "operate.md").read_text(encoding="utf-8")
     for rule in ALERTS:
-        assert rule["labels"]["severity"] in {"page", "look"}
+        assert rule["labels"]["severity"] in {"page", "warning"}
         assert set(rule["annotations"]) == {"summary", "description"}
         assert f"\n### {rule['alert']}\n" in manual
     assert set(re.findall(r"^### (Sortbelt\w+)$", manual, re.MULTILINE)) == {r["alert"] for r in ALERTS}
 
 
-def test_prometheus_asks_the_metrics_route_once_and_with_a_key():
-    """One target: several would tell everything several times."""
-    wanted = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
-    (scrape,) = wanted["scrape_configs"]
+def test_prometheus_scrapes_one_target_with_a_key():
+    """Several targets would return the same totals several times."""
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (scrape,) = config["scrape_configs"]
     assert scrape["metrics_path"] == "/metrics"
-    assert "metrics.show" not in auth.OPEN
+    assert "metrics.show" not in auth.PUBLIC_ENDPOINTS
     assert scrape["authorization"]["type"] == "Bearer"
-    assert [len(config["targets"]) for config in scrape["static_configs"]] == [1]
-    assert wanted["rule_files"] == ["rules.yml"]
+    assert [len(group["targets"]) for group in scrape["static_configs"]] == [1]
+    assert config["rule_files"] == ["rules.yml"]

@@ -1,4 +1,4 @@
-"""Who says that we have something shows it by a test."""
+"""Check that every claim of docs/compare.md links to a test that exists."""
 
 import ast
 import functools
@@ -14,27 +14,27 @@ CLAIMS = {row[0]: row for row in ROWS if row[1] != "Sortbelt"}
 
 
 @functools.cache
-def found_in(path):
-    """The tests that a file has, without running it."""
+def names_of_tests(path):
+    """Return the names of the tests in a file, without importing it."""
     tree = ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 @pytest.mark.parametrize("feature", CLAIMS)
 def test_every_claim_is_shown_by_tests_that_exist(feature):
-    """Yes and partly have one at least, no has none; and each leads to its file."""
-    verdict, shown = re.match(r"\*\*(yes|partly|no)\*\*\. \S", CLAIMS[feature][1]), CLAIMS[feature][2]
+    """*Yes* and *partly* have at least one link, *no* has none; each link names its file."""
+    verdict, evidence = re.match(r"\*\*(yes|partly|no)\*\*\. \S", CLAIMS[feature][1]), CLAIMS[feature][2]
     assert verdict
-    links = re.findall(r'\[`(\w+)`\]\(\.\./([\w/.]+) "([^"]+)"\)', shown)
+    links = re.findall(r'\[`(\w+)`\]\(\.\./([\w/.]+) "([^"]+)"\)', evidence)
     assert bool(links) == (verdict[1] != "no")
-    assert len(links) == shown.count("](")
+    assert len(links) == evidence.count("](")
     for name, path, full in links:
         assert full == f"{path}::{name}"
-        assert name in found_in(path), full
+        assert name in names_of_tests(path), full
 
 
 def test_every_row_has_every_column():
-    """A cell too few would move all others."""
+    """A missing cell would shift all others of its row."""
     widths = {len(row) for row in CLAIMS.values()}
     assert widths == {3, 9}
     assert len(CLAIMS) == len([row for row in ROWS if row[1] != "Sortbelt"])

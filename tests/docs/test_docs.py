@@ -1,5 +1,6 @@
-"""The documents say what is so."""
+"""Check the documents against the code: links, commands, paths, test names, and generated pages."""
 
+import functools
 import os
 import re
 import runpy
@@ -12,7 +13,12 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent.parent
 TRACKED = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
 PAGES = [name for name in TRACKED if name.endswith(".md")]
+CURRENT_PAGES = [name for name in PAGES if name != "CHANGELOG.md"]  # which also names what was renamed
 SHELL = re.compile(r"```(?:console|sh|bash)\n(.*?)```", re.DOTALL)
+CODE_PATH = re.compile(
+    r"`((?:api|benchmarks|core|deploy|dispatcher|docs|migrations|model|sortbelt|tests|worker)/[\w./-]+\.\w+)`"
+)
+UNTRACKED = "deploy/secrets/"  # files that only a server has
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -24,13 +30,54 @@ def test_links_lead_somewhere(page):
     assert gone == []
 
 
+@pytest.mark.parametrize("page", CURRENT_PAGES)
+def test_paths_exist(page):
+    """Every path in backticks is one of the repository."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert [
+        path for path in CODE_PATH.findall(text) if not path.startswith(UNTRACKED) and not (REPOSITORY / path).exists()
+    ] == []
+
+
+@pytest.mark.parametrize("page", CURRENT_PAGES)
+def test_functions_are_in_the_files_beside_them(page):
+    """In "`path.py` `name`" and "`name` in `path.py`" the file defines the name."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    pairs = re.findall(r"`([\w./]+\.py)` `(\w+)`", text)
+    pairs += [(path, name.split(".")[-1]) for name, path in re.findall(r"`([\w.]+)` in `([\w./]+\.py)`", text)]
+    missing = [
+        (path, name)
+        for path, name in pairs
+        if not re.search(rf"^\s*(?:async )?(?:def|class) {name}\b|^\s*{name}\b.*=", _read(path), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", CURRENT_PAGES)
+def test_tests_exist(page):
+    """Every test that a page names in full exists."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    assert {name for name in re.findall(r"`(test_\w+)`", text) if name not in _all_tests()} == set()
+
+
+@functools.cache
+def _read(path: str) -> str:
+    return (REPOSITORY / path).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _all_tests() -> frozenset[str]:
+    files = (name for name in TRACKED if re.match(r"tests/.*\.py$", name))
+    return frozenset(name for file in files for name in re.findall(r"def (test_\w+)", _read(file)))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_make_targets_exist(page):
     """Every `make TARGET` that a page names is in the Makefile."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     named = set(re.findall(r"(?:`|^\$? ?)make ([a-z-]+)", text, re.MULTILINE))
-    there = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert named <= there
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert named <= targets
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -44,7 +91,7 @@ def test_commands_exist(page):
 
 
 def test_the_readme_shows_what_the_demo_prints(tmp_path):
-    """The README's demo gives the labels that the README shows, with nearly those confidences."""
+    """The demo gives the labels that the README shows, with nearly the same confidences."""
     shown = _rows((REPOSITORY / "README.md").read_text(encoding="utf-8"))
     assert len(shown) >= 4
     script = REPOSITORY / "docs" / "examples" / "demo.py"
@@ -62,12 +109,19 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path):
 
 
 def _rows(text: str) -> dict[str, tuple[str, float]]:
-    found = re.findall(r"^(\S+\.jpg)\s+done\s+(\w+)\s+(0\.\d+)", text, re.MULTILINE)
-    return {name: (label, float(confidence)) for name, label, confidence in found}
+    rows = re.findall(r"^(\S+\.jpg)\s+done\s+(\w+)\s+(0\.\d+)", text, re.MULTILINE)
+    return {name: (label, float(confidence)) for name, label, confidence in rows}
 
 
-@pytest.mark.parametrize("name", ["make_commands.py", "make_settings.py"])
-def test_the_pages_of_commands_and_settings_are_current(name):
-    """Each is what they say of themselves, all of them; its script makes it so."""
+def test_the_readme_is_short():
+    """A newcomer reads it in one go: at most 120 lines, and at most eight figures."""
+    lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    assert len([line for line in lines if line.startswith("| ")]) - 1 <= 8
+
+
+@pytest.mark.parametrize("name", ["make_commands.py", "make_formats.py", "make_settings.py"])
+def test_the_generated_pages_are_current(name):
+    """Each generated page is what its script generates now."""
     script = runpy.run_path(str(REPOSITORY / "docs" / name))
-    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), f"say python docs/{name}"
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), f"run python docs/{name}"

@@ -1,4 +1,4 @@
-"""The whole stack as a user starts it, and a client that speaks to it."""
+"""Fixtures that start the whole stack as a user does."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).parent.parent.parent
+TIMEOUT_FACTOR = 4  # a busy machine may take this many times longer than the tests expect
 
 
 @dataclass
@@ -29,54 +30,65 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to find it."""
+        """Environment in which the `sortbelt` command finds this stack."""
         return {**os.environ, "SORTBELT_URL": self.url, "SORTBELT_KEY": self.key}
 
     def client(self) -> httpx.Client:
-        """An HTTP client with the key."""
+        """Return an HTTP client with the API key."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30)
 
-    def sortbelt(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run the command against it, to its end."""
+    def run_sortbelt(self, *arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+        """Run the `sortbelt` command against this stack, to its end."""
         command = [sys.executable, "-m", "sortbelt", *arguments]
         options = {"env": self.environment, "cwd": REPOSITORY, "timeout": timeout}
         return subprocess.run(command, **options, capture_output=True, text=True, check=False)
 
-    def children(self, mark: str) -> list[psutil.Process]:
-        """Its child processes whose command line holds a mark."""
-        found = []
+    def children(self, marker: str) -> list[psutil.Process]:
+        """Return its child processes whose command line contains a text."""
+        matches = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
-                if mark in " ".join(child.cmdline()):
-                    found.append(child)
-        return found
+                if marker in " ".join(child.cmdline()):
+                    matches.append(child)
+        return matches
 
     def results(self, job_id: str) -> list[dict]:
-        """All results of a job, page after page."""
-        found, url = [], f"/v1/jobs/{job_id}/results?limit=100"
+        """Fetch all results of a job, page by page."""
+        results, url = [], f"/v1/jobs/{job_id}/results?limit=100"
         with self.client() as client:
             while url:
                 response = client.get(url)
-                found += response.json()["results"]
+                results += response.json()["results"]
                 url = response.links.get("next", {}).get("url")
-        return found
+        return results
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Start `sortbelt up` with options and settings; what still runs at the end is stopped."""
+def start_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Return a function that starts `sortbelt up` with options and settings; stop all stacks at the end."""
     running: list[Stack] = []
 
     def up(*options: str, data_dir: Path | None = None, **settings: object) -> Stack:
-        data = data_dir or tmp_path / "data"
+        data_path = data_dir or tmp_path / "data"
         environment = {**os.environ, **{f"SORTBELT_{name.upper()}": str(value) for name, value in settings.items()}}
-        command = [sys.executable, "-m", "sortbelt", "up", "--json", "--port", "0", "--data-dir", str(data), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "sortbelt",
+            "up",
+            "--json",
+            "--port",
+            "0",
+            "--data-dir",
+            str(data_path),
+            *options,
+        ]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             process.stdout.close()
-            pytest.fail(f"`up` ended with {process.wait()}")
+            pytest.fail(f"`sortbelt up` ended with exit code {process.wait()}")
         ready = json.loads(line)
         running.append(Stack(process, ready["url"], ready["key"], Path(ready["data_dir"])))
         return running[-1]
@@ -93,23 +105,23 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Callable[[int], Path]:
-    """Make a folder of small pictures, each of another colour."""
+def make_image_folder(tmp_path: Path) -> Callable[[int], Path]:
+    """Return a function that creates a folder of small images of different colors."""
 
     def make(count: int) -> Path:
-        made = tmp_path / "pictures"
-        made.mkdir()
+        image_dir = tmp_path / "images"
+        image_dir.mkdir()
         for number in range(count):
-            colour = (number % 256, number // 256 % 256, 90)
-            Image.new("RGB", (96, 96), colour).save(made / f"{number:05}.png")
-        return made
+            color = (number % 256, number // 256 % 256, 90)
+            Image.new("RGB", (96, 96), color).save(image_dir / f"{number:05}.png")
+        return image_dir
 
     return make
 
 
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait until a condition holds; a plain failure if it does not in time."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], object], seconds: float, description: str) -> None:
+    """Wait until a condition holds, at most `seconds` times TIMEOUT_FACTOR; fail with the description."""
+    deadline = time.monotonic() + seconds * TIMEOUT_FACTOR
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds * TIMEOUT_FACTOR} s: {description}"
         time.sleep(0.05)

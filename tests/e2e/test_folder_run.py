@@ -1,4 +1,4 @@
-"""A folder run against the real stack: killed, gone on with, sorted."""
+"""Enqueue a folder on a real stack: killed, resumed, sorted by label."""
 
 import json
 import random
@@ -6,45 +6,49 @@ import subprocess
 import sys
 import time
 
-from tests.e2e.conftest import REPOSITORY, until
+from sortbelt.client import file_names
+from tests.e2e.conftest import REPOSITORY, wait_until
 
-ODD = ["100%.png", 'say "hi".png', "back\\slash.png", "1.23.45\u202fPM.png", "寿司 *.png", "=1+@.png"]
+UNUSUAL_NAMES = ["100%.png", 'say "hi".png', "back\\slash.png", "1.23.45\u202fPM.png", "寿司 *.png", "=1+@.png"]
 
 
-def jobs(stack):
+def list_jobs(stack):
     with stack.client() as client:
         return client.get("/v1/jobs").json()["jobs"]
 
 
-def test_a_killed_run_goes_on_in_the_same_job_and_ends_in_sorted_folders(start, folder, tmp_path):
-    """Kill -9 of the enqueuer three times on the way: one job, one result for each picture, each in one place.
+def test_a_killed_run_resumes_its_job_and_can_be_sorted_by_label(start_stack, make_image_folder, tmp_path):
+    """SIGKILL the enqueuer three times: one job, one result per image, and each file in one label folder.
 
-    Whatever the pictures are called.
+    The file names include shell, CSV and Unicode special characters.
     """
-    stack = start()
-    pictures, dice = folder(300), random.Random(3)  # noqa: S311 (nothing secret)
-    for path, odd in zip(sorted(pictures.iterdir()), ODD, strict=False):
-        path.rename(pictures / odd)
-    names = sorted(path.name for path in pictures.iterdir())
-    command = [sys.executable, "-m", "sortbelt", "enqueue", str(pictures), "--json"]
+    stack = start_stack()
+    folder, rng = make_image_folder(300), random.Random(3)  # noqa: S311 (not a secret)
+    for path, name in zip(sorted(folder.iterdir()), UNUSUAL_NAMES, strict=False):
+        path.rename(folder / name)
+    names = sorted(path.name for path in folder.iterdir())
+    command = [sys.executable, "-m", "sortbelt", "enqueue", str(folder), "--json"]
     options = {"env": stack.environment, "cwd": REPOSITORY, "text": True}
     for _ in range(3):
-        had = sum(job["counts"]["total"] for job in jobs(stack))
+        previous = sum(job["counts"]["total"] for job in list_jobs(stack))
         with subprocess.Popen(command, **options, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
-            until(
-                lambda run=run, had=had: run.poll() is not None or sum(j["counts"]["total"] for j in jobs(stack)) > had,
+            wait_until(
+                lambda run=run, previous=previous: (
+                    run.poll() is not None or sum(job["counts"]["total"] for job in list_jobs(stack)) > previous
+                ),
                 60,
-                "more pictures are in the job, or all were there",
+                "the job has more images, or the run has ended",
             )
-            time.sleep(dice.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, 0.1))
             run.kill()
-    last = json.loads(stack.sortbelt("enqueue", str(pictures), "--json").stdout.splitlines()[-1])
+    summary = json.loads(stack.run_sortbelt("enqueue", str(folder), "--json").stdout.splitlines()[-1])
 
-    assert [job["id"] for job in jobs(stack)] == [last["job_id"]]
-    assert last["counts"]["done"] == last["counts"]["total"] == 300
-    assert sorted(r["image"] for r in stack.results(last["job_id"])) == names
+    assert [job["id"] for job in list_jobs(stack)] == [summary["job_id"]]
+    assert summary["counts"]["done"] == summary["counts"]["total"] == 300
+    images = [file_names.unescape_name(r["image"]) for r in stack.results(summary["job_id"])]
+    assert sorted(images) == names
 
-    sort = stack.sortbelt("sort", str(pictures), "--into", str(tmp_path / "out"), "--link", "--json")
+    sort = stack.run_sortbelt("sort", str(folder), "--into", str(tmp_path / "out"), "--link", "--json")
     assert sort.returncode == 0, sort.stderr
     assert json.loads(sort.stdout)["outcomes"] == {"placed": 300}
     assert len(list((tmp_path / "out").rglob("*.png"))) == 300

@@ -1,4 +1,4 @@
-"""A model's whole life against a real stack: trained, judged, added, tried as a shadow, promoted, taken back."""
+"""The life of a model on a real stack: train, evaluate, add, shadow, promote, roll back."""
 
 import io
 import json
@@ -12,46 +12,46 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image, ImageDraw
 
-from jobs import database
-from tests import bundles
-from tests.e2e.conftest import REPOSITORY, until
+from core.db import database
+from tests.e2e.conftest import REPOSITORY, wait_until
+from tests.support import bundles
 
-pytestmark = pytest.mark.timeout(900)  # each is many processes, one after the other
-PICTURES = 24
+pytestmark = pytest.mark.timeout(900)  # each starts many processes, one after another
+IMAGES_PER_JOB = 24
 SHAPES = ("circle", "cross", "square")
-# Of one claim: SQLite has one moment for all of its rows.
-MIXED = """
+# Claims with results of two versions; on SQLite, all images of one claim have the same `claimed_at`.
+MIXED_CLAIMS_QUERY = """
 SELECT images.worker, images.claimed_at FROM results JOIN images ON images.id = results.image_id
 WHERE NOT results.cached GROUP BY images.worker, images.claimed_at HAVING count(DISTINCT results.model_digest) > 1
 """
 
 
-def say(stack, *words):
-    """Run a command that must go well; its JSON."""
-    run = stack.sortbelt(*words, "--json", timeout=240)
+def run_json(stack, *arguments):
+    """Run a `sortbelt` command that must succeed; return its JSON."""
+    run = stack.run_sortbelt(*arguments, "--json")
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def served(stack):
-    """The version of each model that each worker answers with."""
+def served_versions(stack):
+    """Return the version that each worker serves, by (model, worker)."""
     with stack.client() as client:
         rows = client.get("/v1/models").json()["models"]
     return {(row["name"], worker): row["version"] for row in rows for worker in row["served_by"]}
 
 
-def versions_of(stack, job):
-    """How many results of a job each version has made; each version has one digest."""
-    found = {}
+def images_by_version(stack, job):
+    """Return the images that each version has classified; each version has exactly one digest."""
+    images = {}
     for result in stack.results(job):
         model = result["model"]
-        found.setdefault((model["name"], model["version"], model["digest"]), []).append(result["image"])
-    assert len({version for _, version, _ in found}) == len(found)
-    return {version: names for (_, version, _), names in found.items()}
+        images.setdefault((model["name"], model["version"], model["digest"]), []).append(result["image"])
+    assert len({version for _, version, _ in images}) == len(images)
+    return {version: names for (_, version, _), names in images.items()}
 
 
-def train(*arguments):
-    """Run a module of the model package to its end."""
+def run_model_module(*arguments):
+    """Run a module of the model package to its end; return its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *map(str, arguments)]
     run = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -59,147 +59,181 @@ def train(*arguments):
     return run.stdout
 
 
-def drawn(shape, chance):
-    """A dark picture with one bright shape, somewhere."""
-    picture = Image.new("RGB", (48, 48), tuple(chance.randrange(60) for _ in range(3)))
-    draw, colour = ImageDraw.Draw(picture), tuple(chance.randrange(170, 256) for _ in range(3))
-    x, y, size = chance.randrange(2, 12), chance.randrange(2, 12), chance.randrange(22, 32)
+def draw_shape(shape, rng):
+    """Draw a dark image with one bright shape at a random place."""
+    image = Image.new("RGB", (48, 48), tuple(rng.randrange(60) for _ in range(3)))
+    draw, color = ImageDraw.Draw(image), tuple(rng.randrange(170, 256) for _ in range(3))
+    x, y, size = rng.randrange(2, 12), rng.randrange(2, 12), rng.randrange(22, 32)
     if shape == "cross":
-        draw.line((x, y, x + size, y + size), colour, 6)
-        draw.line((x, y + size, x + size, y), colour, 6)
+        draw.line((x, y, x + size, y + size), color, 6)
+        draw.line((x, y + size, x + size, y), color, 6)
     else:
-        (draw.ellipse if shape == "circle" else draw.rectangle)((x, y, x + size, y + size), colour)
-    return picture
+        (draw.ellipse if shape == "circle" else draw.rectangle)((x, y, x + size, y + size), color)
+    return image
 
 
-def shapes(folder, count, seed):
-    """A folder per class with so many drawn pictures each."""
-    chance = random.Random(seed)  # noqa: S311 (not a secret)
+def draw_shapes(folder, count, seed):
+    """Draw a data set: a folder per class with `count` images each."""
+    rng = random.Random(seed)  # noqa: S311 (not a secret)
     for shape in SHAPES:
         (folder / shape).mkdir(parents=True)
         for number in range(count):
-            drawn(shape, chance).save(folder / shape / f"{number:03}.png")
+            draw_shape(shape, rng).save(folder / shape / f"{number:03}.png")
     return folder
 
 
 class Load(threading.Thread):
-    """Somebody who sends one job after the other, so that there is always work."""
+    """A client that submits one job after another, so that the workers are never idle."""
 
     def __init__(self, stack):
         super().__init__()
         self.stack = stack
         self.jobs = []
-        self.enough = threading.Event()
+        self.stopping = threading.Event()
 
     def files(self):
-        """Pictures that were never sent before: what is known already is no work."""
-        for number in range(PICTURES):
+        """Yield new images: a known image would not be classified again."""
+        for number in range(IMAGES_PER_JOB):
             file = io.BytesIO()
             Image.new("RGB", (96, 96), (number, len(self.jobs) % 256, len(self.jobs) // 256)).save(file, "PNG")
             yield "images", (f"{number:02}.png", file.getvalue())
 
     def run(self):
-        """Send, and wait while there is enough."""
+        """Submit jobs, waiting while eight are unfinished."""
         with self.stack.client() as client:
-            while not self.enough.is_set():
+            while not self.stopping.is_set():
                 self.jobs.append(client.post("/v1/jobs", files=list(self.files())).json()["id"])
-                while len(self.jobs) - self.ended(client) > 8 and not self.enough.wait(0.05):
+                while len(self.jobs) - self.finished_count(client) > 8 and not self.stopping.wait(0.05):
                     pass
 
-    def ended(self, client):
-        """How many of its jobs have ended."""
+    def finished_count(self, client):
+        """Return how many jobs are done."""
         rows = client.get("/v1/jobs", params={"limit": 1000}).json()["jobs"]
         return sum(row["status"] == "done" for row in rows)
 
 
-def test_promotion_and_rollback_under_load(start, tmp_path):
-    """Two workers, never idle: each result by exactly one version, no batch of two versions, nothing lost."""
-    stack = start("--workers", "2", batch_size=8, models_seconds=0.3, idle_ring_seconds=0.5)
-    say(stack, "models", "add", str(bundles.make(tmp_path, "12", size=40, always="sushi")))
+def test_promotion_and_rollback_under_load(start_stack, tmp_path):
+    """Two busy workers: each result is by exactly one version, no claim mixes versions, no image is lost."""
+    stack = start_stack("--workers", "2", batch_size=8, model_poll_seconds=0.3, idle_poll_seconds=0.5)
+    run_json(stack, "models", "add", str(bundles.make_bundle(tmp_path, "12", size=40, constant_label="sushi")))
     load = Load(stack)
     load.start()
     try:
         with stack.client() as client:
             for version, step in (
-                (bundles.OWN, ()),
+                (bundles.SHIPPED_VERSION, ()),
                 ("12", ("promote", f"{bundles.NAME}@12")),
-                (bundles.OWN, ("rollback",)),
+                (bundles.SHIPPED_VERSION, ("rollback",)),
             ):
                 if step:
-                    assert say(stack, "models", *step)["version"] == version
-                until(lambda v=version: list(served(stack).values()) == [v] * 2, 240, f"both workers serve {version}")
-                before = load.ended(client)
-                until(lambda n=before: load.ended(client) >= n + 5, 240, f"jobs are answered by {version}")
+                    assert run_json(stack, "models", *step)["version"] == version
+                wait_until(
+                    lambda v=version: list(served_versions(stack).values()) == [v] * 2,
+                    240,
+                    f"both workers serve version {version}",
+                )
+                before = load.finished_count(client)
+                wait_until(
+                    lambda n=before: load.finished_count(client) >= n + 5,
+                    240,
+                    f"jobs are finished with version {version}",
+                )
     finally:
-        load.enough.set()
+        load.stopping.set()
         load.join()
     with stack.client() as client:
-        until(lambda: load.ended(client) == len(load.jobs), 240, "every job has ended")
-    versions = [versions_of(stack, job) for job in load.jobs]
-    for by in versions:
-        assert sorted(name for names in by.values() for name in names) == [f"{n:02}.png" for n in range(PICTURES)]
-    assert {version for by in versions for version in by} == {bundles.OWN, "12"}
-    assert set(versions[0]) == set(versions[-1]) == {bundles.OWN}
-    assert {"12"} in [set(by) for by in versions]
+        wait_until(lambda: load.finished_count(client) == len(load.jobs), 240, "every job is done")
+    versions = [images_by_version(stack, job) for job in load.jobs]
+    for job_versions in versions:
+        assert sorted(name for names in job_versions.values() for name in names) == [
+            f"{n:02}.png" for n in range(IMAGES_PER_JOB)
+        ]
+    assert {version for job_versions in versions for version in job_versions} == {bundles.SHIPPED_VERSION, "12"}
+    assert set(versions[0]) == set(versions[-1]) == {bundles.SHIPPED_VERSION}
+    assert {"12"} in [set(job_versions) for job_versions in versions]
 
     db = database.Database(f"sqlite:///{stack.data_dir}/sortbelt.db")
-    assert db.read(lambda c: c.execute(sa.text(MIXED)).all()) == []
+    assert db.read(lambda conn: conn.execute(sa.text(MIXED_CLAIMS_QUERY)).all()) == []
     db.close()
 
 
-def test_a_bad_version_that_is_promoted_stops_nothing(start, folder, tmp_path):
-    """It fails its self-test: the worker says so and goes on with the version before."""
-    stack = start(models_seconds=0.3)
-    say(stack, "models", "add", str(bundles.lying(tmp_path, "9")))
-    say(stack, "models", "promote", f"{bundles.NAME}@9")
+def test_a_promoted_version_that_fails_its_self_test_is_not_served(start_stack, make_image_folder, tmp_path):
+    """It is promoted by force only; the worker then reports it and keeps serving the previous version."""
+    stack = start_stack(model_poll_seconds=0.3)
+    run_json(stack, "models", "add", str(bundles.make_failing_bundle(tmp_path, "9")))
 
-    def refusals():
-        return next(row["refused_by"] for row in say(stack, "models", "list")["models"] if row["version"] == "9")
+    def is_refused():
+        refused = stack.run_sortbelt("models", "promote", f"{bundles.NAME}@9")
+        assert refused.returncode != 0
+        return "self-test fails" in refused.stderr
 
-    until(refusals, 120, "the worker refuses it")
-    assert "self-test fails" in refusals()[0]["reason"]
-    run = stack.sortbelt("enqueue", str(folder(20)), "--json")
+    wait_until(is_refused, 120, "a worker has tested the version")
+    run_json(stack, "models", "promote", f"{bundles.NAME}@9", "--force")
+
+    def rejections():
+        return next(row["refused_by"] for row in run_json(stack, "models", "list")["models"] if row["version"] == "9")
+
+    wait_until(rejections, 120, "the worker rejects the version")
+    assert "self-test fails" in rejections()[0]["reason"]
+    run = stack.run_sortbelt("enqueue", str(make_image_folder(20)), "--json")
     assert run.returncode == 0, run.stderr
-    assert set(versions_of(stack, json.loads(run.stdout.splitlines()[-1])["job_id"])) == {bundles.OWN}
-    assert "is refused by worker" in stack.sortbelt("models", "list").stderr
+    assert set(images_by_version(stack, json.loads(run.stdout.splitlines()[-1])["job_id"])) == {bundles.SHIPPED_VERSION}
+    assert "is rejected by worker" in stack.run_sortbelt("models", "list").stderr
 
 
-def test_a_model_of_three_classes_goes_the_whole_way(start, tmp_path):
+def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_path):
     """Train, evaluate, add, try as a shadow, promote, classify through the queue, compare, roll back."""
-    data, unseen = shapes(tmp_path / "data", 40, 1), shapes(tmp_path / "unseen", 10, 2)
+    data, unseen = draw_shapes(tmp_path / "data", 40, 1), draw_shapes(tmp_path / "unseen", 10, 2)
     for version, epochs in (("1", 12), ("2", 13)):
         out = tmp_path / f"shapes-{version}"
         options = ("--size", 32, "--network", "cookpad-cnn", "--name", "shapes", "--version", version)
-        train("model.train", data, "--out", out, "--epochs", epochs, *options)
-    figures = json.loads(train("model.evaluate", tmp_path / "shapes-1", unseen, "--json"))
-    assert figures["accuracy"] > 0.6  # a third by chance
+        run_model_module("model.train", data, "--out", out, "--epochs", epochs, *options)
+    figures = json.loads(run_model_module("model.evaluate", tmp_path / "shapes-1", unseen, "--json"))
+    assert figures["accuracy"] > 0.6  # a random guess gives a third
 
-    stack = start(models_seconds=0.3)
+    stack = start_stack(model_poll_seconds=0.3)
     for version in "12":
-        added = say(stack, "models", "add", str(tmp_path / f"shapes-{version}"))
+        added = run_json(stack, "models", "add", str(tmp_path / f"shapes-{version}"))
         assert (added["stage"], added["labels"]) == ("candidate", list(SHAPES))
-    say(stack, "models", "promote", "shapes@1")
-    say(stack, "models", "shadow", "shapes@2", "--share", "1")
-    job = say(stack, "enqueue", str(unseen), "--model", "shapes")["job_id"]
+    run_json(stack, "models", "promote", "shapes@1")
+    run_json(stack, "models", "shadow", "shapes@2", "--share", "1")
+
+    def comparison():
+        return run_json(stack, "models", "compare", "shapes@1", "shapes@2")
+
+    fresh_images = iter(sorted(data.rglob("*.png")))
+
+    def shadow_has_classified():
+        run_json(stack, "submit", str(next(fresh_images)), "--model", "shapes", "--wait")
+        return comparison()["compared"]
+
+    wait_until(shadow_has_classified, 120, "the worker has started the shadow")
+    compared_before = comparison()["compared"]
+    job = run_json(stack, "enqueue", str(unseen), "--model", "shapes")["job_id"]
     results = stack.results(job)
     assert len(results) == 30
     assert {result["model"]["version"] for result in results} == {"1"}
-    right = sum(result["image"].startswith(result["label"]) for result in results)
-    assert right / 30 == pytest.approx(figures["accuracy"], abs=0.04)  # the queue says what `evaluate` said
+    correct = sum(result["image"].startswith(result["label"]) for result in results)
+    assert correct / 30 == pytest.approx(figures["accuracy"], abs=0.04)  # as measured by `model.evaluate`
 
-    def compared():
-        return say(stack, "models", "compare", "shapes@1", "shapes@2")
+    wait_until(lambda: comparison()["compared"] >= compared_before + 30, 120, "the shadow has classified every image")
+    cells = comparison()["matrix"]
+    assert sum(cell["count"] for cell in cells) == comparison()["compared"]
+    assert sum(cell["count"] for cell in cells if cell["a"] == cell["b"]) == comparison()["agreeing"]
 
-    until(lambda: compared()["compared"] == 30, 120, "the shadow has seen all")
-    cells = compared()["matrix"]
-    assert sum(cell["count"] for cell in cells) == 30
-    assert sum(cell["count"] for cell in cells if cell["a"] == cell["b"]) == compared()["agreeing"]
-
-    say(stack, "models", "promote", "shapes@2")
-    until(lambda: "2" in {v for (name, _), v in served(stack).items() if name == "shapes"}, 120, "the second serves")
-    one = say(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")
-    assert one["results"][0]["model"]["version"] == "2"
-    assert say(stack, "models", "rollback", "shapes")["version"] == "1"
-    until(lambda: "1" in {v for (name, _), v in served(stack).items() if name == "shapes"}, 120, "the first again")
-    again = say(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")
-    assert again["results"][0]["model"]["version"] == "1"
+    run_json(stack, "models", "promote", "shapes@2")
+    wait_until(
+        lambda: "2" in {v for (name, _), v in served_versions(stack).items() if name == "shapes"},
+        120,
+        "version 2 is served",
+    )
+    promoted = run_json(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")
+    assert promoted["results"][0]["model"]["version"] == "2"
+    assert run_json(stack, "models", "rollback", "shapes")["version"] == "1"
+    wait_until(
+        lambda: "1" in {v for (name, _), v in served_versions(stack).items() if name == "shapes"},
+        120,
+        "version 1 is served again",
+    )
+    rolled_back = run_json(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")
+    assert rolled_back["results"][0]["model"]["version"] == "1"

@@ -1,4 +1,4 @@
-"""What the README shows besides its two commands, tried against a real stack."""
+"""The README's snippets run against a real stack."""
 
 import re
 import shutil
@@ -11,11 +11,11 @@ from PIL import Image
 from tests.e2e.conftest import REPOSITORY
 
 
-def test_the_snippets_of_the_readme(start, tmp_path):
-    """Its Python and its curl run as they stand, with one's own pictures."""
+def test_the_snippets_of_the_readme(start_stack, tmp_path):
+    """Its Python program and its curl command run unchanged, on the user's own images."""
     if not shutil.which("curl"):
-        pytest.skip("there is no curl on this machine")
-    stack = start()
+        pytest.skip("needs curl")
+    stack = start_stack()
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     for name in ("lunch.jpg", "dinner.jpg"):
         Image.new("RGB", (200, 150), (200, 120, 80)).save(tmp_path / name)

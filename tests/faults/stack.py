@@ -1,4 +1,4 @@
-"""The whole of Sortbelt as processes that may be hurt, one by one: Redis behind a proxy, API, workers, a database."""
+"""A complete Sortbelt as processes to be broken one by one: Redis behind a proxy, API, workers, a database."""
 
 import contextlib
 import hashlib
@@ -19,88 +19,87 @@ import psutil
 import sqlalchemy as sa
 from PIL import Image
 
-from jobs import database, errors, tables
-from jobs.store import invariants, keys, workers
-from tests import servers
-from tests.faults import nursery, points, proxy
-from tests.jobs import making
+from core import enums, errors
+from core.db import database
+from core.db.queries import api_keys, invariants, workers
+from tests.faults import fault_points, forkserver, tcp_proxy
+from tests.support import factories, servers
 
 REPOSITORY = Path(__file__).parent.parent.parent
-QUICK = {  # everything that waits, waits less; nothing else differs from what runs in earnest
+FAST_SETTINGS = {  # shorter waits; nothing else differs from production
     "lease_seconds": 3,
-    "idle_ring_seconds": 0.3,
+    "idle_poll_seconds": 0.3,
     "batch_size": 16,
-    "decoders": 1,
+    "decoder_processes": 1,
     "api_threads": 4,
 }
+FAST_MODEL = "sushi-or-sandwich-small"  # a third of the default model's CPU time
+TIMEOUT_FACTOR = 4  # a busy machine may take so many times longer than the tests say
 
 
-SLACK = 4  # a busy machine may take so many times longer than what is written in the tests
+def make_image(number: int, colour: tuple[int, int, int] | None = None) -> bytes:
+    """Return a small PNG; another number gives other bytes, and usually another colour."""
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (32, 32), colour or (number * 7 % 251, number * 13 % 241, 30))
+    image.save(buffer, "PNG")
+    return buffer.getvalue() + number.to_bytes(8, "big")  # decoders ignore trailing bytes
 
 
-def picture(number: int, colour: tuple[int, int, int] | None = None) -> bytes:
-    """A small PNG; another number is other bytes, and nearly another colour."""
-    file = io.BytesIO()
-    made = Image.new("RGB", (32, 32), colour or (number * 7 % 251, number * 13 % 241, 30))
-    made.save(file, "PNG")
-    return file.getvalue() + number.to_bytes(8, "big")  # decoders ignore what follows the end
-
-
-POISON = picture(0, points.MAGENTA)
+POISON_IMAGE = make_image(0, fault_points.MAGENTA)
 
 
 @dataclass
 class Worker:
-    """One worker process."""
+    """A worker process."""
 
     process: object
     log: Path
 
     @property
     def pid(self):
-        """Its process id."""
+        """Return its process id."""
         return self.process.pid
 
     @property
-    def alive(self):
-        """Whether it runs."""
+    def is_alive(self):
+        """Return whether it runs."""
         return self.process.is_alive()
 
-    def signal(self, number):
+    def signal(self, signal_number):
         """Send it a signal."""
-        os.kill(self.pid, number)
+        os.kill(self.pid, signal_number)
 
     def kill(self):
-        """`kill -9` of it and of all that it has started."""
-        for each in self.family():
+        """Kill it and its descendants with SIGKILL."""
+        for process in self.process_tree():
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+                process.kill()
         self.process.join(10)
 
-    def family(self):
-        """Its process, and its decoders."""
+    def process_tree(self):
+        """Return its process and its decoders."""
         try:
-            leader = psutil.Process(self.pid)
-            return [leader, *leader.children(recursive=True)]
+            main_process = psutil.Process(self.pid)
+            return [main_process, *main_process.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
-    def ended(self, seconds=15):
-        """Wait for its end; its exit code."""
-        self.process.join(seconds * SLACK)
-        assert not self.alive, f"it does not end: {self.log.read_text()[-3000:]}"
+    def wait_for_exit(self, seconds=15):
+        """Wait for its end; return its exit code."""
+        self.process.join(seconds * TIMEOUT_FACTOR)
+        assert not self.is_alive, f"the worker does not end: {self.log.read_text()[-3000:]}"
         return self.process.exitcode
 
-    def said(self):
-        """Its log."""
+    def read_log(self):
+        """Return its log."""
         return self.log.read_text()
 
 
 @dataclass
 class Stack:
-    """What a test hurts. Everything in it is this test's own, but for the PostgreSQL server."""
+    """The processes of one test; only the PostgreSQL server is shared with other tests."""
 
-    usual: ClassVar = QUICK
+    default_settings: ClassVar = FAST_SETTINGS
 
     folder: Path
     database_url: str
@@ -108,97 +107,101 @@ class Stack:
     redis: subprocess.Popen[bytes] | None = None
     api: subprocess.Popen[bytes] | None = None
     workers: list[Worker] = field(default_factory=list)
-    accepted: dict[str, list[str]] = field(default_factory=dict)
-    """What was promised: job → the names of its pictures."""
-    attempted: set[str] = field(default_factory=set)
-    """The names of all that was handed in, promised or not: an answer may be lost after the commit."""
+    accepted_jobs: dict[str, list[str]] = field(default_factory=dict)
+    """The names of the images of each accepted job, by its id."""
+    submitted_names: set[str] = field(default_factory=set)
+    """The names of all images submitted, accepted or not: a response may be lost after the commit."""
 
     def __post_init__(self):
         self.db = database.Database(self.database_url)
-        self.key = keys.make()
-        self.owner = self.db.write(keys.create, "admin", tables.Role.ADMIN, self.key).id
+        self.key = api_keys.generate()
+        self.owner = self.db.write(api_keys.create, "admin", enums.Role.ADMIN, self.key).id
         self.redis_port = servers.free_port()
-        self.proxy = proxy.Proxy(self.redis_port)
+        self.proxy = tcp_proxy.Proxy(self.redis_port)
         self.port = servers.free_port()
         self.blobs = self.folder / "blobs"
-        self.numbers = iter(range(10**9))
+        self.image_numbers = iter(range(10**9))
+        self.fifos = []
 
-    def environ(self, fault=None, **more):
-        """The environment of a process of this stack; `fault` is for those that have fault points."""
-        chosen = {
+    def environ(self, fault=None, **extra_settings):
+        """Return the environment of a process of this stack; `fault` is for those with fault points."""
+        setting_values = {
+            "model": FAST_MODEL,
             "database_url": self.database_url,
             "redis_url": f"redis://127.0.0.1:{self.proxy.port}/0",
-            "blobs": self.blobs,
+            "blob_store": self.blobs,
             "port": self.port,
-            **self.usual,
+            **self.default_settings,
             **self.settings,
-            **more,
+            **extra_settings,
         }
         fault = {"FAULT": fault} if fault else {}
-        ours = {f"SORTBELT_{name.upper()}": str(value) for name, value in chosen.items()}
-        return {**os.environ, "OMP_NUM_THREADS": "1", **ours, **fault}
+        sortbelt_variables = {f"SORTBELT_{name.upper()}": str(value) for name, value in setting_values.items()}
+        return {**os.environ, "OMP_NUM_THREADS": "1", **sortbelt_variables, **fault}
 
     def start_redis(self, *options):
-        """A Redis on the port that the proxy leads to."""
-        command = [servers.redis_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
+        """Start Redis on the port that the proxy relays to."""
+        command = [servers.find_redis_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--loglevel", "warning", *options]
         self.redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         servers.wait_for_port(self.redis_port, process=self.redis)
 
-    def start_redis_again(self, how, *options):
-        """End Redis by a signal, and start it again."""
-        self.redis.send_signal(how)
+    def restart_redis(self, signal_number, *options):
+        """End Redis by a signal, and restart it."""
+        self.redis.send_signal(signal_number)
         self.redis.wait()
         self.start_redis(*options)
 
     def freeze_redis(self):
-        """It takes calls, and says nothing."""
+        """Suspend Redis: it accepts connections, but does not answer."""
         self.redis.send_signal(signal.SIGSTOP)
 
     def thaw_redis(self):
-        """It goes on."""
+        """Resume Redis."""
         self.redis.send_signal(signal.SIGCONT)
 
-    def stream(self, count=2, pause=0.02, *, retry=False):
-        """Somebody who hands in small jobs all the time; with `retry`, again where no connection comes about."""
-        return Stream(self, count, pause, retry=retry)
+    def submission_stream(self, count=2, pause=0.02, *, retry=False):
+        """Submit small jobs in a thread while the context is open; see `SubmissionStream`."""
+        return SubmissionStream(self, count, pause, retry=retry)
 
-    def start_api(self, fault=None, **more):
-        """`python -m api`; with a fault, the tests' own entrance to it."""
-        module = ["-m", "tests.faults.points", "api"] if fault else ["-m", "api"]
+    def start_api(self, fault=None, **extra_settings):
+        """Start the API; with a fault, through the fault points."""
+        module = ["-m", "tests.faults.fault_points", "api"] if fault else ["-m", "api"]
         with (self.folder / "api.log").open("ab") as log:
-            environ = self.environ(fault, **more)
+            command, environ = [sys.executable, *module], self.environ(fault, **extra_settings)
             self.api = subprocess.Popen(
-                [sys.executable, *module], env=environ, stdout=log, stderr=log, cwd=REPOSITORY, start_new_session=True
+                command, env=environ, stdout=log, stderr=log, cwd=REPOSITORY, start_new_session=True
             )
-        servers.wait_for_port(self.port, 20 * SLACK, self.api)
+        servers.wait_for_port(self.port, 20 * TIMEOUT_FACTOR, self.api)
 
-    def kill_api(self, number=signal.SIGKILL):
-        """`kill -9` of the API and of all that it has started."""
+    def kill_api(self, signal_number=signal.SIGKILL):
+        """Kill the API and its descendants."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.api.pid, number)
-        self.api.wait(20 * SLACK)
+            os.killpg(self.api.pid, signal_number)
+        self.api.wait(20 * TIMEOUT_FACTOR)
 
-    def start_worker(self, fault=None, log=None, **more):
-        """A worker; with a fault, it has fault points."""
-        log = log or self.folder / f"worker{len(self.workers)}.log"
+    def start_worker(self, fault=None, log_path=None, **extra_settings):
+        """Start a worker, with a fault if given."""
+        log_path = log_path or self.folder / f"worker{len(self.workers)}.log"
         name = f"w{len(self.workers)}@%h"
         arguments = ["--loglevel", "WARNING", "--hostname", name]
-        born = nursery.context().Process(
-            target=nursery.work, args=(self.environ(fault, **more), str(log), arguments), daemon=True
+        process = forkserver.forkserver_context().Process(
+            target=forkserver.run_worker,
+            args=(self.environ(fault, **extra_settings), str(log_path), arguments),
+            daemon=True,
         )
-        born.start()
-        self.workers.append(Worker(born, log))
+        process.start()
+        self.workers.append(Worker(process, log_path))
         return self.workers[-1]
 
-    def start_workers(self, count, fault=None, **more):
-        """So many workers; returns when all show life."""
-        started = [self.start_worker(fault, **more) for _ in range(count)]
-        self.until(lambda: all(map(self.lives, started)), 30, "the workers show life")
+    def start_workers(self, count, fault=None, **extra_settings):
+        """Start `count` workers, and wait until they are registered."""
+        started = [self.start_worker(fault, **extra_settings) for _ in range(count)]
+        self.wait_until(lambda: all(map(self.is_registered, started)), 30, "the workers are registered")
         return started
 
     def freeze(self, worker):
-        """Stop a worker in its tracks, but not with SQLite's lock in its hands: that would stop all others with it."""
+        """Suspend a worker, but not while it has SQLite's lock: that would block all others."""
         while True:
             worker.signal(signal.SIGSTOP)
             try:
@@ -208,144 +211,165 @@ class Stack:
             else:
                 return
 
-    def lives(self, worker):
-        """Whether a worker has entered the table of workers."""
-        return any(f":{worker.pid}:" in row.id for row in self.living())
+    def is_registered(self, worker):
+        """Return whether a worker has registered."""
+        return any(f":{worker.pid}:" in row.id for row in self.live_workers())
 
-    def living(self):
-        """The rows of the workers that show life."""
-        return self.db.read(workers.living)
+    def live_workers(self):
+        """Return the rows of the live workers."""
+        return self.db.read(workers.list_alive)
 
     def client(self, **options):
-        """An HTTP client with the key."""
-        chosen = {"timeout": 15, "headers": {"Authorization": f"Bearer {self.key}"}} | options
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", **chosen)
+        """Return an HTTP client with the admin key."""
+        client_options = {"timeout": 15, "headers": {"Authorization": f"Bearer {self.key}"}} | options
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", **client_options)
 
-    def files(self, count, *more):
-        """So many new pictures as (name, bytes), and some more."""
-        return [*((f"{n:06}.png", picture(n)) for n, _ in zip(self.numbers, range(count), strict=False)), *more]
+    def new_files(self, count, *extra_files):
+        """Return `count` new images as (name, bytes), and the extra files."""
+        return [
+            *((f"{n:06}.png", make_image(n)) for n, _ in zip(self.image_numbers, range(count), strict=False)),
+            *extra_files,
+        ]
 
     def post(self, client, files, key=None):
-        """Hand pictures in as one job; the response. What is acknowledged is remembered."""
+        """Submit files as one job, and remember it if it is accepted; return the response."""
         headers = {"Idempotency-Key": key} if key else {}
-        parts = [("images", (name, data)) for name, data in files]
-        self.attempted |= {name for name, _ in files}
-        response = client.post("/v1/jobs", files=parts, headers=headers)
+        form_files = [("images", (name, data)) for name, data in files]
+        self.submitted_names |= {name for name, _ in files}
+        response = client.post("/v1/jobs", files=form_files, headers=headers)
         if response.status_code == 202:
-            self.accepted[response.json()["id"]] = [name for name, _ in files]
+            self.accepted_jobs[response.json()["id"]] = [name for name, _ in files]
         return response
 
-    def submit(self, count, *more):
-        """Hand in a job of so many pictures without an API, as the API does it; its id."""
-        from jobs import blobs, intake, settings
+    def submit(self, count, *extra_files):
+        """Submit a job of `count` images without an API, through the same intake; return its id."""
+        from core import settings
+        from core.intake import service
+        from core.storage import local
 
-        desk = intake.Intake(settings.Settings(), self.db, blobs.Folder(self.blobs), SilentBell())
-        files = self.files(count, *more)
-        id_ = desk.create(making.order(self.owner), [intake.Upload(name, data) for name, data in files]).id
-        self.accepted[id_] = [name for name, _ in files]
-        return id_
+        intake_service = service.SubmissionService(
+            settings.Settings(model=FAST_MODEL), self.db, local.LocalBlobStore(self.blobs), NullWakeupSender()
+        )
+        files = self.new_files(count, *extra_files)
+        job_id = intake_service.create_job(
+            factories.new_job(self.owner, model=FAST_MODEL), [service.Upload(name, data) for name, data in files]
+        ).id
+        self.accepted_jobs[job_id] = [name for name, _ in files]
+        return job_id
 
-    def blob(self, data):
-        """Where the bytes of a picture lie."""
+    def blob_path(self, data):
+        """Return the path of a blob."""
         sha256 = hashlib.sha256(data).hexdigest()
         return self.blobs / sha256[:2] / sha256
 
-    def running(self):
-        """How many images some worker holds."""
-        return self._count("running")
+    def block_reads(self, data):
+        """Replace a blob by a FIFO that opens at once, but whose reader blocks; return its path."""
+        path = self.blob_path(data)
+        path.unlink()
+        os.mkfifo(path)
+        self.fifos.append(path.open("r+b", buffering=0))
+        return path
 
-    def done(self):
-        """How many images have ended."""
-        return self._count(*(status for status in tables.Status if status not in ("queued", "running")))
+    def running_count(self):
+        """Return how many images are running."""
+        return self._count_images("running")
 
-    def holders(self):
-        """The workers that hold images."""
-        query = sa.select(making.IMAGES.c.worker).where(making.IMAGES.c.status == "running").distinct()
-        return self.db.read(lambda c: c.execute(query).scalars().all())
+    def finished_count(self):
+        """Return how many images are finished."""
+        return self._count_images(*(status for status in enums.Status if status not in ("queued", "running")))
 
-    def _count(self, *statuses):
-        query = sa.select(sa.func.count()).where(making.IMAGES.c.status.in_(statuses))
-        return self.db.read(lambda c: c.execute(query).scalar_one())
+    def claiming_workers(self):
+        """Return the ids of the workers that have claimed images."""
+        query = sa.select(factories.IMAGES.c.worker).where(factories.IMAGES.c.status == "running").distinct()
+        return self.db.read(lambda conn: conn.execute(query).scalars().all())
+
+    def _count_images(self, *statuses):
+        query = sa.select(sa.func.count()).where(factories.IMAGES.c.status.in_(statuses))
+        return self.db.read(lambda conn: conn.execute(query).scalar_one())
 
     def attempts(self):
-        """The attempts of every image, by name."""
-        return {name: attempt for name, (_, attempt) in making.images(self.db).items()}
+        """Return the attempts of every image: {name: attempt}."""
+        return {name: attempt for name, (_, attempt) in factories.image_states(self.db).items()}
 
     def attempts_of(self, status):
-        """The different attempts of the images of a status."""
-        return {attempt for each, attempt in making.images(self.db).values() if each == status}
+        """Return the distinct attempts of the images with a status."""
+        return {attempt for image_status, attempt in factories.image_states(self.db).values() if image_status == status}
 
-    def results(self):
-        """Every result there is: name → (status, error code)."""
-        columns = (making.IMAGES.c.name, making.RESULTS.c.status, making.RESULTS.c.error_code)
-        query = sa.select(*columns).join(making.RESULTS, making.RESULTS.c.image_id == making.IMAGES.c.id)
-        return {name: (status, code) for name, status, code in self.db.read(lambda c: c.execute(query).all())}
+    def results_by_name(self):
+        """Return every result: {name: (status, error code)}."""
+        columns = (factories.IMAGES.c.name, factories.RESULTS.c.status, factories.RESULTS.c.error_code)
+        query = sa.select(*columns).join(factories.RESULTS, factories.RESULTS.c.image_id == factories.IMAGES.c.id)
+        return {name: (status, code) for name, status, code in self.db.read(lambda conn: conn.execute(query).all())}
 
-    def settle(self, seconds=30, failed=None):
-        """Wait until all that was accepted has ended; then each picture has one result, a label or its expected code.
+    def wait_until_settled(self, seconds=30, expected_errors=None):
+        """Wait until every accepted image is finished, and check that each has a label or its expected error code.
 
         Args:
-            seconds: how long that may take.
-            failed: name → error code of the pictures that shall fail.
+            seconds: how long that may take, before `TIMEOUT_FACTOR`.
+            expected_errors: {name: error code} of the images that must fail.
         """
-        expected = {name for names in self.accepted.values() for name in names}
-        self.until(
-            lambda: self.done() >= len(expected) and not self._count("queued", "running"), seconds, "all have ended"
+        expected = {name for names in self.accepted_jobs.values() for name in names}
+        self.wait_until(
+            lambda: self.finished_count() >= len(expected) and not self._count_images("queued", "running"),
+            seconds,
+            "all images are finished",
         )
-        found = self.results()
-        assert expected <= set(found) <= expected | self.attempted
-        codes = {name: code for name, (_, code) in found.items() if code is not None}
-        assert codes == (failed or {})
-        self.check_books()
+        results = self.results_by_name()
+        assert expected <= set(results) <= expected | self.submitted_names
+        codes = {name: code for name, (_, code) in results.items() if code is not None}
+        assert codes == (expected_errors or {})
+        self.check_invariants()
 
-    def check_books(self):
-        """The invariants hold."""
-        for look in (
-            invariants.ended_without_result,
-            invariants.results_of_open_images,
+    def check_invariants(self):
+        """Check the invariants of the database."""
+        for check in (
+            invariants.final_images_without_result,
+            invariants.results_of_unfinished_images,
             invariants.miscounted_jobs,
             invariants.unfinished_complete_jobs,
         ):
-            assert self.db.read(look) == 0, look.__name__
-        assert self.db.read(invariants.attempted_too_often, max_attempts=self.settings.get("max_attempts", 3)) == 0
+            assert self.db.read(check) == 0, check.__name__
+        assert self.db.read(invariants.images_over_max_attempts, max_attempts=self.settings.get("max_attempts", 3)) == 0
 
-    def until(self, true, seconds, what):
-        """Wait until something is true; where it does not come true, the logs say why."""
-        deadline = time.monotonic() + seconds * SLACK
-        while not true():
+    def wait_until(self, condition, seconds, description):
+        """Wait until a condition holds; show the logs if it does not."""
+        deadline = time.monotonic() + seconds * TIMEOUT_FACTOR
+        while not condition():
             if time.monotonic() > deadline:
                 logs = [f"{log.name}:\n{log.read_text()[-1500:]}" for log in sorted(self.folder.glob("*.log"))]
-                raise AssertionError(f"not within {seconds} s: {what}\n" + "\n".join(logs))
+                raise AssertionError(f"not within {seconds} s: {description}\n" + "\n".join(logs))
             time.sleep(0.02)
 
     def close(self):
-        """End what still runs."""
+        """End all processes."""
         for worker in self.workers:
-            for each in worker.family():
+            for process in worker.process_tree():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
+                    process.kill()
             worker.process.join(5)
         if self.api is not None:
             self.kill_api()
         if self.redis is not None:
             self.redis.kill()
             self.redis.wait()
+        for fifo in self.fifos:
+            fifo.close()
         self.proxy.close()
         self.db.close()
 
 
-class SilentBell:
-    """Nobody rings."""
+class NullWakeupSender:
+    """Send no wake-ups."""
 
-    def ring(self):
-        """Not heard."""
+    def send(self):
+        """Do nothing."""
 
 
-class Stream:
-    """Somebody who hands in small jobs, one after the other, and takes down what comes back.
+class SubmissionStream:
+    """Submit small jobs one after the other, and record the responses; with `retry`, also after connection errors.
 
     Attributes:
-        answers: (status code, or the name of the exception; seconds it took) of each request.
+        responses: (status code or exception name, seconds) of each request.
     """
 
     def __init__(self, stack, count=2, pause=0.02, *, retry=False):
@@ -353,10 +377,10 @@ class Stream:
         self.count = count
         self.pause = pause
         self.retry = retry
-        self.answers = []
-        self.name = uuid.uuid4().hex  # not id(self), which the next one may have after us
+        self.responses = []
+        self.name = uuid.uuid4().hex  # not id(self), which a later object may reuse
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._flow, daemon=True)
+        self._thread = threading.Thread(target=self._submit_loop, daemon=True)
 
     def __enter__(self):
         self._thread.start()
@@ -368,23 +392,25 @@ class Stream:
         assert not self._thread.is_alive()
 
     def statuses(self):
-        """The different answers."""
-        return {status for status, _ in self.answers}
+        """Return the distinct statuses."""
+        return {status for status, _ in self.responses}
 
-    def slowest(self, share=0.99):
-        """The seconds within which such a share of the answers came."""
-        took = sorted(seconds for _, seconds in self.answers)
-        return took[min(len(took) - 1, int(len(took) * share))]
+    def latency_quantile(self, share=0.99):
+        """Return the seconds within which this share of the responses came."""
+        latencies = sorted(seconds for _, seconds in self.responses)
+        return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
 
-    def _flow(self):
+    def _submit_loop(self):
         with self.stack.client() as client:
             while not self._stop.wait(self.pause):
                 started = time.perf_counter()
-                status = self._ask(client, self.stack.files(self.count), f"key-{len(self.answers)}-{self.name}")
-                self.answers.append((status, time.perf_counter() - started))
+                status = self._post_with_retry(
+                    client, self.stack.new_files(self.count), f"key-{len(self.responses)}-{self.name}"
+                )
+                self.responses.append((status, time.perf_counter() - started))
 
-    def _ask(self, client, files, key):
-        """One request; where nobody listens, or hangs up on us, it is made again under the same key."""
+    def _post_with_retry(self, client, files, key):
+        """Send one request; with `retry`, send it again under the same key if the connection fails."""
         deadline = time.monotonic() + 20
         while True:
             try:

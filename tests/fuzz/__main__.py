@@ -1,27 +1,29 @@
-"""`python -m tests.fuzz MINUTES`: bent pictures at the decoder's door; what breaks it is kept in ./fuzz, and exit 1."""
+"""`python -m tests.fuzz MINUTES`: feed mutated images to the decoder; failures are kept in ./fuzz (exit code 1)."""
 
 import sys
 import time
 from pathlib import Path
 
-from tests.fuzz import door, mutations
+from tests.fuzz import decoder_target, mutations
 
-FOUND = Path("fuzz")
+FINDINGS_DIR = Path("fuzz")
 
 
 def main(minutes):
-    """Knock until the time is up; how many did what none may do."""
-    knocked, broken, seed = door.Door(FOUND), [], int(time.time())
-    end = time.monotonic() + minutes * 60
-    while time.monotonic() < end:
-        for sentence in knocked.knock(mutations.some(seed, 64)):
-            broken.append(sentence)
-            print(f"seed {seed}: {sentence}", flush=True)
+    """Feed mutated images until the time is up; return 1 if any of them broke the decoder."""
+    target, failures, seed = decoder_target.DecoderTarget(FINDINGS_DIR), [], int(time.time())
+    deadline = time.monotonic() + minutes * 60
+    while time.monotonic() < deadline:
+        for message in target.feed(mutations.generate(seed, 64)):
+            failures.append(message)
+            print(f"seed {seed}: {message}", flush=True)
         seed += 1
-    knocked.close()
-    told = ", ".join(f"{count:,} x {what or 'decoded'}" for what, count in sorted(knocked.seen.items(), key=str))
-    print(f"{told}; {len(broken)} broke something")
-    return 1 if broken else 0
+    target.close()
+    summary = ", ".join(
+        f"{count:,} x {outcome or 'decoded'}" for outcome, count in sorted(target.outcome_counts.items(), key=str)
+    )
+    print(f"{summary}; {len(failures)} failures")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,76 +1,77 @@
-"""Good pictures of every format, bent: bits, bytes, lengths, pieces; what the decoder's door is tried with."""
+"""Valid images of every format, and mutations of them: bits, bytes, lengths, spliced parts."""
 
-import io
 import random
 
 from PIL import Image
 
-FORMS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+from tests.support import image_files
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIC", "AVIF", "JPEG XL")
 MODES = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGB", "RGBA", "P", "I;16", "1", "LA"), "GIF": ("P", "L")}
-ODD = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
+EDGE_VALUES = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
 
 
-def good(form, dice):
-    """A good picture with something in it."""
-    mode = dice.choice(MODES.get(form, ("RGB", "L")))
-    size = dice.choice([(1, 1), (7, 5), (33, 40), (120, 64)])
-    small = Image.effect_noise((max(2, size[0] // 3), max(2, size[1] // 3)), 90).resize(size)
-    options = {"JPEG": {"progressive": dice.random() < 0.5}, "TIFF": {"compression": dice.choice(["raw", "tiff_lzw"])}}
-    file = io.BytesIO()
-    small.convert(mode).save(file, form, **options.get(form, {}))
-    return file.getvalue()
+def make_valid_image(image_format, rng):
+    """Return a valid image file with noise in it."""
+    mode = rng.choice(MODES.get(image_format, ("RGB", "L")))
+    size = rng.choice([(1, 1), (7, 5), (33, 40), (120, 64)])
+    noise = Image.effect_noise((max(2, size[0] // 3), max(2, size[1] // 3)), 90).resize(size)
+    options = {"JPEG": {"progressive": rng.random() < 0.5}, "TIFF": {"compression": rng.choice(["raw", "tiff_lzw"])}}
+    return image_files.encode(noise.convert(mode), image_format, **options.get(image_format, {}))
 
 
-def bent(data, dice, others=()):
-    """The same with some of it changed; `others` are pictures of which a piece may come in."""
-    changed = bytearray(data)
-    for _ in range(dice.choice([1, 1, 2, 4, 16])):
-        if not changed:
+def mutate(data, rng, others=()):
+    """Return a mutated copy of `data`; parts of `others` may be spliced in."""
+    mutated = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        if not mutated:
             break
-        dice.choice([_bit, _byte, _number, _cut, _double, _drop, _splice])(changed, dice, others)
-    return bytes(changed)
+        rng.choice([_flip_bit, _set_byte, _set_integer, _truncate, _duplicate, _delete, _splice_other])(
+            mutated, rng, others
+        )
+    return bytes(mutated)
 
 
-def _bit(data, dice, _):
-    data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+def _flip_bit(data, rng, _):
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def _byte(data, dice, _):
-    # The head is where the decisions are made.
-    data[dice.randrange(min(len(data), dice.choice([16, 64, 512, 10**9])))] = dice.choice([0, 255, dice.randrange(256)])
+def _set_byte(data, rng, _):
+    # Prefer the header: it decides how the rest is parsed.
+    data[rng.randrange(min(len(data), rng.choice([16, 64, 512, 10**9])))] = rng.choice([0, 255, rng.randrange(256)])
 
 
-def _number(data, dice, _):
-    size, order = dice.choice([2, 4]), dice.choice(["big", "little"])
-    place = dice.randrange(len(data))
-    data[place : place + size] = (dice.choice(ODD) % 256**size).to_bytes(size, order)
+def _set_integer(data, rng, _):
+    size, byte_order = rng.choice([2, 4]), rng.choice(["big", "little"])
+    offset = rng.randrange(len(data))
+    data[offset : offset + size] = (rng.choice(EDGE_VALUES) % 256**size).to_bytes(size, byte_order)
 
 
-def _cut(data, dice, _):
-    del data[dice.randrange(len(data)) :]
+def _truncate(data, rng, _):
+    del data[rng.randrange(len(data)) :]
 
 
-def _double(data, dice, _):
-    start, length = dice.randrange(len(data)), dice.choice([1, 8, 64, 512])
-    data[start:start] = data[start : start + length] * dice.choice([1, 2, 50])
+def _duplicate(data, rng, _):
+    start, length = rng.randrange(len(data)), rng.choice([1, 8, 64, 512])
+    data[start:start] = data[start : start + length] * rng.choice([1, 2, 50])
 
 
-def _drop(data, dice, _):
-    start = dice.randrange(len(data))
-    del data[start : start + dice.choice([1, 2, 4, 16, 64])]
+def _delete(data, rng, _):
+    start = rng.randrange(len(data))
+    del data[start : start + rng.choice([1, 2, 4, 16, 64])]
 
 
-def _splice(data, dice, others):
+def _splice_other(data, rng, others):
     if others:
-        other = dice.choice(others)
-        start = dice.randrange(max(1, len(other)))
-        place = dice.randrange(len(data))
-        data[place : place + dice.choice([0, 64])] = other[start : start + dice.choice([8, 64, 512])]
+        donor = rng.choice(others)
+        start = rng.randrange(max(1, len(donor)))
+        offset = rng.randrange(len(data))
+        data[offset : offset + rng.choice([0, 64])] = donor[start : start + rng.choice([8, 64, 512])]
 
 
-def some(seed, count):
-    """So many bent pictures; the same for the same seed."""
-    dice = random.Random(seed)  # noqa: S311 (a seed, not a secret)
-    pool = [good(form, dice) for form in FORMS for _ in range(4)]
+def generate(seed, count):
+    """Yield `count` mutated images, the same ones for the same seed."""
+    rng = random.Random(seed)  # noqa: S311 (a seed, not a secret)
+    pool = [make_valid_image(image_format, rng) for image_format in FORMATS for _ in range(4)]
     for _ in range(count):
-        yield bent(dice.choice(pool), dice, pool)
+        yield mutate(rng.choice(pool), rng, pool)

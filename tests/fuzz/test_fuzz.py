@@ -1,43 +1,49 @@
-"""A short run of the fuzzer, and hypothesis at the same door."""
+"""A short run of the fuzzer, and hypothesis on the same target."""
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from tests.fuzz import door, mutations
+from tests.fuzz import decoder_target, mutations
 
-pictures = st.builds(
-    lambda seed, form, more: mutations.bent(mutations.good(form, seed), seed) + more,
+mutated_images = st.builds(
+    lambda rng, image_format, suffix: mutations.mutate(mutations.make_valid_image(image_format, rng), rng) + suffix,
     st.randoms(use_true_random=False),
-    st.sampled_from(mutations.FORMS),
+    st.sampled_from(mutations.FORMATS),
     st.binary(max_size=20),
 )
 
 
 @pytest.fixture(scope="module")
-def knocked(tmp_path_factory):
-    """The door."""
-    one = door.Door(tmp_path_factory.mktemp("fuzz"))
-    yield one
-    one.close()
+def target(tmp_path_factory):
+    """The header check and decoder processes of the product."""
+    decoder = decoder_target.DecoderTarget(tmp_path_factory.mktemp("fuzz"))
+    yield decoder
+    decoder.close()
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_bent_pictures_are_decoded_or_refused(knocked, seed):
-    """Six hundred, always the same: pixels or a known code, in time; no decoder dies."""
-    assert knocked.knock(mutations.some(seed, 64)) == []
+def test_mutated_images_are_decoded_or_rejected(target, seed):
+    """Decode 64 mutated images, the same in every run: pixels or a known code, in time, and no decoder dies."""
+    assert target.feed(mutations.generate(seed, 64)) == []
 
 
-@hypothesis.settings(max_examples=150, deadline=None, database=None, derandomize=True)
-@hypothesis.given(data=pictures | st.binary(max_size=200))
-def test_whatever_hypothesis_finds_is_decoded_or_refused(knocked, data):
-    """It looks for the smallest picture that breaks the door."""
-    assert knocked.knock([data]) == []
+@hypothesis.settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # it measures the machine, not the code
+)
+@hypothesis.given(data=mutated_images | st.binary(max_size=200))
+def test_whatever_hypothesis_finds_is_decoded_or_refused(target, data):
+    """Let hypothesis search for the smallest image that breaks the decoder."""
+    assert target.feed([data]) == []
 
 
-def test_the_fuzzer_gets_past_the_header(knocked):
-    """A fuzzer of which nothing is decoded tries nothing: both ends are seen."""
-    list(map(knocked.knock, [mutations.some(99, 64)]))
-    assert knocked.seen[None] > 10
-    assert knocked.seen["undecodable"] > 10
-    assert knocked.seen["header: fine"] > 20
+def test_the_fuzzer_gets_past_the_header_check(target):
+    """A fuzzer whose images are all rejected early would test nothing: both outcomes occur."""
+    target.feed(mutations.generate(99, 64))
+    assert target.outcome_counts[None] > 10
+    assert target.outcome_counts["undecodable"] > 10
+    assert target.outcome_counts["header: ok"] > 20

@@ -1,9 +1,10 @@
-"""`python -m tests.soak`: pictures go in, everything is hurt, and then every picture is counted.
+"""`python -m tests.soak`: submit images while faults are injected, then account for every image.
 
 Exit code 1 unless lost = duplicated = unexpected = stuck = 0.
 """
 
 import argparse
+import json
 import random
 import sys
 import tempfile
@@ -11,100 +12,118 @@ import threading
 import time
 from pathlib import Path
 
-from tests.soak import faults, history, load, report, stack
+from tests.soak import faults, history, hostile, load, report, stack
 
 WARM_UP_SECONDS = 3.0
-STILL_SECONDS = 60.0  # if nothing moves for so long, what is open is stuck
+STALL_SECONDS = 60.0  # without progress for this long, the unfinished images count as stuck
 
 
-def soak(folder, *, images, count, minutes, seed, kinds=None, tell=print, **settings):
-    """Run one; what there is to tell, and the progress over time.
+def run_soak(folder, *, images, fault_count, minutes, seed, kinds=None, is_hostile=False, log=print, **settings):
+    """Run one soak; return its summary and the progress samples over time.
 
     Args:
-        folder: an empty one.
-        images: how many pictures are handed in, besides those that belong to faults.
-        count: how many faults.
-        minutes: over which time both are spread.
-        seed: chooses the faults, their order and whom they hit.
-        kinds: which faults; all by default.
-        tell: is told now and then how it stands.
-        settings: those of the product that shall differ from the default.
+        folder: an empty folder for the stack.
+        images: number of images to submit, in addition to those that belong to faults.
+        fault_count: number of faults to inject.
+        minutes: duration over which submissions and faults are spread.
+        seed: chooses the faults, their order and their victims.
+        kinds: kinds of faults to inject; all by default.
+        is_hostile: whether one key floods the server meanwhile, and another one's images are timed.
+        log: receives a progress line after each fault.
+        settings: product settings that differ from the defaults.
     """
-    dice = random.Random(seed)  # noqa: S311 (a seed, not a secret)
-    whole = stack.Soaked.make(folder, **settings)
+    rng = random.Random(seed)  # noqa: S311 (a seed, not a secret)
+    soak_stack = stack.SoakStack.start_in(folder, **settings)
     try:
-        past, started = history.History(), time.monotonic()
-        sent = load.Load(whole, past, images, minutes * 60, started)
-        sent.learn()
-        sent.started = started = time.monotonic()
-        whole.supervise(started)
-        sent.start()
+        recorded, started = history.History(), time.monotonic()
+        image_load = load.Load(soak_stack, recorded, images, minutes * 60, started)
+        image_load.learn_labels()
+        tenants = hostile.HostileTenants(soak_stack, image_load.pool[0]) if is_hostile else None
+        if tenants is not None:
+            tenants.start()
+        image_load.started = started = time.monotonic()
+        soak_stack.supervise(started)
+        image_load.start()
         time.sleep(WARM_UP_SECONDS)
-        wanted = _order(kinds or faults.Faults.kinds(), count, dice)
-        done = _hurt(faults.Faults(whole, sent, dice), wanted, started, minutes * 60, tell)
-        sent.join(minutes * 60)
-        rest = whole.wait_for_the_rest(STILL_SECONDS)
-        totals, broken = past.judge(whole.all_results(), whole.still_open())
-        whole.check_books()
-        options = {"images": images, "faults": count, "minutes": minutes, "seed": seed, "settings": settings}
+        fault_order = _shuffle_faults(kinds or faults.FaultInjector.kinds(), fault_count, rng)
+        injected = _inject_faults(
+            faults.FaultInjector(soak_stack, image_load, rng), fault_order, started, minutes * 60, log
+        )
+        image_load.join(minutes * 60)
+        if tenants is not None:
+            tenants.stop()
+        task_seconds = soak_stack.wait_until_drained(STALL_SECONDS)
+        results = [each for each in soak_stack.all_results() if not each[0].startswith(hostile.PREFIX)]
+        totals, violations = recorded.check(results, soak_stack.open_image_names())
+        soak_stack.check_invariants()
+        options = {"images": images, "faults": fault_count, "minutes": minutes, "seed": seed, "settings": settings}
         seconds = time.monotonic() - started
-        return report.tell(past, totals, broken, done, whole, options, seconds, rest), whole.progress
+        summary = report.build_summary(
+            recorded, totals, violations, injected, soak_stack, options, seconds, task_seconds
+        )
+        if tenants is not None:
+            summary["hostile"] = tenants.summary()
+            summary["ok"] = summary["ok"] and summary["hostile"]["ok"]
+        return summary, soak_stack.progress
     finally:
         try:
-            whole.close()
-        except Exception as error:  # noqa: BLE001 (what was seen is worth more than a clean end)
-            tell(f"the stack could not be ended cleanly: {type(error).__name__}: {error}")
+            soak_stack.close()
+        except Exception as error:  # noqa: BLE001 (a failed shutdown must not hide the outcome of the soak)
+            log(f"the stack did not shut down cleanly: {type(error).__name__}: {error}")
 
 
-def _order(kinds, count, dice):
-    """Every kind as often as any other, in an order that the seed chooses."""
+def _shuffle_faults(kinds, count, rng):
+    """Return `count` kinds, each as often as the others, in an order chosen by the seed."""
     order = []
     while len(order) < count:
         round_ = list(kinds)
-        dice.shuffle(round_)
+        rng.shuffle(round_)
         order += round_
     return order[:count]
 
 
-def _hurt(hurting, wanted, started, seconds, tell):
-    """One fault after the other, spread over the time; when each began and ended."""
-    done = []
-    pause = (seconds - WARM_UP_SECONDS) / max(1, len(wanted))
-    for number, kind in enumerate(wanted):
+def _inject_faults(injector, kinds, started, seconds, log):
+    """Inject one fault after another, spread over the duration; return (start, end, kind) of each."""
+    injected = []
+    pause = (seconds - WARM_UP_SECONDS) / max(1, len(kinds))
+    for number, kind in enumerate(kinds):
         time.sleep(max(0.0, started + WARM_UP_SECONDS + number * pause - time.monotonic()))
         at = time.monotonic() - started
         try:
-            hurting.hurt(kind)
-        except Exception as error:  # noqa: BLE001 (what is hurt may hurt back; it is told, and counted all the same)
-            tell(f"{kind}: {type(error).__name__}: {error}")
-        done.append((at, time.monotonic() - started, kind))
-        ended = hurting.stack.progress[-1][1] if hurting.stack.progress else 0
-        tell(f"{at:7.1f} s  fault {number + 1}: {kind}; {ended:,} pictures have ended")
-    return done
+            injector.inject(kind)
+        except Exception as error:  # noqa: BLE001 (injecting may fail because of an earlier fault; it is logged and still counted)
+            log(f"{kind}: {type(error).__name__}: {error}")
+        injected.append((at, time.monotonic() - started, kind))
+        ended = injector.stack.progress[-1][1] if injector.stack.progress else 0
+        log(f"{at:7.1f} s  fault {number + 1}: {kind}; {ended:,} images have finished")
+    return injected
 
 
 def main():
-    """Run one as the command line says, and print its totals."""
+    """Run one soak with the options of the command line and print its totals."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--faults", type=int, default=210)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hostile", action="store_true", help="one key floods the server meanwhile")
     parser.add_argument("--out", type=Path, default=Path("soak"), help="folder for the report")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak", dir="/dev/shm", ignore_cleanup_errors=True) as folder:
-        told, progress = soak(
+        summary, progress = run_soak(
             Path(folder),
-            images=asked.images,
-            count=asked.faults,
-            minutes=asked.minutes,
-            seed=asked.seed,
-            tell=lambda line: print(line, flush=True),
+            images=args.images,
+            fault_count=args.faults,
+            minutes=args.minutes,
+            seed=args.seed,
+            is_hostile=args.hostile,
+            log=lambda line: print(line, flush=True),
         )
-    report.write(asked.out, told, progress)
-    print("\n".join(told["broken_promises"][:20]))
-    print(history.Totals(**told["totals"]))
-    return 0 if told["good"] else 1
+    report.write(args.out, summary, progress)
+    print("\n".join(summary["violations"][:20]))
+    print(json.dumps(summary.get("hostile", {})))
+    print(history.Totals(**summary["totals"]))
+    return 0 if summary["ok"] else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The faults of a soak: what each does to the stack, and how it is mended again."""
+"""Faults of the soak test: what each does to the stack, and how it is repaired."""
 
 import contextlib
 import os
@@ -11,215 +11,225 @@ import psutil
 import redis
 import sqlalchemy as sa
 
-from jobs import bell, database, rescue, settings
-from tests.worker.test_app import letter
+from core import settings
+from core.broker import celery_app
+from core.db import database
+from core.maintenance import reaper
+from tests.support import celery_messages
 
 
-class Faults:
-    """Every method whose name begins with `hurt_` is a kind of fault; `dice` choose whom and for how long."""
+class FaultInjector:
+    """Injector whose `inject_…` methods are the kinds of faults; `rng` chooses victims and durations."""
 
-    def __init__(self, stack, load, dice):
+    def __init__(self, stack, load, rng):
         self.stack = stack
         self.load = load
-        self.dice = dice
+        self.rng = rng
         self.admin = sa.create_engine(stack.server.url(), isolation_level="AUTOCOMMIT")
 
     @classmethod
     def kinds(cls):
-        """Their names."""
-        return sorted(name.removeprefix("hurt_") for name in vars(cls) if name.startswith("hurt_"))
+        """Return the names of all kinds of faults."""
+        return sorted(name.removeprefix("inject_") for name in vars(cls) if name.startswith("inject_"))
 
-    def hurt(self, kind):
-        """Do one, and mend it."""
-        getattr(self, f"hurt_{kind}")()
+    def inject(self, kind):
+        """Inject one fault, and repair it."""
+        getattr(self, f"inject_{kind}")()
 
-    def _worker(self):
-        alive = [worker for worker in self.stack.workers if worker.alive]
-        return self.dice.choice(alive) if alive else None
+    def _random_worker(self):
+        alive = [worker for worker in self.stack.workers if worker.is_alive]
+        return self.rng.choice(alive) if alive else None
 
-    def _signal(self, number):
-        worker = self._worker()
+    def _signal_random_worker(self, signal_number):
+        worker = self._random_worker()
         with contextlib.suppress(ProcessLookupError, AttributeError):
-            worker.signal(number)
+            worker.signal(signal_number)
         return worker
 
-    def hurt_worker_killed(self):
-        """Kill -9 of a worker with all that it has started."""
-        if worker := self._worker():
-            self.stack.note_held_by(worker.pid)
+    def inject_worker_killed(self):
+        """SIGKILL a worker and all of its child processes."""
+        if worker := self._random_worker():
+            self.stack.record_claims_of(worker.pid)
             worker.kill()
 
-    def hurt_worker_killed_alone(self):
-        """Kill -9 of its main process only."""
-        if worker := self._worker():
-            self.stack.note_held_by(worker.pid)
-            self._of(worker, signal.SIGKILL)
+    def inject_worker_killed_alone(self):
+        """SIGKILL only the main process of a worker."""
+        if worker := self._random_worker():
+            self.stack.record_claims_of(worker.pid)
+            self._send_signal(worker, signal.SIGKILL)
 
-    def hurt_decoder_killed(self):
-        """Kill -9 of a decoder."""
-        worker = self._worker()
-        for child in worker.family()[1:] if worker else []:
+    def inject_decoder_killed(self):
+        """SIGKILL the decoder processes of a worker."""
+        worker = self._random_worker()
+        for child in worker.process_tree()[1:] if worker else []:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
 
-    def hurt_worker_frozen(self):
-        """Twice its lease, then it goes on."""
-        if worker := self._signal(signal.SIGSTOP):
+    def inject_worker_frozen(self):
+        """SIGSTOP a worker for twice its lease, then SIGCONT it."""
+        if worker := self._signal_random_worker(signal.SIGSTOP):
             time.sleep(2 * float(self.stack.settings.get("lease_seconds", settings.Settings().lease_seconds)))
-            self._of(worker, signal.SIGCONT)
+            self._send_signal(worker, signal.SIGCONT)
 
-    def hurt_worker_stopped(self):
-        """SIGTERM: it ends well."""
-        self._signal(signal.SIGTERM)
+    def inject_worker_stopped(self):
+        """SIGTERM a worker once: a graceful shutdown."""
+        self._signal_random_worker(signal.SIGTERM)
 
-    def hurt_worker_stopped_in_a_hurry(self):
-        """SIGTERM twice."""
-        if worker := self._signal(signal.SIGTERM):
+    def inject_worker_stopped_in_a_hurry(self):
+        """SIGTERM a worker twice: an immediate shutdown."""
+        if worker := self._signal_random_worker(signal.SIGTERM):
             time.sleep(0.1)
-            self._of(worker, signal.SIGTERM)
+            self._send_signal(worker, signal.SIGTERM)
 
-    def hurt_all_workers_killed(self):
-        """Kill -9 of all of them at once."""
-        for worker in [worker for worker in self.stack.workers if worker.alive]:
-            self.stack.note_held_by(worker.pid)
+    def inject_all_workers_killed(self):
+        """SIGKILL all workers at once."""
+        for worker in [worker for worker in self.stack.workers if worker.is_alive]:
+            self.stack.record_claims_of(worker.pid)
             worker.kill()
 
-    def _of(self, worker, number):
+    def _send_signal(self, worker, signal_number):
         with contextlib.suppress(ProcessLookupError):
-            worker.signal(number)
+            worker.signal(signal_number)
 
-    def hurt_api_killed(self):
-        """Kill -9 of the API."""
+    def inject_api_killed(self):
+        """SIGKILL the API with its child processes."""
         self.stack.kill_api()
 
-    def hurt_api_child_killed(self):
-        """Kill -9 of the process that serves, not of its parent."""
+    def inject_api_child_killed(self):
+        """SIGKILL the API's serving process, not its parent."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.stack.api.pid).children():
                 child.kill()
 
-    def hurt_api_stopped(self):
-        """SIGTERM: it ends well."""
+    def inject_api_stopped(self):
+        """SIGTERM the API: a graceful shutdown."""
         self.stack.api.send_signal(signal.SIGTERM)
 
-    def hurt_redis_killed(self):
-        """Nothing is kept; away for a moment."""
+    def inject_redis_killed(self):
+        """SIGKILL Redis, losing its contents, and restart it within 3 s."""
         self.stack.redis.kill()
         self.stack.redis.wait()
-        time.sleep(self.dice.uniform(0.1, 3))
+        time.sleep(self.rng.uniform(0.1, 3))
         self.stack.start_redis()
 
-    def hurt_redis_flushed(self):
-        """FLUSHALL."""
-        with self._redis() as client:
+    def inject_redis_flushed(self):
+        """Delete everything in Redis (FLUSHALL)."""
+        with self._redis_client() as client:
             client.flushall()
 
-    def hurt_redis_refused(self):
-        """Nobody listens there."""
+    def inject_redis_refused(self):
+        """Refuse connections to Redis for 1 to 6 s."""
         self.stack.proxy.refuse()
-        time.sleep(self.dice.uniform(1, 6))
+        time.sleep(self.rng.uniform(1, 6))
         self.stack.proxy.heal()
 
-    def hurt_redis_swallowed(self):
-        """It is there, and no byte comes back: half-open."""
-        self.stack.proxy.swallow()
-        time.sleep(self.dice.uniform(1, 6))
+    def inject_redis_blackholed(self):
+        """Accept connections to Redis, but pass nothing on for 1 to 6 s (half-open)."""
+        self.stack.proxy.blackhole()
+        time.sleep(self.rng.uniform(1, 6))
         self.stack.proxy.heal()
 
-    def hurt_redis_frozen(self):
-        """SIGSTOP."""
+    def inject_redis_frozen(self):
+        """SIGSTOP Redis for 1 to 6 s."""
         self.stack.freeze_redis()
-        time.sleep(self.dice.uniform(1, 6))
+        time.sleep(self.rng.uniform(1, 6))
         self.stack.thaw_redis()
 
-    def hurt_redis_slow(self):
-        """Each piece takes a fifth of a second."""
+    def inject_redis_slow(self):
+        """Delay each chunk to and from Redis by 0.2 s, for 4 s."""
         self.stack.proxy.delay_seconds = 0.2
         time.sleep(4)
         self.stack.proxy.delay_seconds = 0.0
 
-    def hurt_redis_full(self):
-        """Maxmemory is reached."""
-        with self._redis() as client:
+    def inject_redis_full(self):
+        """Make Redis run out of memory (maxmemory) for 1 to 5 s."""
+        with self._redis_client() as client:
             client.config_set("maxmemory", 1)
-            time.sleep(self.dice.uniform(1, 5))
+            time.sleep(self.rng.uniform(1, 5))
             client.config_set("maxmemory", 0)
 
-    def hurt_redis_failed_over(self):
-        """READONLY."""
-        with self._redis() as client:
+    def inject_redis_failed_over(self):
+        """Make Redis a read-only replica for 1 to 5 s."""
+        with self._redis_client() as client:
             client.replicaof("127.0.0.1", 1)
-            time.sleep(self.dice.uniform(1, 5))
+            time.sleep(self.rng.uniform(1, 5))
             client.replicaof("NO", "ONE")
 
-    def hurt_redis_flapping(self):
-        """Up and down."""
+    def inject_redis_flapping(self):
+        """Refuse and accept connections to Redis in turn, every 0.3 s."""
         for _ in range(6):
             self.stack.proxy.refuse()
             time.sleep(0.3)
             self.stack.proxy.heal()
             time.sleep(0.3)
 
-    def hurt_redis_nonsense(self):
-        """Messages that are none."""
-        with self._redis() as client:
-            client.lpush(bell.QUEUE, b"hello", b"[1]", b"{}", letter("os.system"), os.urandom(30))
+    def inject_redis_invalid_messages(self):
+        """Push messages that are not valid Celery messages."""
+        with self._redis_client() as client:
+            client.lpush(
+                celery_app.QUEUE_NAME,
+                b"hello",
+                b"[1]",
+                b"{}",
+                celery_messages.encode("os.system"),
+                os.urandom(30),
+            )
 
-    def hurt_a_hundred_bells(self):
-        """The same message a hundred times."""
-        with self._redis() as client:
-            client.lpush(bell.QUEUE, *(letter(bell.TASK) for _ in range(100)))
+    def inject_duplicate_wakeups(self):
+        """Push the same wake-up message a hundred times."""
+        with self._redis_client() as client:
+            client.lpush(celery_app.QUEUE_NAME, *(celery_messages.encode(celery_app.TASK_NAME) for _ in range(100)))
 
-    def _redis(self):
+    def _redis_client(self):
         return redis.Redis(port=self.stack.redis_port, socket_timeout=10)
 
-    def hurt_postgres_restarted(self):
-        """A fast restart."""
+    def inject_postgres_restarted(self):
+        """Restart PostgreSQL in `fast` mode."""
         self.stack.server.stop(signal.SIGINT)
-        time.sleep(self.dice.uniform(0, 2))
+        time.sleep(self.rng.uniform(0, 2))
         self.stack.server.start()
 
-    def hurt_postgres_crashed(self):
-        """An immediate shutdown, and recovery from its log."""
+    def inject_postgres_crashed(self):
+        """Shut PostgreSQL down in `immediate` mode, so that it recovers from its log."""
         self.stack.server.stop(signal.SIGQUIT)
         self.stack.server.start()
 
-    def hurt_postgres_frozen(self):
-        """SIGSTOP of all of its processes."""
+    def inject_postgres_frozen(self):
+        """SIGSTOP all PostgreSQL processes for 1 to 5 s."""
         self.stack.server.freeze()
-        time.sleep(self.dice.uniform(1, 5))
+        time.sleep(self.rng.uniform(1, 5))
         self.stack.server.thaw()
 
-    def hurt_postgres_cut(self):
-        """Every connection is cut in the middle of what it says, some times."""
+    def inject_postgres_connections_cut(self):
+        """Cut every connection to PostgreSQL in mid-stream, five times."""
         for _ in range(5):
-            self.stack.line.cut()
+            self.stack.postgres_proxy.cut_connections()
             time.sleep(0.3)
 
-    def hurt_postgres_swallowed(self):
-        """No byte comes back."""
-        self.stack.line.swallow()
-        time.sleep(self.dice.uniform(1, 4))
-        self.stack.line.heal()
+    def inject_postgres_blackholed(self):
+        """Pass nothing on between clients and PostgreSQL for 1 to 4 s."""
+        self.stack.postgres_proxy.blackhole()
+        time.sleep(self.rng.uniform(1, 4))
+        self.stack.postgres_proxy.heal()
 
-    def hurt_postgres_backends_ended(self):
-        """pg_terminate_backend of everybody."""
-        with self.admin.connect() as c:
-            c.exec_driver_sql(
+    def inject_postgres_backends_terminated(self):
+        """Terminate every backend of the database but the observer's (pg_terminate_backend)."""
+        with self.admin.connect() as conn:
+            conn.exec_driver_sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = 'soak' AND application_name <> 'observer'"
             )
 
-    def hurt_postgres_locked(self):
-        """Somebody locks the images for two seconds."""
+    def inject_postgres_locked(self):
+        """Hold an exclusive lock on the images table for 2 s."""
         engine = sa.create_engine(self.stack.server.url("soak"))
-        with engine.connect() as c, c.begin():
-            c.exec_driver_sql("LOCK TABLE images IN EXCLUSIVE MODE")
+        with engine.connect() as conn, conn.begin():
+            conn.exec_driver_sql("LOCK TABLE images IN EXCLUSIVE MODE")
             time.sleep(2)
         engine.dispose()
 
-    def hurt_disk_full(self):
-        """No room for pictures; where nobody may mount a small disk, there is none to be filled."""
+    def inject_disk_full(self):
+        """Fill the blob store's disk for 1 to 4 s; do nothing where no small disk could be mounted."""
         if not self.stack.small_disk:
             return
         ballast = self.stack.blobs / "ballast"
@@ -227,65 +237,65 @@ class Faults:
             while True:
                 file.write(bytes(1_000_000))
                 file.flush()
-        time.sleep(self.dice.uniform(1, 4))
+        time.sleep(self.rng.uniform(1, 4))
         ballast.unlink()
 
-    def hurt_picture_gone(self):
-        """A picture's bytes are deleted once it is accepted, if they still lie there."""
-        self._spoil(lambda path: path.unlink(), "blob_missing")
+    def inject_blob_deleted(self):
+        """Delete an image's blob after the image was accepted, if the blob is still there."""
+        self._submit_and_damage(lambda path: path.unlink(), "blob_missing")
 
-    def hurt_picture_altered(self):
-        """A bit of it is turned."""
-        self._spoil(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "blob_corrupt")
+    def inject_blob_corrupted(self):
+        """Change the last byte of an image's blob after the image was accepted."""
+        self._submit_and_damage(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), "blob_corrupt")
 
-    def _spoil(self, how, code):
-        files, expected = self.load.good(4)
-        files.append((f"spoilt-{files[0][0]}", files[0][1] + b"spoilt"))
-        # It may have been classified before it was spoilt.
-        expected[files[-1][0]] = {code, *expected[files[0][0]]}
-        self.load.hand_in(files, expected)
+    def _submit_and_damage(self, damage, error_code):
+        files, expected = self.load.make_good_files(4)
+        files.append((f"damaged-{files[0][0]}", files[0][1] + b"damaged"))
+        # The image may have been classified before its blob was damaged.
+        expected[files[-1][0]] = {error_code, *expected[files[0][0]]}
+        self.load.submit(files, expected)
         with contextlib.suppress(OSError):
-            how(self.stack.blob(files[-1][1]))
+            damage(self.stack.blob_path(files[-1][1]))
 
-    def hurt_poison(self):
-        """A picture that takes down every worker that looks at it."""
-        self.load.poison()
+    def inject_poison_image(self):
+        """Submit an image that crashes every worker that processes it."""
+        self.load.submit_poison_image()
 
-    def hurt_asked_again(self):
-        """The same request five times."""
-        files, expected = self.load.good(6)
-        self.load.hand_in(files, expected, times=5)
+    def inject_repeated_submission(self):
+        """Send the same submission five times under one idempotency key."""
+        files, expected = self.load.make_good_files(6)
+        self.load.submit(files, expected, times=5)
 
-    def hurt_slow_clients(self):
-        """A hundred that send a head and a byte, and wait."""
+    def inject_slow_clients(self):
+        """Open 100 connections that send a request head and one byte, and then wait."""
         head = (
             f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.stack.key}\r\nContent-Length: 99999\r\n"
         )
-        lines = []
+        sockets = []
         with contextlib.suppress(OSError):
             for _ in range(100):
-                lines.append(socket.create_connection(("127.0.0.1", self.stack.port), timeout=5))
-                lines[-1].sendall(head.encode() + b"Content-Type: image/png\r\n\r\nx")
+                sockets.append(socket.create_connection(("127.0.0.1", self.stack.port), timeout=5))
+                sockets[-1].sendall(head.encode() + b"Content-Type: image/png\r\n\r\nx")
         time.sleep(3)
-        for line in lines:
-            line.close()
+        for sock in sockets:
+            sock.close()
 
-    def hurt_malformed_requests(self):
-        """Garbage on the API's port."""
+    def inject_malformed_requests(self):
+        """Send random bytes to the API's port, 30 times."""
         for _ in range(30):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.stack.port), 5) as line:
-                line.sendall(os.urandom(self.dice.randrange(1, 2000)))
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.stack.port), 5) as sock:
+                sock.sendall(os.urandom(self.rng.randrange(1, 2000)))
 
-    def hurt_ten_sweepers(self):
-        """Ten that rescue at once."""
-        dbs = [database.Database(self.stack.database_url) for _ in range(10)]
-        threads = [threading.Thread(target=self._sweep, args=(db,)) for db in dbs]
+    def inject_concurrent_reapers(self):
+        """Run ten reapers at the same time."""
+        databases = [database.Database(self.stack.database_url) for _ in range(10)]
+        threads = [threading.Thread(target=self._run_reaper, args=(db,)) for db in databases]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _sweep(self, db):
+    def _run_reaper(self, db):
         with contextlib.suppress(Exception):
-            rescue.sweep(db, max_attempts=3)
+            reaper.reap(db, max_attempts=3)
         db.close()

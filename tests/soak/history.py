@@ -1,4 +1,4 @@
-"""What the client of a soak has seen, and the judgement on it, in the manner of Jepsen's total-queue checker."""
+"""Submissions as the soak's client saw them, and their check, modelled on Jepsen's total-queue checker."""
 
 import collections
 import threading
@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Totals:
-    """Every picture is in one of these; the last four of the first line must be 0.
+    """Counts of images by outcome; `lost`, `duplicated`, `unexpected` and `stuck` must be 0.
 
     Attributes:
-        attempted: was sent.
-        acknowledged: was in a request that was answered with 202.
-        ok: acknowledged, and has the one result that it should have.
-        lost: acknowledged, its job has ended or is unknown, and it has no result.
-        duplicated: results beyond the first of a picture.
-        unexpected: results of what was never sent, or other than they should be.
+        attempted: sent to the API.
+        acknowledged: part of a request that got a 202.
+        ok: acknowledged, with exactly the one expected result.
+        lost: acknowledged and no longer open, but without a result.
+        duplicated: results beyond the first of an image.
+        unexpected: results of images that were never sent, or with another outcome than expected.
         stuck: acknowledged, and still open at the end.
-        recovered: never acknowledged, and yet done: the answer was lost, not the picture.
+        recovered: finished although never acknowledged: the response was lost, not the image.
     """
 
     attempted: int
@@ -30,8 +30,8 @@ class Totals:
     recovered: int
 
     @property
-    def good(self) -> bool:
-        """Whether every promise was kept."""
+    def is_ok(self) -> bool:
+        """Whether every acknowledged image has exactly its expected result."""
         return self.lost == self.duplicated == self.unexpected == self.stuck == 0
 
     def __str__(self) -> str:
@@ -40,54 +40,60 @@ class Totals:
 
 @dataclass
 class History:
-    """Written by many threads while the soak runs, judged at its end.
+    """Record of all submissions; written by many threads during the soak, checked at its end.
 
     Attributes:
-        attempted: name → what may become of it: labels, or error codes.
-        acknowledged: the names of what was promised.
-        answers: (seconds since the start, seconds it took, status or exception) of every request.
+        attempted: name → acceptable outcomes, labels or error codes.
+        acknowledged: names of the images that got a 202.
+        responses: (seconds since the start, duration in seconds, status or exception name) of every request.
     """
 
     attempted: dict[str, set[str]] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
-    answers: list[tuple[float, float, str]] = field(default_factory=list)
+    responses: list[tuple[float, float, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attempt(self, names: dict[str, set[str]]) -> None:
-        """Something is about to be sent."""
+        """Record images that are about to be sent, with their acceptable outcomes."""
         with self.lock:
             self.attempted |= names
 
     def acknowledge(self, names: list[str]) -> None:
-        """It was answered with 202."""
+        """Record images whose request got a 202."""
         with self.lock:
             self.acknowledged |= set(names)
 
-    def judge(self, results: list[tuple[str, str]], still_open: set[str]) -> tuple[Totals, list[str]]:
-        """The totals, and a sentence for each broken promise.
+    def check(self, results: list[tuple[str, str]], still_open: set[str]) -> tuple[Totals, list[str]]:
+        """Compare the server's results with this history; return the totals and a message for each violation.
 
         Args:
-            results: (name, label or error code) of every result that the server has.
-            still_open: the names in jobs that have not ended.
+            results: (name, label or error code) of every result on the server.
+            still_open: names of the images that have not finished.
         """
-        seen = collections.Counter(name for name, _ in results)
-        odd = [(name, what) for name, what in results if what not in self.attempted.get(name, ())]
-        missing = {name for name in self.acknowledged if name not in seen}
-        twice = {name: count for name, count in seen.items() if count > 1}
-        bad = {name for name, _ in odd} | set(twice)
+        result_counts = collections.Counter(name for name, _ in results)
+        unexpected_results = [
+            (name, outcome) for name, outcome in results if outcome not in self.attempted.get(name, ())
+        ]
+        missing = {name for name in self.acknowledged if name not in result_counts}
+        duplicates = {name: count for name, count in result_counts.items() if count > 1}
+        bad_names = {name for name, _ in unexpected_results} | set(duplicates)
         totals = Totals(
             attempted=len(self.attempted),
             acknowledged=len(self.acknowledged),
-            ok=sum(name in seen and name not in bad for name in self.acknowledged),
+            ok=sum(name in result_counts and name not in bad_names for name in self.acknowledged),
             lost=len(missing - still_open),
-            duplicated=sum(count - 1 for count in twice.values()),
-            unexpected=len(odd),
+            duplicated=sum(count - 1 for count in duplicates.values()),
+            unexpected=len(unexpected_results),
             stuck=len(missing & still_open),
             recovered=sum(
-                name in self.attempted and name not in self.acknowledged and name not in bad for name in seen
+                name in self.attempted and name not in self.acknowledged and name not in bad_names
+                for name in result_counts
             ),
         )
-        said = [f"{name} was {what}, not {sorted(self.attempted.get(name, ['anything']))}." for name, what in odd]
-        said += [f"{name} has {count} results." for name, count in twice.items()]
-        said += [f"{name} is {'stuck' if name in still_open else 'lost'}." for name in sorted(missing)]
-        return totals, said
+        violations = [
+            f"{name} was {outcome}, not {sorted(self.attempted.get(name, ['anything']))}."
+            for name, outcome in unexpected_results
+        ]
+        violations += [f"{name} has {count} results." for name, count in duplicates.items()]
+        violations += [f"{name} is {'stuck' if name in still_open else 'lost'}." for name in sorted(missing)]
+        return totals, violations

@@ -1,4 +1,4 @@
-"""The stack of a soak: everything behind proxies, kept alive by a supervisor, watched from the side."""
+"""The stack of a soak test: servers behind proxies, processes restarted when they end, progress sampled."""
 
 import contextlib
 import subprocess
@@ -8,135 +8,147 @@ from typing import ClassVar
 
 import sqlalchemy as sa
 
-from jobs import database, errors
+from core import errors
+from core.db import database
 from migrations.__main__ import upgrade
-from tests.faults import postgres as postgresql
-from tests.faults import proxy, stack
-from tests.jobs import making
+from tests.faults import postgres_server as postgresql
+from tests.faults import stack, tcp_proxy
+from tests.support import factories
 
 WORKERS = 2
-DISK = "700m"  # of pictures, so that it can be filled
+DISK_SIZE = "700m"  # of the blob store, so that it can be filled
 
 
-class Soaked(stack.Stack):
-    """A stack with a PostgreSQL of its own that may be hurt too.
+class SoakStack(stack.Stack):
+    """A stack with its own PostgreSQL server, which may be a target of faults too.
 
     Attributes:
-        held: what killed workers held: when they were killed, the images, and when all of these had ended.
-        restarts: how often the supervisor has started something again.
+        server: the PostgreSQL server.
+        postgres_proxy: the proxy between Sortbelt and PostgreSQL.
+        lost_claims: claims of killed workers: when they were killed, the images, and when all of these had finished.
+        restarts: how often a process was restarted.
+        progress: samples of (seconds since the start, images finished).
+        small_disk: whether the blob store is on a small file system that can be filled.
     """
 
-    usual: ClassVar = {}  # as people run it
+    default_settings: ClassVar = {}  # the product's defaults
 
     @classmethod
-    def make(cls, folder, **settings):
-        """Start the servers, with the product's own settings but for those given."""
+    def start_in(cls, folder, **settings):
+        """Start all servers with the product's default settings, except those given."""
         server = postgresql.Postgres()
-        direct = server.database("soak")
-        db = database.Database(direct)
+        direct_url = server.database("soak")
+        db = database.Database(direct_url)
         db.write(upgrade)
         db.close()
-        made = cls(folder, direct, settings)
-        made.server, made.line = server, proxy.Proxy(server.port)
-        made.settings |= {"database_url": server.url("soak", made.line.port)}
-        made.held, made.restarts, made.progress = [], 0, []
-        made._over = threading.Event()
-        made._watch = sa.create_engine(f"{direct}?application_name=observer", pool_pre_ping=True)
-        made.blobs.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(made.blobs)]
-        made.small_disk = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-        made.start_redis()
-        made.start_api()
-        made.start_workers(WORKERS, fault="segfaults")
-        return made
+        soak_stack = cls(folder, direct_url, settings)
+        soak_stack.server, soak_stack.postgres_proxy = server, tcp_proxy.Proxy(server.port)
+        soak_stack.settings |= {"database_url": server.url("soak", soak_stack.postgres_proxy.port)}
+        soak_stack.lost_claims, soak_stack.restarts, soak_stack.progress = [], 0, []
+        soak_stack._closed = threading.Event()
+        soak_stack._observer = sa.create_engine(f"{direct_url}?application_name=observer", pool_pre_ping=True)
+        soak_stack.blobs.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "none", str(soak_stack.blobs)]
+        soak_stack.small_disk = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        try:
+            soak_stack.start_redis()
+            soak_stack.start_api()
+            soak_stack.start_workers(WORKERS, fault="segfaults")
+        except BaseException:
+            soak_stack.close()
+            raise
+        return soak_stack
 
     def supervise(self, started):
-        """Keep API and workers alive, and take down how many pictures have ended, until `close`."""
-        for what in (self._keep_workers, self._keep_api, lambda: self._observe(started)):
-            threading.Thread(target=self._again_and_again, args=(what,), daemon=True).start()
+        """Restart API and workers when they end, and sample the progress, until `close`."""
+        for task in (self._restart_workers, self._restart_api, lambda: self._sample_progress(started)):
+            threading.Thread(target=self._repeat_until_closed, args=(task,), daemon=True).start()
 
-    def _again_and_again(self, what):
-        while not self._over.wait(0.3):
+    def _repeat_until_closed(self, task):
+        while not self._closed.wait(0.3):
             with contextlib.suppress(OSError):
-                what()
+                task()
 
-    def _keep_workers(self):
-        for _ in range(WORKERS - sum(worker.alive for worker in self.workers)):
+    def _restart_workers(self):
+        for _ in range(WORKERS - sum(worker.is_alive for worker in self.workers)):
             self.start_worker(fault="segfaults")
             self.restarts += 1
 
-    def _keep_api(self):
+    def _restart_api(self):
         if self.api.poll() is not None:
             self.start_api()
             self.restarts += 1
 
-    def _observe(self, started):
-        ended = making.JOBS.c.done + making.JOBS.c.failed
-        with contextlib.suppress(sa.exc.DBAPIError), self._watch.connect() as c:
+    def _sample_progress(self, started):
+        finished_images = factories.JOBS.c.done + factories.JOBS.c.failed
+        with contextlib.suppress(sa.exc.DBAPIError), self._observer.connect() as conn:
             self.progress.append(
-                (time.monotonic() - started, int(c.execute(sa.select(sa.func.sum(ended))).scalar() or 0))
+                (time.monotonic() - started, int(conn.execute(sa.select(sa.func.sum(finished_images))).scalar() or 0))
             )
-            for one in self.held:
+            for lost_claim in self.lost_claims:
                 if (
-                    one["ended"] is None
-                    and not c.execute(self._open().where(making.IMAGES.c.id.in_(one["ids"]))).first()
+                    lost_claim["ended"] is None
+                    and not conn.execute(
+                        self._open_images_query().where(factories.IMAGES.c.id.in_(lost_claim["ids"]))
+                    ).first()
                 ):
-                    one["ended"] = time.monotonic() - one["at"]
+                    lost_claim["ended"] = time.monotonic() - lost_claim["at"]
 
     @staticmethod
-    def _open():
-        return sa.select(making.IMAGES.c.name).where(making.IMAGES.c.status.in_(["queued", "running"]))
+    def _open_images_query():
+        return sa.select(factories.IMAGES.c.name).where(factories.IMAGES.c.status.in_(["queued", "running"]))
 
-    def note_held_by(self, pid):
-        """Remember what a worker holds that is about to be killed."""
-        query = sa.select(making.IMAGES.c.id).where(
-            making.IMAGES.c.status == "running", making.IMAGES.c.worker.like(f"%:{pid}:%")
+    def record_claims_of(self, pid):
+        """Record the claims of a worker that is about to be killed."""
+        query = sa.select(factories.IMAGES.c.id).where(
+            factories.IMAGES.c.status == "running", factories.IMAGES.c.worker.like(f"%:{pid}:%")
         )
-        with contextlib.suppress(sa.exc.DBAPIError), self._watch.connect() as c:
-            if ids := c.execute(query).scalars().all():
-                self.held.append({"at": time.monotonic(), "ids": ids, "ended": None})
+        with contextlib.suppress(sa.exc.DBAPIError), self._observer.connect() as conn:
+            if ids := conn.execute(query).scalars().all():
+                self.lost_claims.append({"at": time.monotonic(), "ids": ids, "ended": None})
 
-    def still_open(self):
-        """The names of the pictures that have not ended."""
-        with self._watch.connect() as c:
-            return set(c.execute(self._open()).scalars())
+    def open_image_names(self):
+        """Return the names of the images that have not finished."""
+        with self._observer.connect() as conn:
+            return set(conn.execute(self._open_images_query()).scalars())
 
     def all_results(self):
-        """(name, label or error code) of every result, as the API tells an admin."""
-        found, url = [], "/v1/results?limit=1000"
+        """Return (name, label or error code) of every result, read through the API as an admin."""
+        results, url = [], "/v1/results?limit=1000"
         with self.client(timeout=60) as client:
             while url:
                 page = client.get(url)
                 page.raise_for_status()
-                found += [
-                    (one["image"], one["label"] or (one["error"] or {}).get("code")) for one in page.json()["results"]
+                results += [
+                    (result["image"], result["label"] or (result["error"] or {}).get("code"))
+                    for result in page.json()["results"]
                 ]
                 url = page.links.get("next", {}).get("url")
-        return found
+        return results
 
-    def wait_for_the_rest(self, seconds):
-        """Wait until nothing is open, or nothing has moved for so long; how long it took."""
-        began = moved = time.monotonic()
-        before = None
-        while time.monotonic() - moved < seconds:
+    def wait_until_drained(self, seconds):
+        """Wait until every image has finished, or none has for `seconds`; return the seconds waited."""
+        started = last_change = time.monotonic()
+        previous_count = None
+        while time.monotonic() - last_change < seconds:
             try:
-                now = len(self.still_open())
+                open_count = len(self.open_image_names())
             except (sa.exc.DBAPIError, errors.DatabaseUnavailable):
-                now = before
-            if now == 0:
+                open_count = previous_count
+            if open_count == 0:
                 break
-            if now != before:
-                before, moved = now, time.monotonic()
+            if open_count != previous_count:
+                previous_count, last_change = open_count, time.monotonic()
             time.sleep(0.5)
-        return time.monotonic() - began
+        return time.monotonic() - started
 
     def close(self):
-        """End everything."""
-        self._over.set()
+        """Stop all processes and servers, and unmount the small disk."""
+        self._closed.set()
         time.sleep(0.5)
         super().close()
-        self._watch.dispose()
-        self.line.close()
+        self._observer.dispose()
+        self.postgres_proxy.close()
         self.server.close()
         if self.small_disk:
             subprocess.run(["umount", "--lazy", str(self.blobs)], check=True)

@@ -41,9 +41,9 @@ envFrom:
 {{- define "sortbelt.blobs.env" -}}
 - {name: SORTBELT_REDIS_URL_FILE, value: /run/secrets/sortbelt/redis_url}
 {{- if .Values.blobs.claim }}
-- {name: SORTBELT_BLOBS, value: /data/blobs}
+- {name: SORTBELT_BLOB_STORE, value: /data/blobs}
 {{- else }}
-- {name: SORTBELT_BLOBS, value: {{ required "blobs.url or blobs.claim is needed" .Values.blobs.url | quote }}}
+- {name: SORTBELT_BLOB_STORE, value: {{ required "blobs.url or blobs.claim is needed" .Values.blobs.url | quote }}}
 {{- end }}
 {{- end }}
 
@@ -82,7 +82,7 @@ spec:
       labels: {{- include "sortbelt.labels" $labels | nindent 8 }}
     spec:
       {{- include "sortbelt.pod" .root | nindent 6 }}
-      # SIGTERM ends the batch at hand and hands back the rest; that takes a few seconds.
+      # On SIGTERM the worker finishes its batch and releases its other claims; that takes a few seconds.
       terminationGracePeriodSeconds: 30
       {{- with .own.nodeSelector }}
       nodeSelector: {{- toYaml . | nindent 8 }}
@@ -99,10 +99,10 @@ spec:
             {{- include "sortbelt.env" .root | nindent 12 }}
             {{- include "sortbelt.blobs.env" .root | nindent 12 }}
             - {name: SORTBELT_DEVICE, value: {{ .device }}}
-            - name: SORTBELT_DECODERS
+            - name: SORTBELT_DECODER_PROCESSES
               valueFrom:
                 resourceFieldRef: {containerName: worker, resource: limits.cpu}
-          # Ready while its work moves. One that hangs ends itself; the probe that kills is for one that cannot any more.
+          # Ready while the worker makes progress. A stalled worker exits by itself; the liveness probe is for one that cannot.
           startupProbe:
             exec: {command: [python, -m, worker.health]}
             periodSeconds: 10

@@ -1,0 +1,1 @@
+"""Shared by all routes: authentication, problem details, uploads, pagination, deferred responses."""

@@ -1,0 +1,19 @@
+"""Deferred responses: a view leaves the rest of a request to the ASGI adapter, which waits without a thread."""
+
+import json
+from typing import Any
+
+import flask
+
+DEFERRED_KEY = "sortbelt.deferred"
+"""The key in the WSGI environment."""
+
+
+def defer(response: object) -> None:
+    """Leave a long poll or an event stream to the ASGI adapter."""
+    flask.request.environ[DEFERRED_KEY] = response
+
+
+def encode_json(value: Any) -> bytes:
+    """Return compact JSON in a line of its own, as Flask does: a shell's prompt comes after it."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,78 @@
+"""Long polling: wait until a job ends or changes (`Prefer: wait`, `?wait=`)."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from api.http import deferred
+from api.schemas import job_requests, job_responses, result_responses
+from api.services import job_watcher
+
+ACCEPTED_HEADERS = {
+    "Location": "the URL of the job, to be polled",
+    "Retry-After": "seconds after which polling is worthwhile",
+    "Preference-Applied": "the preference that was applied",
+}
+PREFER_HEADER = {
+    "Prefer": {
+        "description": f"`wait=N`: respond when the job has ended, after at most N seconds (up to "
+        f"{job_requests.MAX_WAIT_SECONDS}): with 200, the job and its first 100 results if it has, else with 202, and "
+        "the job goes on",
+        "examples": ["wait=1"],
+    }
+}
+RESPONSE_DESCRIPTIONS = {
+    200: "with `Prefer: wait`, if the job has ended in time: the job, with its first 100 results",
+    202: "the accepted job, which may not have ended yet",
+}
+
+
+@dataclass(frozen=True)
+class LongPoll:
+    """A response that waits until a job has ended, differs from a known ETag, or the timeout is over."""
+
+    job_id: str
+    key_id: str
+    base_url: str
+    timeout: float
+    """In seconds."""
+    show_full_url: bool
+    """Whether the webhook's full URL is shown."""
+    with_results: bool = False
+    """Whether this is a submission: 200 with results when the job has ended, else 202."""
+    known_etag: str | None = None
+    """The ETag that the caller knows: any change from it ends the wait."""
+    row: Any = None
+    """The job as the view read it."""
+
+    async def wait(self, watcher: job_watcher.JobWatcher) -> tuple[int, dict[str, str], bytes] | None:
+        """Return status, headers and body; None if the response of the view still holds.
+
+        Raises:
+            errors.DatabaseUnavailable: the job has ended, and its results cannot be read.
+        """
+        latest = await self._latest_row(watcher)
+        if latest is None or job_responses.etag(latest) == self.known_etag:
+            return None
+        eta = job_responses.job_eta(latest, watcher.eta_cache.latest)
+        headers = {"etag": job_responses.etag(latest), "content-type": "application/json"}
+        headers |= job_responses.retry_after_header(latest, eta)
+        job = job_responses.serialize_job(latest, self.base_url, eta, show_full_url=self.show_full_url)
+        if not self.with_results:
+            return 200, headers, deferred.encode_json(job)
+        if latest.finished_at is None:
+            return 202, headers, deferred.encode_json(job)
+        results = [result_responses.serialize_result(row) for row in await watcher.results(latest)]
+        return 200, headers, deferred.encode_json({**job, "results": results})
+
+    async def _latest_row(self, watcher: job_watcher.JobWatcher) -> Any:
+        latest: Any = None
+        rows = watcher.changes(self.job_id, known_row=self.row)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout), contextlib.aclosing(rows):
+                async for row in rows:
+                    latest = row
+                    if row.finished_at is not None or (self.known_etag and job_responses.etag(row) != self.known_etag):
+                        break
+        return latest

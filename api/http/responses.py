@@ -1,0 +1,50 @@
+"""Responses that are a job: as it is now, or 202 for one that was accepted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+
+from api.http import deferred, long_poll, requests, wait_limits
+from api.schemas import job_responses
+from api.services import container
+from core.db.queries import api_keys, throughput
+from core.intake import eta
+
+
+def job_response(row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache) -> flask.Response:
+    """Return a job as it is now."""
+    return _job_response(row, caller, eta_cache.get() if row.finished_at is None else None, {})
+
+
+def _job_response(
+    row: Any, caller: api_keys.Caller, estimate: throughput.QueueEstimate | None, more_fields: Mapping[str, Any]
+) -> flask.Response:
+    job_eta = job_responses.job_eta(row, estimate)
+    job = job_responses.serialize_job(row, flask.request.url_root, job_eta, show_full_url=caller.can_see_webhook_urls)
+    body = deferred.encode_json({**job, **more_fields} if more_fields else job)
+    headers = {"ETag": job_responses.etag(row), **job_responses.retry_after_header(row, job_eta)}
+    return flask.current_app.response_class(body, headers=headers, mimetype="application/json")
+
+
+def accepted_response(
+    row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache, more_fields: Mapping[str, Any] | None = None
+) -> flask.Response:
+    """Return 202 with a job; with `Prefer: wait`, the ASGI adapter replaces it when the job has ended in time.
+
+    The preference is ignored if too many requests wait already: the job is accepted all the same. The estimate is the
+    latest, which admission control has just had refreshed: the database is not asked again.
+    """
+    response = _job_response(row, caller, eta_cache.latest, more_fields or {})
+    response.status_code = 202
+    base_url = flask.request.url_root
+    response.headers["Location"] = f"{base_url}v1/jobs/{row.id}"
+    timeout = requests.preferred_wait_seconds()
+    if timeout is not None and wait_limits.can_wait(container.services(), caller.id):
+        response.headers["Preference-Applied"] = f"wait={timeout:.0f}"
+        deferred.defer(
+            long_poll.LongPoll(
+                str(row.id), caller.id, base_url, timeout, show_full_url=True, with_results=True, row=row
+            )
+        )
+    return response

@@ -1,0 +1,143 @@
+"""Selections: actions on several images at once, by their ids."""
+
+from typing import Any
+
+import flask
+
+from api.http import auth, long_poll, rate_limit_headers, requests, responses
+from api.openapi.operations import describe
+from api.schemas import job_responses, purge_responses, selection_requests, selection_responses
+from api.services import container, image_archive
+from core import enums, errors
+from core.db import new_image
+from core.db.queries import jobs, known_blobs, selections
+from core.db.queries.reviews import NewReview
+
+blueprint = flask.Blueprint("selections", __name__, url_prefix="/v1/selections")
+BODY = '-H "Content-Type: application/json" -d'
+NOT_FOUND = {404: ["image_not_found"]}
+
+
+@blueprint.post("/review")
+@describe(
+    selection_responses.SelectionReviews,
+    f"""{BODY} '{{"images": ["'$IMAGE'"], "label": "sushi"}}' "$URL/v1/selections/review\"""",
+    role=enums.Role.REVIEW,
+    body=selection_requests.SelectionReview,
+)
+def review() -> selection_responses.SelectionReviews:
+    """Give up to 1,000 images the same review; those that cannot have it are in `failed`. Repeating changes nothing."""
+    request = requests.parse_json_body(selection_requests.SelectionReview)
+    verdict = NewReview(enums.Verdict(request.verdict), request.label, request.note)
+    db, caller = container.services().db, auth.caller()
+    faults = db.write(selections.review, request.image_ids, caller.visible_owner, caller.id, verdict)
+    return {
+        "reviewed": len(request.image_ids) - len(faults),
+        "failed": selection_responses.serialize_faults(faults),
+    }
+
+
+@blueprint.post("/delete")
+@describe(
+    selection_responses.SelectionDeletion,
+    f"""{BODY} '{{"images": ["'$IMAGE'"]}}' "$URL/v1/selections/delete\"""",
+    role=enums.Role.SUBMIT,
+    body=selection_requests.Selection,
+)
+def delete() -> selection_responses.SelectionDeletion:
+    """Delete up to 1,000 images as `DELETE /v1/images/{image_id}` does; those that cannot be are in `failed`."""
+    request = requests.parse_json_body(selection_requests.Selection)
+    services, caller = container.services(), auth.caller()
+    owner = None if caller.is_admin else caller.id
+    deletion = services.db.write(selections.delete, request.image_ids, owner, caller.id)
+    services.blob_store.remove(services.db.read(known_blobs.unreferenced, deletion.digests))
+    return {
+        "deleted": [purge_responses.serialize_deletion(receipt) for receipt in deletion.receipts],
+        "failed": selection_responses.serialize_faults(deletion.faults),
+    }
+
+
+@blueprint.post("/resubmit")
+@describe(
+    job_responses.JobRetry,
+    f"""{BODY} '{{"images": ["'$IMAGE'"]}}' "$URL/v1/selections/resubmit\"""",
+    role=enums.Role.SUBMIT,
+    status=202,
+    body=selection_requests.Resubmission,
+    response_headers=long_poll.ACCEPTED_HEADERS | rate_limit_headers.HEADERS,
+    problems={
+        **NOT_FOUND,
+        **rate_limit_headers.PROBLEM_CODES,
+        409: ["nothing_to_retry"],
+        422: ["unknown_model"],
+    },
+)
+def resubmit() -> flask.Response:
+    """Classify up to 1,000 images again, by their model or by another one: a new job, without an upload.
+
+    Images whose bytes were not stored, because their header was rejected, are counted in `left_out`. Of images with the
+    same name, all but one get a number.
+    """
+    request = requests.parse_json_body(selection_requests.Resubmission)
+    services, caller = container.services(), auth.caller()
+    rows = services.db.read(selections.list_rows, request.image_ids, caller.visible_owner)
+    stored = [row for row in rows if not selections.is_rejected(row)]
+    if not stored:
+        raise errors.NothingToRetry("The bytes of none of these images were stored; submit other files.")
+    new_job = jobs.NewJob(
+        caller.id, _model(request, stored), name=request.job_name, fresh=request.fresh, limits=caller.limits
+    )
+    names = selections.unique_names([row.name for row in stored])
+    images = [_new_image(row, name) for row, name in zip(stored, names, strict=True)]
+    job = services.intake.create_from_stored_images(new_job, images)
+    left_out = selections.count_codes(row for row in rows if selections.is_rejected(row))
+    fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
+    return responses.accepted_response(job, caller, services.eta_cache, fields)
+
+
+@blueprint.post("/archive")
+@describe(
+    bytes,
+    f"""{BODY} '{{"images": ["'$IMAGE'"]}}' -o images.zip "$URL/v1/selections/archive\"""",
+    role=enums.Role.REVIEW,
+    media_type="application/zip",
+    body=selection_requests.Selection,
+    descriptions={200: "the archive"},
+    response_headers={"Content-Disposition": "attachment, and the name of the file"},
+    problems={**NOT_FOUND, 422: ["selection_too_large"]},
+)
+def archive() -> flask.Response:
+    """Return up to 1,000 images, as they were submitted, as a ZIP file with a folder per label.
+
+    The label of a review goes before that of the model. Images whose bytes cannot be read are named in
+    `left-out.txt`. All together may have 500 MB.
+    """
+    request = requests.parse_json_body(selection_requests.Selection)
+    services = container.services()
+    rows = services.db.read(selections.list_rows, request.image_ids, auth.caller().visible_owner)
+    image_archive.check_size(rows)
+    response = flask.Response(
+        image_archive.stream(rows, services.blob_store, services.sources), mimetype="application/zip"
+    )
+    response.headers["Content-Disposition"] = 'attachment; filename="images.zip"'
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _model(request: selection_requests.Resubmission, rows: list[Any]) -> str:
+    """Return the model that a request names, or else that of its images.
+
+    Raises:
+        errors.BadParameter: it names none, and the images were classified by several.
+    """
+    if request.model is not None:
+        return request.model
+    names = sorted({row.model_name for row in rows})
+    if len(names) > 1:
+        raise errors.BadParameter(f"These images are of several models ({', '.join(names)}); name one, as model.")
+    return str(names[0])
+
+
+def _new_image(row: Any, name: str) -> new_image.NewImage:
+    location = {"source": row.source, "location": row.location}
+    return new_image.NewImage(name, row.sha256, row.bytes, custom_id=row.custom_id, **location)

@@ -1,0 +1,68 @@
+"""Base classes of request schemas."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import pydantic
+
+from api.schemas import request_fields, validation_errors
+
+
+class RequestModel(pydantic.BaseModel):
+    """Parameters, form fields or a JSON body; unknown fields are rejected."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    example: ClassVar[str] = ""
+    """A sentence with a complete body, where that helps a caller who sent a bad one."""
+
+    @classmethod
+    def parse(
+        cls,
+        values: Mapping[str, Any],
+        names: validation_errors.FieldNames = validation_errors.FieldNames(),  # noqa: B008 (immutable)
+    ) -> Self:
+        """Validate values.
+
+        Raises:
+            errors.BadParameter: a value is not acceptable, missing, or unknown; its `faults` name each.
+        """
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise validation_errors.to_bad_parameter(cls, error, values, names, cls.example) from None
+
+
+class PageQuery(RequestModel):
+    """A page of a list."""
+
+    limit: int = pydantic.Field(
+        default=100,
+        ge=1,
+        le=1000,
+        description="a whole number from 1 to 1000; the most rows of a page, 100 without it",
+        examples=[100],
+    )
+
+
+class JobResultsQuery(PageQuery):
+    """A page of rows that are listed by their number."""
+
+    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = pydantic.Field(
+        None, description=request_fields.CURSOR_DESCRIPTION
+    )
+
+
+class DiffQuery(PageQuery):
+    """A page of rows that are listed by name."""
+
+    cursor: (
+        Annotated[request_fields.Text, pydantic.Field(min_length=1, description=request_fields.CURSOR_DESCRIPTION)]
+        | None
+    ) = pydantic.Field(None, description=request_fields.CURSOR_DESCRIPTION)
+    only_in_one: bool = pydantic.Field(
+        default=False, description="whether images with a result in only one of the jobs are listed too"
+    )
+
+
+class NoFields(RequestModel):
+    """A request without parameters or fields."""

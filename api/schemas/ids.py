@@ -1,0 +1,22 @@
+"""Checks of identifiers in paths, before a database is asked for them."""
+
+import re
+import uuid
+
+
+def is_slug(value: str) -> bool:
+    """Return whether a text could be the name of a model, or a version."""
+    return re.fullmatch(r"[a-z0-9._-]{1,100}", value) is not None
+
+
+def is_id(value: str) -> bool:
+    """Return whether a text is a UUID in the form in which the server writes ids."""
+    try:
+        return str(uuid.UUID(value)) == value
+    except ValueError:
+        return False
+
+
+def row_id(value: str) -> int:
+    """Return the number of a row; -1, which no row has, for a text that cannot be one."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= 18 else -1

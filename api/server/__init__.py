@@ -1,0 +1,1 @@
+"""The ASGI adapter in front of the Flask app."""

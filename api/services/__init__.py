@@ -1,0 +1,1 @@
+"""Objects that outlive a request: one of each per process."""

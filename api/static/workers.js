@@ -1,0 +1,37 @@
+// The workers that are alive, and the batches that they hold, refreshed every few seconds.
+
+import { badge, el, empty, fill, images, loading, number, time, trouble } from "./dom.js";
+import { json } from "./http.js";
+import { pause, repeat } from "./shown.js";
+
+const SECONDS = 2;
+const HEADS = ["State", "Worker", "Models", "In progress", "Finished", "Started"];
+
+export function workers(main, { signal }) {
+  const body = el("div", {}, loading("the workers"));
+  fill(main, el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Workers")), body);
+  repeat(signal, async (inner) => {
+    const { workers: all } = await json("v1/workers", { signal: inner });
+    const head = el("thead", {}, el("tr", {}, HEADS.map((name) => el("th", { scope: "col" }, name))));
+    fill(body, all.length ? el("table", { class: "models workers" }, head, el("tbody", {}, all.map(row))) : none());
+    await pause(SECONDS, inner);
+  }, (error) => fill(body, trouble(error)));
+}
+
+function none() {
+  return empty("No worker has sent a heartbeat in the last seconds; start one:", el("pre", {}, "python -m worker"));
+}
+
+function row(worker) {
+  const models = Object.entries(worker.models).map(([name, version]) => el("p", {}, el("b", {}, name), ` ${version}`));
+  const rejected = Object.entries(worker.rejected).map(([title, reason]) => el("p", { class: "wrong" }, `${title} cannot be loaded: ${reason}`));
+  const sizes = Object.values(worker.batch_sizes);
+  return el("tr", {},
+    el("td", {}, badge(worker.state)),
+    el("td", {}, worker.id, el("br"), el("span", { class: "hint" }, worker.device)),
+    el("td", {}, models, rejected),
+    el("td", {}, images(worker.running), sizes.length > 0 && el("p", { class: "hint" }, `batches of up to ${number(Math.max(...sizes))}`)),
+    el("td", {}, images(worker.images)),
+    el("td", {}, time(worker.started_at)),
+  );
+}

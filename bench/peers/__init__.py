@@ -1,4 +1,0 @@
-"""The peers: other ways to serve the same network, each with the product's own decoder and classifier.
-
-The servers here run in `.venv-bench`; they answer `POST` of one JPEG with `{"label": …}`, and keep nothing.
-"""

@@ -1,0 +1,1 @@
+"""Benchmarks. `python -m benchmarks` compares everything in one run; README.md has the results."""

@@ -1,0 +1,1 @@
+"""Redis: the wake-up message by Celery, and job events by publish/subscribe."""

@@ -1,0 +1,42 @@
+"""Wake-up listener: run an action whenever a wake-up arrives, in a thread of its own.
+
+Celery takes milliseconds from a message to its task. The listener takes wake-ups from a list of its own; Celery's task
+remains, for programs that send it, and for when no listener is there.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import redis
+
+from core.broker import redis_clients, wakeup
+
+BLOCK_SECONDS = 5.0  # for so long one call waits for a wake-up
+
+log = logging.getLogger(__name__)
+
+
+class WakeupListener:
+    """Waits for wake-ups; one of the waiting listeners receives each."""
+
+    def __init__(self, redis_url: str, on_wakeup: Callable[[], None]) -> None:
+        self._redis_url = redis_url
+        self._on_wakeup = on_wakeup
+
+    def start(self, stop: threading.Event) -> None:
+        """Listen in a thread until the worker stops."""
+        threading.Thread(target=self._loop, args=(stop,), name="wake-ups", daemon=True).start()
+
+    def _loop(self, stop: threading.Event) -> None:
+        client = redis_clients.create(self._redis_url, block_seconds=BLOCK_SECONDS)
+        while not stop.is_set():
+            try:
+                client.set(wakeup.LISTENER_KEY, 1, ex=wakeup.LISTENER_TTL_SECONDS)
+                message = client.blpop([wakeup.LIST_KEY], timeout=BLOCK_SECONDS)
+            except redis.RedisError as error:
+                log.debug("wake-ups are not received: %s", error)
+                stop.wait(redis_clients.BACKOFF_SECONDS)
+                continue
+            if message is not None and not stop.is_set():
+                self._on_wakeup()

@@ -1,0 +1,1 @@
+"""The database: tables, engine, clock and every query."""

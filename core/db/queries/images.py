@@ -1,0 +1,34 @@
+"""One image by its id, whatever its status."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from core import errors
+from core.db.expressions import IMAGES, JOBS, RESULTS
+from core.db.queries import deletions
+
+
+def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
+    """Return an image's digest, its place in a source if it has one, and its error; `owner` None sees every key's.
+
+    Raises:
+        errors.ImageNotFound: the owner has no such image.
+        errors.ImageGone: it was deleted, or its job was purged.
+    """
+    query: sa.Select[Any] = (
+        sa.select(
+            *(IMAGES.c.sha256, IMAGES.c.source, IMAGES.c.location, IMAGES.c.bytes),
+            *(RESULTS.c.error_code, RESULTS.c.error_detail, JOBS.c.purged_at),
+        )
+        .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
+        .outerjoin(RESULTS, RESULTS.c.image_id == IMAGES.c.id)
+        .where(IMAGES.c.id == image_id)
+    )
+    row = conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner)).one_or_none()
+    if row is None:
+        deletions.require_not_deleted(conn, image_id, owner)
+        raise errors.ImageNotFound
+    if row.purged_at is not None:
+        raise errors.ImageGone
+    return row

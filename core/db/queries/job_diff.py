@@ -1,0 +1,100 @@
+"""The differences between the results of two jobs, by image name, whatever its Unicode normalization form."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.db.expressions import IMAGES, RESULTS, Composed, Decomposed
+
+A_IMAGES, B_IMAGES = IMAGES.alias("a_images"), IMAGES.alias("b_images")
+NAMESAKES = IMAGES.alias("namesakes")
+A_RESULTS, B_RESULTS = RESULTS.alias("a_results"), RESULTS.alias("b_results")
+
+
+def list_page(
+    conn: sa.Connection,
+    job_id: str,
+    other_job_id: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    include_unpaired: bool = False,
+) -> Sequence[sa.Row[Any]]:
+    """Return the images of two jobs `a` and `b` whose labels differ, ordered by name, from beyond the name `after`.
+
+    With `include_unpaired` also the images that have a result in only one of the jobs: `in_a` or `in_b` is false there.
+    """
+    branches = [_changed(job_id, other_job_id)]
+    if include_unpaired:
+        branches += [_unpaired(job_id, other_job_id), _unpaired(other_job_id, job_id, swapped=True)]
+    # Each branch is read in the order of names, and no further than the page needs.
+    pages = [
+        query.where(name > after if after is not None else sa.true()).order_by(name).limit(limit).subquery()
+        for query, name in branches
+    ]
+    rows = sa.union_all(*[sa.select(page) for page in pages]).subquery("rows")
+    return conn.execute(sa.select(rows).order_by(rows.c.name).limit(limit)).all()
+
+
+def count_pairs(conn: sa.Connection, job_id: str, other_job_id: str) -> Sequence[sa.Row[Any]]:
+    """Count the images of two jobs by their labels `a` and `b`, also the same ones; the most frequent pairs first."""
+    labels = (A_RESULTS.c.label.label("a"), B_RESULTS.c.label.label("b"))
+    query = _paired(job_id, other_job_id, *labels, sa.func.count().label("count")).group_by(*labels)
+    return conn.execute(query.order_by(sa.desc("count"), *labels)).all()
+
+
+def _changed(job_id: str, other_job_id: str) -> tuple[sa.Select[Any], sa.ColumnElement[str]]:
+    columns = _side("a", A_RESULTS) + _side("b", B_RESULTS)
+    query = _paired(job_id, other_job_id, A_IMAGES.c.name, *columns)
+    return query.where(A_RESULTS.c.label.is_distinct_from(B_RESULTS.c.label)), A_IMAGES.c.name
+
+
+def _paired(job_id: str, other_job_id: str, *columns: Any) -> sa.Select[Any]:
+    """Select columns of the images that have a result in both jobs."""
+    return (
+        sa.select(*columns)
+        .select_from(A_IMAGES)
+        .join(A_RESULTS, A_RESULTS.c.image_id == A_IMAGES.c.id)
+        .join(B_IMAGES, sa.and_(B_IMAGES.c.job_id == other_job_id, _has_same_name(B_IMAGES)))
+        .join(B_RESULTS, B_RESULTS.c.image_id == B_IMAGES.c.id)
+        .where(A_IMAGES.c.job_id == job_id)
+        .where(sa.or_(B_IMAGES.c.name == A_IMAGES.c.name, ~_has_very_name(other_job_id)))
+    )
+
+
+def _unpaired(job_id: str, other_job_id: str, *, swapped: bool = False) -> tuple[sa.Select[Any], sa.ColumnElement[str]]:
+    """Select the images with a result in the first job and none in the second, which is `a` if `swapped`."""
+    has_pair = (
+        sa.exists()
+        .where(B_IMAGES.c.job_id == other_job_id, _has_same_name(B_IMAGES))
+        .where(B_RESULTS.c.image_id == B_IMAGES.c.id)
+    )
+    own, other = ("b", "a") if swapped else ("a", "b")
+    sides = {own: _side(own, A_RESULTS), other: _side(other, None)}
+    query = (
+        sa.select(A_IMAGES.c.name, *sides["a"], *sides["b"])
+        .join(A_RESULTS, A_RESULTS.c.image_id == A_IMAGES.c.id)
+        .where(A_IMAGES.c.job_id == job_id, ~has_pair)
+    )
+    return query, A_IMAGES.c.name
+
+
+def _has_same_name(images: Any) -> Any:
+    """Select the images with the name of `A_IMAGES`, in any Unicode normalization form."""
+    return images.c.name.in_([A_IMAGES.c.name, Composed(A_IMAGES.c.name), Decomposed(A_IMAGES.c.name)])
+
+
+def _has_very_name(job_id: str) -> sa.Exists:
+    """Select whether a job has an image with the name of `A_IMAGES` in the same form."""
+    return sa.exists().where(NAMESAKES.c.job_id == job_id, NAMESAKES.c.name == A_IMAGES.c.name)
+
+
+def _side(name: str, results: Any) -> list[sa.ColumnElement[Any]]:
+    """Select whether a job has a result, its label and its confidence."""
+    label, confidence = (sa.null() if results is None else results.c[column] for column in ("label", "confidence"))
+    return [
+        sa.literal(results is not None).label(f"in_{name}"),
+        sa.cast(label, RESULTS.c.label.type).label(f"label_{name}"),
+        sa.cast(confidence, RESULTS.c.confidence.type).label(f"confidence_{name}"),
+    ]

@@ -1,0 +1,506 @@
+"""Jobs: create, extend, seal, cancel, expire and read them."""
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from uuid_utils import compat as uuids
+
+from core import enums, errors
+from core.db import clock, prepared, views
+from core.db.expressions import (
+    API_KEYS,
+    ENDED_COUNT,
+    IMAGES,
+    IS_RUNNING,
+    IS_SCAN_PENDING,
+    JOBS,
+    RESULTS,
+    SCANS,
+    any_of,
+    insert,
+)
+from core.db.new_image import NewImage
+from core.db.queries import counters, new_images, quotas, webhook_deliveries
+from core.tracing import tracer
+
+SCAN_COLUMNS = (
+    "source",
+    "prefix",
+    "include",
+    "exclude",
+    "status",
+    "found",
+    "skipped",
+    "skipped_by_reason",
+    "left_out",
+    "error",
+    "created_at",
+    "ended_at",
+)
+"""The columns of a job's scan that are read with the job, each as `scan_…`."""
+TIMESTAMP_NAMES = ("created", "sealed", "finished", "expires")
+"""The timestamps of a job that may be known when it is created."""
+
+STATUS: sa.ColumnElement[str] = sa.literal_column(views.JOB_STATUS, sa.String())
+"""The status of a job, for statements that select from `jobs` under its own name."""
+
+SELECT_BY_IDEMPOTENCY_KEY = sa.select(JOBS.c.id, JOBS.c.idempotency_key, JOBS.c.fingerprint).where(
+    JOBS.c.api_key_id == sa.bindparam("owner"), JOBS.c.idempotency_key.in_(sa.bindparam("keys", expanding=True))
+)
+SELECT_NAMES = sa.select(IMAGES.c.name).where(
+    IMAGES.c.job_id == sa.bindparam("job"), IMAGES.c.name.in_(sa.bindparam("names", expanding=True))
+)
+HAS_ID = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
+LOCK_JOBS = sa.select(JOBS.c.id).where(HAS_ID).order_by(JOBS.c.id).with_for_update()
+ENDED_COLUMNS = [JOBS.c[name] for name in ("id", "api_key_id", "webhook_url", "total", "started_at", "finished_at")]
+END_IF_COMPLETE = prepared.Prepared(
+    sa.update(JOBS)
+    .where(
+        any_of(JOBS.c.id, "jobs"),
+        JOBS.c.sealed_at.is_not(None),
+        JOBS.c.finished_at.is_(None),
+        JOBS.c.total == ENDED_COUNT,
+    )
+    .values(finished_at=clock.now())
+    .returning(*ENDED_COLUMNS),
+    ENDED_COLUMNS,
+)
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be created."""
+
+    owner: str
+    model: str
+    priority: enums.Priority = enums.Priority.BULK
+    metadata: Mapping[str, Any] | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    """A digest of the submission: another submission under the same idempotency key has another."""
+    sealed: bool = True
+    fresh: bool = False
+    """Whether to bypass the cache, and classify images that have a result already."""
+    expires_in: float | None = None
+    """After how many seconds images that no worker has claimed expire."""
+    webhook_url: str | None = None
+    """Where the webhook goes when the job has finished."""
+    public_base_url: str | None = None
+    """The server's URL as the caller knows it: the links in the webhook begin with it."""
+    limits: quotas.Quotas = quotas.UNSET
+    """The owner's quotas."""
+    max_open_jobs: int = 0
+    """How many open jobs the owner may have; 0 means no limit."""
+    name: str | None = None
+    """A name for people."""
+    traceparent: str | None = field(default_factory=tracer.traceparent)
+    """The trace of the submission, if there is one."""
+
+
+Submission = tuple[NewJob, Sequence[NewImage]]
+
+
+def create(conn: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
+    """Create one job with its images and return its id; see `insert_jobs`."""
+    return str(insert_jobs(conn, [(job, images)])[0].id)
+
+
+def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[sa.Row[Any]]:
+    """Create jobs with their images and return each as `get` would; a repeat under an idempotency key is the first job.
+
+    Raises:
+        errors.IdempotencyMismatch: the key was used for another submission.
+        errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
+        errors.JobPurged: it is a repeat of a job whose results were removed.
+    """
+    for owner in sorted({job.owner for job, _ in submissions if job.limits.is_limited or not job.sealed}):
+        quotas.lock_key(conn, owner)
+    cached_by_key = new_images.lookup_cached(
+        conn, [((job.owner, job.model), images) for job, images in submissions if not job.fresh]
+    )
+    cached = [{} if job.fresh else cached_by_key[job.owner, job.model] for job, _ in submissions]
+    values = [
+        _job_row(job, images, cached_results) for (job, images), cached_results in zip(submissions, cached, strict=True)
+    ]
+    inserted = {
+        str(row.id): row
+        for row in conn.execute(_insert_statement(conn.dialect.name), sorted(values, key=_insert_key)).all()
+    }
+    rows = [inserted.get(value["id"]) for value in values]
+    for row, (job, images) in zip(rows, submissions, strict=True):
+        if row is not None:
+            if job.limits.is_limited:
+                quotas.consume(conn, job.owner, job.limits, submission_load(job, images), exclude_job=row.id)
+            if not job.sealed:
+                quotas.check_open_jobs(conn, job.owner, job.max_open_jobs)
+    new_images.insert(
+        conn,
+        [
+            (row, images, cached_results)
+            for row, (_, images), cached_results in zip(rows, submissions, cached, strict=True)
+            if row is not None
+        ],
+    )
+    webhook_deliveries.enqueue(conn, [row for row in inserted.values() if row.finished_at is not None])
+    ids = [
+        _existing_job_id(conn, job) if row is None else str(row.id)
+        for row, (job, _) in zip(rows, submissions, strict=True)
+    ]
+    current = get_many(conn, ids)
+    return [_require_available(current[id_], id_) for id_ in ids]
+
+
+def _insert_key(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the sort key of jobs inserted together: in one order, so that two transactions cannot deadlock."""
+    return values["api_key_id"], values["idempotency_key"] or ""
+
+
+def _job_row(job: NewJob, images: Sequence[NewImage], cached: new_images.CachedResults) -> dict[str, Any]:
+    """Build the row of a new job; its timestamps are in seconds from now."""
+    counts = new_images.initial_counts(images, cached)
+    is_finished = job.sealed and counts["done"] + counts["failed"] == len(images)
+    return {
+        "id": str(uuids.uuid7()),
+        "api_key_id": job.owner,
+        "name": job.name,
+        "model": job.model,
+        "priority": int(job.priority),
+        "metadata": dict(job.metadata or {}),
+        "idempotency_key": job.idempotency_key,
+        "fingerprint": job.fingerprint,
+        **counts,
+        "cancelled": 0,
+        "expired": 0,
+        "webhook_url": job.webhook_url,
+        "public_base_url": job.public_base_url,
+        "traceparent": job.traceparent,
+        "created_in": 0.0,
+        "sealed_in": 0.0 if job.sealed else None,
+        "finished_in": 0.0 if is_finished else None,
+        "expires_in": job.expires_in,
+    }
+
+
+@functools.cache
+def _insert_statement(dialect: str) -> Any:
+    """Build the INSERT of jobs. Cached: building it takes longer than running it."""
+    statement = insert(dialect, JOBS).values(
+        {f"{name}_at": clock.now_plus_parameter(f"{name}_in") for name in TIMESTAMP_NAMES}
+    )
+    statement = statement.on_conflict_do_nothing(index_elements=["api_key_id", "idempotency_key"])
+    return statement.returning(
+        *[JOBS.c[name] for name in ("id", "api_key_id", "model", "priority", "webhook_url", "finished_at")]
+    )
+
+
+def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
+    """Return what a submission counts for: its images, and their bytes with those of its metadata."""
+    load = new_images.total_load(images)
+    if not job.metadata:
+        return load
+    return load + quotas.Load(0, len(json.dumps(dict(job.metadata), ensure_ascii=False).encode()))
+
+
+def find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> Sequence[sa.Row[Any] | errors.ClientError | None]:
+    """Return for each new job the one that it repeats under its idempotency key, or the error of that; else None."""
+    keys_by_owner: defaultdict[str, set[str]] = defaultdict(set)
+    for job in new_jobs:
+        if job.idempotency_key is not None:
+            keys_by_owner[job.owner].add(job.idempotency_key)
+    existing: dict[tuple[str, str | None], sa.Row[Any]] = {}
+    for owner, keys in keys_by_owner.items():
+        params = {"owner": owner, "keys": list(keys)}
+        existing |= {(owner, row.idempotency_key): row for row in conn.execute(SELECT_BY_IDEMPOTENCY_KEY, params)}
+    if not existing:
+        return [None] * len(new_jobs)
+    rows = get_many(conn, [row.id for row in existing.values()])
+    return [_repeated(job, existing.get((job.owner, job.idempotency_key)), rows) for job in new_jobs]
+
+
+def _repeated(
+    job: NewJob, existing: sa.Row[Any] | None, rows: Mapping[str, sa.Row[Any]]
+) -> sa.Row[Any] | errors.ClientError | None:
+    if existing is None:
+        return None
+    if existing.fingerprint != job.fingerprint:
+        return errors.IdempotencyMismatch()
+    try:
+        return _require_available(rows.get(str(existing.id)), str(existing.id))
+    except errors.ClientError as error:
+        return error
+
+
+def _existing_job_id(conn: sa.Connection, job: NewJob) -> str:
+    """Return the id of the job that a submission repeats."""
+    where = (JOBS.c.api_key_id == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
+    existing = conn.execute(sa.select(JOBS.c.id, JOBS.c.fingerprint).where(*where)).one()
+    if existing.fingerprint != job.fingerprint:
+        raise errors.IdempotencyMismatch
+    return str(existing.id)
+
+
+def add_images(
+    conn: sa.Connection,
+    job_id: str,
+    owner: str,
+    images: Sequence[NewImage],
+    limits: quotas.Quotas = quotas.UNSET,
+) -> int:
+    """Add images to an open job, without those whose name it has already. Return how many are new.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+        errors.JobSealed: the job is sealed, and at least one name is new to it.
+        errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
+    """
+    if limits.is_limited:
+        quotas.lock_key(conn, owner)
+    job = get_for_update(conn, job_id, owner)
+    existing_names = _existing_names(conn, job_id, [image.name for image in images])
+    added = [image for image in images if image.name not in existing_names]
+    if added and job.sealed_at is not None:
+        raise errors.JobSealed
+    if added:
+        quotas.consume(conn, owner, limits, new_images.total_load(added))
+    cached = new_images.lookup_cached(conn, [((owner, job.model), added)])[owner, job.model]
+    new_images.insert(conn, [(job, added, cached)])
+    if added:
+        increments = {name: JOBS.c[name] + count for name, count in new_images.initial_counts(added, cached).items()}
+        values = {**increments, "last_fed_at": clock.now()}
+        conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(values))
+    return len(added)
+
+
+def extend(
+    conn: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage], limits: quotas.Quotas = quotas.UNSET
+) -> sa.Row[Any]:
+    """Add images as `add_images` does, and return the job as it is then."""
+    add_images(conn, job_id, owner, images, limits)
+    return get(conn, job_id, owner)
+
+
+def get_with_names(conn: sa.Connection, job_id: str, owner: str, names: Sequence[str]) -> tuple[sa.Row[Any], set[str]]:
+    """Return a job as `get` does, and those of these names that its images have.
+
+    Raises:
+        errors.JobNotFound, errors.JobPurged: see `get`.
+    """
+    return get(conn, job_id, owner), _existing_names(conn, job_id, names)
+
+
+def _existing_names(conn: sa.Connection, job_id: str, names: Sequence[str]) -> set[str]:
+    return set(conn.execute(SELECT_NAMES, {"job": job_id, "names": names}).scalars())
+
+
+def seal(conn: sa.Connection, job_id: str, owner: str) -> None:
+    """Seal a job: it takes no more images. Sealing it again changes nothing.
+
+    A job that is being filled from a source is sealed when the scan ends.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+    """
+    get_for_update(conn, job_id, owner)
+    if conn.execute(
+        sa.update(SCANS).where(SCANS.c.job_id == job_id, IS_SCAN_PENDING).values(seal_when_done=True)
+    ).rowcount:
+        return
+    conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.sealed_at.is_(None)).values(sealed_at=clock.now()))
+    end_if_complete(conn, [job_id])
+
+
+def rename(conn: sa.Connection, job_id: str, owner: str, name: str | None) -> None:
+    """Change the name of a job; None removes it.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+        errors.JobPurged: the job's results were removed.
+    """
+    get_for_update(conn, job_id, owner)
+    conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(name=name))
+
+
+def cancel(conn: sa.Connection, job_id: str, owner: str) -> None:
+    """Cancel a job's queued images and seal it; results stay.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+    """
+    job = get_for_update(conn, job_id, owner)
+    if job.finished_at is None:
+        timestamps = {name: sa.func.coalesce(JOBS.c[name], clock.now()) for name in ("cancelled_at", "sealed_at")}
+        conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(timestamps))
+        _cancel_scans(conn, [job_id])
+        cancel_queued(conn, [job_id])
+
+
+def cancel_queued(conn: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Cancel the queued images of those of these jobs that are cancelled."""
+    cancelled_jobs = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(job_ids)), JOBS.c.cancelled_at.is_not(None))
+    for job_id in conn.execute(cancelled_jobs.order_by(JOBS.c.id).with_for_update()).scalars().all():
+        detail = "The job was cancelled before a worker claimed this image."
+        _end_queued(conn, job_id, enums.Status.CANCELLED, detail)
+
+
+def expire(conn: sa.Connection, *, limit: int = 100) -> list[str]:
+    """End the queued images of jobs past their deadline, and seal these jobs. Return their ids."""
+    past_deadline = sa.select(JOBS.c.id).where(JOBS.c.finished_at.is_(None), JOBS.c.expires_at < clock.now())
+    query = past_deadline.order_by(JOBS.c.expires_at).limit(limit).with_for_update(skip_locked=True)
+    job_ids = list(map(str, conn.execute(query).scalars()))
+    seal_values = {"sealed_at": sa.func.coalesce(JOBS.c.sealed_at, clock.now())}
+    conn.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(seal_values))
+    _cancel_scans(conn, job_ids)
+    for job_id in job_ids:
+        _end_queued(conn, job_id, enums.Status.EXPIRED, "The job's deadline passed before a worker claimed this image.")
+    return job_ids
+
+
+def seal_abandoned(conn: sa.Connection, *, days: float, limit: int = 100) -> list[str]:
+    """Seal the open jobs to which nothing was added for so many days, so that they end. Return their ids."""
+    last_fed_at = sa.func.coalesce(JOBS.c.last_fed_at, JOBS.c.created_at)
+    has_scan = sa.exists().where(SCANS.c.job_id == JOBS.c.id, IS_SCAN_PENDING)
+    is_abandoned = (JOBS.c.sealed_at.is_(None), last_fed_at < clock.now(-days * 86_400), ~has_scan)
+    query = sa.select(JOBS.c.id).where(*is_abandoned).limit(limit).with_for_update(skip_locked=True)
+    job_ids = list(map(str, conn.execute(query).scalars()))
+    if job_ids:
+        conn.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(sealed_at=clock.now()))
+        end_if_complete(conn, job_ids)
+    return job_ids
+
+
+def _cancel_scans(conn: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Cancel the pending scans of jobs that take no more images."""
+    final_values = {"status": enums.ScanStatus.CANCELLED, "next_attempt_at": None, "lease_until": None, "error": None}
+    active_scans = sa.update(SCANS).where(SCANS.c.job_id.in_(job_ids), IS_SCAN_PENDING)
+    conn.execute(active_scans.values(final_values | {"ended_at": clock.now()}))
+
+
+def _end_queued(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:
+    """End the queued images of a job, whose row is locked, with a status that is its own error code."""
+    is_queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == enums.Status.QUEUED)
+    count = conn.execute(sa.update(IMAGES).where(*is_queued).values(status=status)).rowcount
+    if count:
+        _insert_final_results(conn, job_id, status, detail)
+        column = JOBS.c[status.value]
+        count_update = (
+            sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + count}).returning(JOBS.c.model)
+        )
+        counter_row = {
+            "model_name": conn.execute(count_update).scalar_one(),
+            "status": status.value,
+            "error_code": status.value,
+        }
+        counters.count_results(conn, [{**counter_row, "cached": False}], count)
+    end_if_complete(conn, [job_id])
+
+
+def _insert_final_results(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:
+    """Insert the result of every image of a job that has ended with this status, without reading the images."""
+    has_result = sa.exists().where(RESULTS.c.image_id == IMAGES.c.id)
+    values = {
+        "image_id": IMAGES.c.id,
+        "job_id": IMAGES.c.job_id,
+        "status": sa.literal(status.value),
+        "error_code": sa.literal(status.value),
+        "error_detail": sa.literal(detail),
+        "model_name": IMAGES.c.model_name,
+        "cached": sa.false(),
+        "timings": sa.literal({}, RESULTS.c.timings.type),
+        "finished_at": clock.now(),
+    }
+    rows = sa.select(*values.values()).where(IMAGES.c.job_id == job_id, IMAGES.c.status == status, ~has_result)
+    conn.execute(sa.insert(RESULTS).from_select(list(values), rows))
+
+
+class EndedJob(NamedTuple):
+    """A job that has just ended: the columns of `ENDED_COLUMNS`."""
+
+    id: str
+    api_key_id: str
+    webhook_url: str | None
+    total: int
+    started_at: datetime | None
+    finished_at: datetime
+
+
+def end_if_complete(conn: sa.Connection, job_ids: Iterable[str]) -> Sequence[EndedJob]:
+    """Mark those of these jobs as finished that are sealed and have no open image, and enqueue their webhooks.
+
+    Returns them.
+    """
+    ended = [EndedJob(*row) for row in END_IF_COMPLETE.execute(conn, {"jobs": list(job_ids)})]
+    webhook_deliveries.enqueue(conn, ended)
+    return ended
+
+
+def lock(conn: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Lock the rows of these jobs, always in one order, so that two transactions cannot deadlock."""
+    if conn.dialect.name != "sqlite":  # its writing transactions are serial
+        conn.execute(LOCK_JOBS, {"jobs": list(job_ids)})
+
+
+def get(conn: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:
+    """Return one job with its live counts; `owner` None sees every key's.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+        errors.JobPurged: the job's results were removed.
+    """
+    params = {"job": job_id} if owner is None else {"job": job_id, "owner": owner}
+    return _require_available(conn.execute(_get_query(by_owner=owner is not None), params).one_or_none(), job_id)
+
+
+@functools.cache
+def _get_query(*, by_owner: bool) -> sa.Select[Any]:
+    owner_conditions = [JOBS.c.api_key_id == sa.bindparam("owner")] if by_owner else []
+    return job_query().where(JOBS.c.id == sa.bindparam("job"), *owner_conditions)
+
+
+def get_many(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+    """Return those of these jobs that exist, by id, with their live counts."""
+    return {str(row.id): row for row in conn.execute(_get_many_query(), {"jobs": list(job_ids)})}
+
+
+@functools.cache
+def _get_many_query() -> sa.Select[Any]:
+    return job_query().where(HAS_ID)
+
+
+def traceparents(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
+    """Return the traces in which these jobs were submitted, by job id, without the jobs that have none."""
+    query = sa.select(JOBS.c.id, JOBS.c.traceparent).where(JOBS.c.id.in_(list(job_ids)))
+    return {str(id_): traceparent for id_, traceparent in conn.execute(query.where(JOBS.c.traceparent.is_not(None)))}
+
+
+def job_query() -> sa.Select[Any]:
+    """Select jobs with their status, live counts, scans and the names of their owners."""
+    running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, IS_RUNNING).scalar_subquery()
+    scan = [SCANS.c[name].label(f"scan_{name}") for name in SCAN_COLUMNS]
+    owner = sa.select(API_KEYS.c.name).where(API_KEYS.c.id == JOBS.c.api_key_id).scalar_subquery()
+    query = sa.select(JOBS, running.label("running"), STATUS.label("status"), owner.label("owner"), *scan)
+    return query.outerjoin(SCANS, SCANS.c.job_id == JOBS.c.id)
+
+
+def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
+    """Return one job of this owner, its row locked until the end of the transaction.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+        errors.JobPurged: the job's results were removed.
+    """
+    query = sa.select(JOBS).where(JOBS.c.id == job_id, JOBS.c.api_key_id == owner).with_for_update()
+    return _require_available(conn.execute(query).one_or_none(), job_id)
+
+
+def _require_available(row: sa.Row[Any] | None, job_id: str) -> sa.Row[Any]:
+    if row is None:
+        raise errors.JobNotFound(f"There is no job {job_id!r} among yours; GET /v1/jobs lists them.")
+    if row.purged_at is not None:
+        raise errors.JobPurged.with_totals(row.total, row.bytes, row.purged_at)
+    return row

@@ -1,0 +1,54 @@
+"""Known blobs: what an owner has uploaded need not be uploaded again, and no owner learns what others have."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from uuid_utils import compat as uuids
+
+from core.db.expressions import IMAGES, INSTALLATIONS, IS_REJECTED, JOBS, MODELS, no_index
+
+
+def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
+    """Return those of these SHA-256 that this owner has uploaded, with their sizes in bytes.
+
+    Images in a source do not count: they may be gone from there.
+    """
+    query = (
+        sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
+        .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
+        .where(
+            IMAGES.c.sha256.in_(list(digests)),
+            no_index(JOBS.c.api_key_id) == owner,
+            ~IS_REJECTED,
+            IMAGES.c.source.is_(None),
+        )
+        .distinct()
+    )
+    return {row.sha256: row.bytes for row in conn.execute(query)}
+
+
+def unreferenced(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
+    """Return those of these SHA-256 that neither an uploaded image nor a model refers to any more.
+
+    A file of a model may have been uploaded as an image.
+    """
+    candidates = set(digests)
+    files = conn.execute(sa.select(MODELS.c.files).where(MODELS.c.files.is_not(None))).scalars()
+    model_digests = {digest for file_digests in files for digest in file_digests.values()}
+    referenced = sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(candidates), IMAGES.c.source.is_(None))
+    return candidates - model_digests - set(conn.execute(referenced).scalars())
+
+
+def without_images(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
+    """Return those of these SHA-256 that no image has any more, uploaded or in a source."""
+    candidates = set(digests)
+    return candidates - set(conn.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(candidates))).scalars())
+
+
+def installation_id(conn: sa.Connection) -> str:
+    """Return the id of this database, with which its blob store is marked; create it if the row was lost."""
+    id_ = conn.execute(sa.select(INSTALLATIONS.c.id).order_by(INSTALLATIONS.c.id).limit(1)).scalar()
+    if id_ is None:
+        id_ = str(uuids.uuid7())
+        conn.execute(sa.insert(INSTALLATIONS).values(id=id_))
+    return str(id_)

@@ -1,0 +1,235 @@
+"""Quotas: how much a key may submit per minute, how much of it may be open, and how much is open in all."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from core import errors
+from core.db import clock
+from core.db.expressions import API_KEYS, ENDED_COUNT, JOBS
+
+WINDOW_SECONDS = 60.0
+DEFAULT_RETRY_SECONDS = 5.0  # for a key with too many open images, if the throughput is not known
+UNITS = {"images": "images", "bytes": "bytes of images"}
+RATE_UNITS = {**UNITS, "seconds": "seconds of work"}
+"""The units of limits per minute. The seconds are known only when the work is done, and are charged then."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A number of images, their bytes, and the seconds that they take to decode and classify."""
+
+    images: float = 0
+    bytes: float = 0
+    seconds: float = 0
+
+    def __add__(self, other: "Load") -> "Load":
+        return Load(self.images + other.images, self.bytes + other.bytes, self.seconds + other.seconds)
+
+    def __sub__(self, other: "Load") -> "Load":
+        return Load(self.images - other.images, self.bytes - other.bytes, self.seconds - other.seconds)
+
+
+NO_LOAD = Load()
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """The limits of a key; None is the default of the settings, and 0 means no limit."""
+
+    images_per_minute: int | None = None
+    bytes_per_minute: int | None = None
+    open_images: int | None = None
+    open_bytes: int | None = None
+    work_seconds_per_minute: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Any) -> "Quotas":
+        """Read the quotas in the row of a key."""
+        return cls(*(getattr(row, name) for name in FIELD_NAMES))
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 (there are few, and they are small)
+    def with_defaults(self, defaults: "Quotas") -> "Quotas":
+        """Replace what is None by defaults."""
+        return Quotas(*(getattr(defaults if getattr(self, name) is None else self, name) for name in FIELD_NAMES))
+
+    @functools.cached_property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return self.per_minute != NO_LOAD or self.max_open != NO_LOAD
+
+    def without_rates(self) -> "Quotas":
+        """Return these limits without those per minute, for a submission that was charged already."""
+        return replace(self, images_per_minute=0, bytes_per_minute=0, work_seconds_per_minute=0)
+
+    @property
+    def per_minute(self) -> Load:
+        """How much may be submitted per minute, and how long its images may take."""
+        return Load(self.images_per_minute or 0, self.bytes_per_minute or 0, self.work_seconds_per_minute or 0)
+
+    @property
+    def max_open(self) -> Load:
+        """How much may be open at a time."""
+        return Load(self.open_images or 0, self.open_bytes or 0)
+
+
+FIELD_NAMES = tuple(field.name for field in fields(Quotas))
+UNSET = Quotas()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The usage of a key: the tokens that remain (below zero after one large submission), and what is open.
+
+    What is open is read only for a key that has a limit of it.
+    """
+
+    remaining: Load
+    open: Load
+
+
+def get_usage(conn: sa.Connection, key_id: str, quotas: Quotas, *, exclude_job: str | None = None) -> Usage:
+    """Return the usage of a key now; open images of the job `exclude_job` do not count."""
+    row = conn.execute(_select_key(key_id)).one()
+    is_open_limited = quotas.max_open != NO_LOAD
+    opened = open_load(conn, key_id, exclude_job=exclude_job) if is_open_limited else NO_LOAD
+    return Usage(_remaining(row, quotas), opened)
+
+
+def _select_key(key_id: str) -> sa.Select[Any]:
+    return sa.select(API_KEYS, clock.now().label("now")).where(API_KEYS.c.id == key_id)
+
+
+def _remaining(row: Any, quotas: Quotas) -> Load:
+    """Return the tokens that remain of a key now."""
+    capacity, elapsed_minutes = quotas.per_minute, 0.0
+    if row.tokens_updated_at is not None:
+        elapsed_minutes = max((row.now - row.tokens_updated_at) / timedelta(seconds=WINDOW_SECONDS), 0.0)
+    tokens = {
+        unit: limit if stored is None else min(limit, stored + elapsed_minutes * limit)
+        for unit, stored in (("images", row.image_tokens), ("bytes", row.byte_tokens), ("seconds", row.work_tokens))
+        for limit in [getattr(capacity, unit)]
+    }
+    return Load(**tokens)
+
+
+def lock_key(conn: sa.Connection, key_id: str) -> None:
+    """Lock a key against other submissions until the end of the transaction; to be called before any job is locked."""
+    # Not the lock of a DELETE: jobs that refer to the key may still be inserted.
+    conn.execute(sa.select(API_KEYS.c.id).where(API_KEYS.c.id == key_id).with_for_update(key_share=True))
+
+
+def consume(conn: sa.Connection, key_id: str, quotas: Quotas, load: Load, *, exclude_job: str | None = None) -> None:
+    """Take tokens from a key, which must be locked; `exclude_job` is the job they are for, if it exists already.
+
+    Raises:
+        errors.TemporarilyRejected: too few tokens remain, or too much is open.
+        errors.TooManyImages: so much may never be open.
+    """
+    if not quotas.is_limited:
+        return
+    usage = get_usage(conn, key_id, quotas, exclude_job=exclude_job)
+    check(quotas, usage, load)
+    if quotas.per_minute == NO_LOAD:
+        return
+    _store_tokens(conn, key_id, usage.remaining - load)
+
+
+def _store_tokens(conn: sa.Connection, key_id: str, remaining: Load) -> None:
+    tokens = {"image_tokens": remaining.images, "byte_tokens": remaining.bytes, "work_tokens": remaining.seconds}
+    values = {**tokens, "tokens_updated_at": clock.now()}
+    conn.execute(sa.update(API_KEYS).where(API_KEYS.c.id == key_id).values(values))
+
+
+def charge(conn: sa.Connection, key_id: str, quotas: Quotas, load: Load) -> None:
+    """Take tokens from a key before any bytes are stored: a submission that is rejected later has cost them too.
+
+    Raises:
+        errors.TemporarilyRejected, errors.TooManyImages: see `consume`.
+    """
+    lock_key(conn, key_id)
+    consume(conn, key_id, quotas, load)
+
+
+def charge_afterwards(conn: sa.Connection, loads: Mapping[str, Load], defaults: Quotas) -> None:
+    """Take tokens from keys for what was done for them, however few remain: later submissions are rejected instead.
+
+    To be called before any job is locked, with the quotas of keys that have none of their own.
+    """
+    for key_id, load in sorted(loads.items()):  # in one order, so that no two transactions wait for each other
+        lock_key(conn, key_id)
+        row = conn.execute(_select_key(key_id)).one()
+        key_quotas = Quotas.from_row(row).with_defaults(defaults)
+        if key_quotas.per_minute != NO_LOAD:
+            _store_tokens(conn, key_id, _remaining(row, key_quotas) - load)
+
+
+def of_keys(conn: sa.Connection, key_ids: Iterable[str], defaults: Quotas) -> dict[str, Quotas]:
+    """Return the quotas of these keys, by id."""
+    rows = conn.execute(sa.select(API_KEYS).where(API_KEYS.c.id.in_(list(key_ids))))
+    return {row.id: Quotas.from_row(row).with_defaults(defaults) for row in rows}
+
+
+def check_open_jobs(conn: sa.Connection, key_id: str, max_open_jobs: int) -> None:
+    """Check that a key, which must be locked, has at most so many open jobs; 0 means no limit.
+
+    Raises:
+        errors.QuotaExceeded: it has more.
+    """
+    if not max_open_jobs:
+        return
+    is_open = (JOBS.c.api_key_id == key_id, JOBS.c.sealed_at.is_(None))
+    count = conn.execute(sa.select(sa.func.count()).select_from(JOBS).where(*is_open)).scalar_one()
+    if count > max_open_jobs:
+        detail = f"This key has {max_open_jobs:,} open jobs, as many as it may; seal or cancel some."
+        raise errors.QuotaExceeded(detail, DEFAULT_RETRY_SECONDS)
+
+
+def check(quotas: Quotas, usage: Usage, load: Load) -> None:
+    """Check whether a key may submit this much.
+
+    A submission larger than a full bucket is accepted when the bucket is full; the following minutes pay for it, as
+    they do for what is charged afterwards: the bytes of URLs, and seconds of work.
+
+    Raises:
+        errors.RateLimited: too few tokens remain.
+        errors.QuotaExceeded: too much of the key is open.
+        errors.TooManyImages: so much may never be open.
+    """
+    for unit, unit_name in UNITS.items():
+        max_open, requested = getattr(quotas.max_open, unit), getattr(load, unit)
+        if max_open and requested > max_open:
+            raise errors.TooManyImages(
+                f"The request contains {requested:,.0f} {unit_name}; this key may have {max_open:,.0f} open at a time. "
+                "Send fewer images at a time."
+            )
+        if max_open and (currently_open := getattr(usage.open, unit)) + requested > max_open:
+            detail = f"This key has {currently_open:,.0f} {unit_name} open, of {max_open:,.0f}; retry later."
+            raise errors.QuotaExceeded(detail, DEFAULT_RETRY_SECONDS)
+    for unit, unit_name in RATE_UNITS.items():
+        per_minute, requested = getattr(quotas.per_minute, unit), getattr(load, unit)
+        is_limited = per_minute and (requested or load.images)  # an open job without images may be created in debt
+        if is_limited and (remaining := getattr(usage.remaining, unit)) < min(requested, per_minute):
+            detail = f"This key may submit {per_minute:,.0f} {unit_name} a minute, and has done so; retry later."
+            raise errors.RateLimited(detail, (min(requested, per_minute) - remaining) / per_minute * WINDOW_SECONDS)
+
+
+def open_load(conn: sa.Connection, owner: str | None = None, *, exclude_job: str | None = None) -> Load:
+    """Sum up the images without a result: of a key, or of all; without those of the job `exclude_job`.
+
+    Read from the unfinished jobs, however many images they have. The open bytes of a job are estimated by its mean
+    image size.
+    """
+    remaining = JOBS.c.total - ENDED_COUNT
+    open_bytes = JOBS.c.bytes * sa.cast(remaining, sa.Double) / sa.func.nullif(JOBS.c.total, 0)
+    query = sa.select(sa.func.sum(remaining), sa.func.sum(open_bytes)).where(JOBS.c.finished_at.is_(None))
+    if owner is not None:
+        query = query.where(JOBS.c.api_key_id == owner)
+    if exclude_job is not None:
+        query = query.where(JOBS.c.id != exclude_job)
+    images, bytes_ = conn.execute(query).one()
+    return Load(int(images or 0), int(bytes_ or 0))

@@ -1,0 +1,376 @@
+"""Results: of one job, or of all jobs by any filter."""
+
+import contextlib
+import enum
+import functools
+import operator
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from core.db.expressions import (
+    API_KEYS,
+    ENVIRONMENTS,
+    IMAGES,
+    IS_CURRENT_REVIEW,
+    JOBS,
+    RESULTS,
+    REVIEWS,
+    Composed,
+    Page,
+    no_index,
+)
+from core.db.queries import environments
+
+RECENT_RESULTS, MANY_THRESHOLD = 5_000, 50  # a kind with so many among so many recent results is common
+MAX_TRANSACTION_TIME = timedelta(minutes=1)  # longer than any transaction
+MAX_SCANNED_RESULTS = 20_000  # results per page if the matches may be rare
+# With + 0, because PostgreSQL else merges the two indexes, and reads the reviews of all pages before this one.
+IS_REVIEW_OF_RESULT = sa.and_(REVIEWS.c.image_id == RESULTS.c.image_id + 0, IS_CURRENT_REVIEW)
+REVIEW_FIELDS = ("verdict", "label", "note", "reviewed_by", "reviewed_at", "strategy")
+REVIEW_COLUMNS = [REVIEWS.c[name].label(f"review_{name}") for name in REVIEW_FIELDS]
+OWNER_NAME = (
+    sa.select(API_KEYS.c.name)
+    .join(JOBS, JOBS.c.api_key_id == API_KEYS.c.id)
+    .where(JOBS.c.id == RESULTS.c.job_id)
+    .correlate(RESULTS)
+    .scalar_subquery()
+    .label("owner")
+)
+"""The name of the key that submitted the job of a result."""
+RESULT_COLUMNS = (
+    *(RESULTS, OWNER_NAME, IMAGES.c.name, IMAGES.c.custom_id, IMAGES.c.worker),
+    *(*environments.COLUMNS, *REVIEW_COLUMNS),
+)
+RESULTS_FROM = (
+    RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    .outerjoin(ENVIRONMENTS, ENVIRONMENTS.c.id == RESULTS.c.environment_id)
+    .outerjoin(REVIEWS, IS_REVIEW_OF_RESULT)
+)
+
+
+Compare = Callable[[Any, Any], sa.ColumnElement[bool]]
+
+
+class ResultOrder(enum.StrEnum):
+    """The order of a list of results."""
+
+    IMAGE = "image"  # the order of the images
+    NEWEST = "newest"  # the reverse order
+    CONFIDENCE = "confidence"  # the least confident first; only those that have a label
+    FAMILIARITY = "familiarity"  # the least familiar first; only those that have one
+
+
+class ResultCursor(NamedTuple):
+    """The position where a page ended."""
+
+    image_id: int
+    value: float = 0.0
+    """The confidence or familiarity of the last result, where the order is by that."""
+
+
+@dataclass(frozen=True)
+class ResultFilter:
+    """The results to list; a field that is None matches all."""
+
+    owner: str | None = None
+    job: str | None = None
+    label: str | None = None
+    min_confidence: float | None = None
+    max_confidence: float | None = None
+    min_familiarity: float | None = None
+    max_familiarity: float | None = None
+    status: str | None = None
+    error: str | None = None
+    model: str | None = None
+    version: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    name: str | None = None
+    """A text that the image's name contains, ignoring case and the Unicode normalization form."""
+    custom_id: str | None = None
+    reviewed: bool | None = None
+    """Whether it has a review that counts."""
+
+
+def list_page(
+    conn: sa.Connection,
+    filters: ResultFilter,
+    *,
+    limit: int,
+    after: ResultCursor | None = None,
+    order: ResultOrder = ResultOrder.IMAGE,
+    max_scanned: int = MAX_SCANNED_RESULTS,
+) -> Page:
+    """Return results in an order, from beyond a cursor.
+
+    Matches that no index covers are searched for among the next `max_scanned` results only: a page may have fewer rows
+    than `limit`, or none, and still a cursor for the next page.
+    """
+    value_column = VALUE_COLUMNS.get(order)
+    if value_column is not None and filters.error is not None:
+        return Page()  # a result with an error has neither confidence nor familiarity
+    newest_first = order is ResultOrder.NEWEST
+    index_scan = (
+        _scan_by_value(conn, filters, value_column)
+        if value_column is not None
+        else _scan_by_image(conn, filters, newest_first=newest_first)
+    )
+    if (
+        newest_first
+        and index_scan.is_sparse
+        and filters.until is not None
+        and (upper_cursor := _cursor_after(conn, filters.until)) is not None
+    ):
+        after = upper_cursor if after is None else min(after, upper_cursor)
+    query = (
+        sa.select(*RESULT_COLUMNS)
+        .select_from(RESULTS_FROM)
+        .where(*index_scan.index_conditions, *index_scan.other_conditions)
+    )
+    boundary_query = sa.select(*index_scan.order_columns).where(*index_scan.index_conditions)
+    if after is not None:
+        compare = operator.lt if newest_first else operator.gt
+        query, boundary_query = (
+            query.where(*index_scan.key_conditions(compare, after)),
+            boundary_query.where(index_scan.key_condition(compare, after)),
+        )
+    else:
+        query, boundary_query = (
+            query.where(*index_scan.start_conditions),
+            boundary_query.where(*index_scan.start_conditions),
+        )
+    order_by = [column.desc() if newest_first else column for column in index_scan.order_columns]
+    boundary = (
+        conn.execute(boundary_query.order_by(*order_by).offset(max_scanned - 1).limit(1)).one_or_none()
+        if index_scan.is_sparse
+        else None
+    )
+    next_cursor = None
+    if boundary is not None:
+        next_cursor = ResultCursor(boundary[-1], boundary[0] if value_column is not None else 0.0)
+        query = query.where(*index_scan.key_conditions(operator.ge if newest_first else operator.le, next_cursor))
+    rows = conn.execute(query.order_by(*order_by).limit(limit)).all()
+    if len(rows) == limit:
+        value = 0.0 if value_column is None else getattr(rows[-1], value_column.name)
+        next_cursor = ResultCursor(rows[-1].image_id, value)
+    return Page(rows, next_cursor)
+
+
+def first_per_job(
+    conn: sa.Connection, jobs: Collection[sa.Row[Any]], *, limit: int
+) -> Mapping[str, Sequence[sa.Row[Any]]]:
+    """Return the first results of each of these jobs, by its id; one query reads all jobs that have no more."""
+    large = {job.id: list_page(conn, ResultFilter(job=job.id), limit=limit) for job in jobs if job.total > limit}
+    small: dict[str, list[sa.Row[Any]]] = {job.id: [] for job in jobs if job.total <= limit}
+    for row in conn.execute(_jobs_query(), {"jobs": list(small)}):
+        small[row.job_id].append(row)
+    return {**large, **small}
+
+
+def _is_owned_by(owner: str) -> sa.ColumnElement[bool]:
+    """Select the results of this owner, by a lookup for each result that is scanned."""
+    is_own_job = (JOBS.c.id == RESULTS.c.job_id, no_index(JOBS.c.api_key_id) == owner, JOBS.c.purged_at.is_(None))
+    return sa.exists().where(*is_own_job)
+
+
+def _is_common(conn: sa.Connection, *conditions: sa.ColumnElement[bool]) -> bool:
+    """Return whether many of the latest results match: a scan along any index then meets enough of them.
+
+    Rare results are found by an index of their own, and sorted. SQLite does not know which are rare, and would sort a
+    million.
+    """
+    newest_id = conn.execute(sa.select(sa.func.max(RESULTS.c.image_id))).scalar() or 0
+    recent = sa.select(RESULTS.c.image_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    recent = recent.where(RESULTS.c.image_id > newest_id - RECENT_RESULTS, *conditions).limit(MANY_THRESHOLD)
+    return len(conn.execute(recent).all()) == MANY_THRESHOLD
+
+
+def _cursor_after(conn: sa.Connection, moment: datetime) -> ResultCursor | None:
+    """Return the cursor of an image that came after a moment, if any: it and all with higher ids finished later.
+
+    Else a query for results before a moment would scan all that came since. Ids are assigned in the order in which
+    images come, except by concurrent transactions, which end within `MAX_TRANSACTION_TIME`.
+    """
+    first_image = (
+        sa.select(RESULTS.c.image_id).where(RESULTS.c.job_id == JOBS.c.id).order_by(RESULTS.c.image_id).limit(1)
+    )
+    with contextlib.suppress(OverflowError):
+        is_later = (JOBS.c.created_at > moment + MAX_TRANSACTION_TIME, JOBS.c.purged_at.is_(None))
+        next_images = (
+            sa.select(first_image.scalar_subquery()).where(*is_later).order_by(JOBS.c.created_at, JOBS.c.id).limit(10)
+        )
+        return min(
+            (ResultCursor(image_id) for image_id in conn.execute(next_images).scalars() if image_id is not None),
+            default=None,
+        )
+    return None
+
+
+@functools.cache
+def _jobs_query() -> sa.Select[Any]:
+    query = sa.select(*RESULT_COLUMNS).select_from(RESULTS_FROM)
+    filtered = query.where(RESULTS.c.job_id.in_(sa.bindparam("jobs", expanding=True)))
+    return filtered.order_by(RESULTS.c.job_id, RESULTS.c.image_id)
+
+
+@dataclass(frozen=True)
+class _IndexScan:
+    """The index along which a page is read."""
+
+    order_columns: Sequence[Any]
+    """The columns of the order; the last is the image id."""
+    index_conditions: Sequence[sa.ColumnElement[bool]]
+    """The conditions that the index covers."""
+    other_conditions: Sequence[sa.ColumnElement[bool]]
+    """The conditions that the index does not cover."""
+    is_sparse: bool
+    """Whether matches may be so rare that no page can search for all of them."""
+    key_condition: Callable[[Compare, ResultCursor], sa.ColumnElement[bool]]
+    """Compares the position of a result with a cursor."""
+    start_conditions: Sequence[sa.ColumnElement[bool]] = ()
+    """Further conditions for where the first page begins; a later one begins at its cursor."""
+    joined_image_id: Any = None
+    """The image id in the joined table: a merge join over an unbounded one would begin at its end."""
+
+    def key_conditions(self, compare: Compare, cursor: ResultCursor) -> list[sa.ColumnElement[bool]]:
+        """Compare the position with a cursor in both tables."""
+        joined = [] if self.joined_image_id is None else [compare(self.joined_image_id, cursor.image_id)]
+        return [self.key_condition(compare, cursor), *joined]
+
+
+def _scan_by_value(conn: sa.Connection, filters: ResultFilter, column: Any) -> _IndexScan:
+    """Along the index of a column of `VALUE_COLUMNS`, the lowest values first."""
+    indexed_filters = ResultFilter(**{name: getattr(filters, name) for name in INDEX_COLUMNS})
+    avoid_indexes = indexed_filters != ResultFilter() and _is_common(
+        conn, *filter_conditions(indexed_filters, avoid_indexes=True)
+    )
+    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters)
+    other_conditions = [*owner_conditions, *filter_conditions(filters, avoid_indexes=avoid_indexes)]
+    order_columns = [column, RESULTS.c.image_id]
+    sort_key = sa.tuple_(*order_columns)
+    return _IndexScan(
+        order_columns,
+        [column.is_not(None)],
+        other_conditions,
+        bool(other_conditions) and passes_other_owners and (avoid_indexes or indexed_filters == ResultFilter()),
+        lambda compare, cursor: compare(sort_key, sa.tuple_(sa.literal(cursor.value), sa.literal(cursor.image_id))),
+    )
+
+
+def _scan_by_image(conn: sa.Connection, filters: ResultFilter, *, newest_first: bool) -> _IndexScan:
+    """Along the index that leads with one of the columns asked for, if there is one."""
+    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters)
+    leading = next((name for name in INDEX_COLUMNS if getattr(filters, name) is not None), None)
+    other_conditions = [
+        *owner_conditions,
+        *filter_conditions(filters, exclude=leading, avoid_indexes=leading is not None),
+    ]
+    is_sparse = bool(other_conditions) and passes_other_owners
+    column: Any = None if leading is None else INDEX_COLUMNS[leading]
+    image_id = RESULTS.c.image_id if column is None or column.table is RESULTS else IMAGES.c.id
+    key_condition = lambda compare, cursor: compare(image_id, cursor.image_id)  # noqa: E731 (shorter than a function)
+    if leading is None:
+        return _IndexScan([image_id], [], other_conditions, is_sparse, key_condition, joined_image_id=IMAGES.c.id)
+    order_columns, value = [column, image_id], getattr(filters, leading)
+    if conn.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
+        return _IndexScan(order_columns, [column == value], other_conditions, is_sparse, key_condition)
+    # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not that
+    # they lie together, would else walk all results and hope to meet some soon. Where a place says where to begin, no
+    # other bound may: it would begin at that, and walk to the place over all that lies between.
+    sort_key, leading_value = sa.tuple_(*order_columns), sa.literal(value, column.type)
+    key_condition = lambda compare, cursor: compare(sort_key, sa.tuple_(leading_value, sa.literal(cursor.image_id)))  # noqa: E731 (as above)
+    start, end = (column <= value, column >= value) if newest_first else (column >= value, column <= value)
+    return _IndexScan(order_columns, [end], other_conditions, is_sparse, key_condition, start_conditions=[start])
+
+
+def _resolve_owner(
+    conn: sa.Connection, filters: ResultFilter
+) -> tuple[ResultFilter, list[sa.ColumnElement[bool]], bool]:
+    """Return a filter without the owner, its conditions, and whether the scan passes other owners' results."""
+    if filters.owner is None or filters.job is not None:
+        return filters, [], True
+    if _is_common(conn, _is_owned_by(filters.owner)):
+        return replace(filters, owner=None), [_is_owned_by(filters.owner)], True
+    return filters, [], False
+
+
+def get_many(conn: sa.Connection, image_ids: Collection[int]) -> Mapping[int, sa.Row[Any]]:
+    """Return the results of these images, by their ids."""
+    query = sa.select(*RESULT_COLUMNS).select_from(RESULTS_FROM).where(RESULTS.c.image_id.in_(image_ids))
+    return {row.image_id: row for row in conn.execute(query)}
+
+
+RESUBMIT_COLUMNS = ("sha256", "bytes", "source", "location", "attempt")
+
+
+def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
+    """Return the result of an image with what a new submission of it needs; `owner` None sees every key's.
+
+    None also once the purge of its job has begun.
+    """
+    query: sa.Select[Any] = (
+        sa.select(*RESULT_COLUMNS, *[IMAGES.c[name] for name in RESUBMIT_COLUMNS], JOBS.c.api_key_id)
+        .select_from(RESULTS_FROM.join(JOBS, JOBS.c.id == RESULTS.c.job_id))
+        .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
+    )
+    query = query if owner is None else query.where(JOBS.c.api_key_id == owner)
+    return conn.execute(query).one_or_none()
+
+
+def has_review() -> sa.ColumnElement[bool]:
+    """Return the condition that a result has a review that counts."""
+    reviews = REVIEWS.alias("reviews_of_result")
+    return sa.exists().where(reviews.c.image_id == RESULTS.c.image_id, reviews.c.replaced_at.is_(None))
+
+
+def filter_conditions(
+    filters: ResultFilter, *, exclude: str | None = None, avoid_indexes: bool = False
+) -> list[sa.ColumnElement[bool]]:
+    """Build the conditions of a filter but for one field; `avoid_indexes` makes SQLite use the scan's index only."""
+    values = {name: value for name, value in vars(filters).items() if value is not None and name != exclude}
+    unindexed = INDEX_COLUMNS if avoid_indexes else {}
+    return [
+        no_index(unindexed[name]) == value if name in unindexed else PREDICATES[name](value)
+        for name, value in values.items()
+    ]
+
+
+# Columns followed by the image id in an index; as a rule, the one with the fewest rows first.
+INDEX_COLUMNS: dict[str, Any] = {
+    "job": RESULTS.c.job_id,
+    "custom_id": IMAGES.c.custom_id,
+    "error": RESULTS.c.error_code,
+    "version": RESULTS.c.model_version,
+    "label": RESULTS.c.label,
+    "model": RESULTS.c.model_name,
+}
+VALUE_COLUMNS: dict[ResultOrder, Any] = {
+    ResultOrder.CONFIDENCE: RESULTS.c.confidence,
+    ResultOrder.FAMILIARITY: RESULTS.c.familiarity,
+}
+"""The columns by which results can be ordered, each followed by the image id in a partial index."""
+PREDICATES: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
+    "owner": lambda owner: RESULTS.c.job_id.in_(
+        sa.select(JOBS.c.id).where(JOBS.c.api_key_id == owner, JOBS.c.purged_at.is_(None))
+    ),
+    "job": lambda job: RESULTS.c.job_id == job,
+    "label": lambda label: RESULTS.c.label == label,
+    "min_confidence": lambda confidence: RESULTS.c.confidence >= confidence,
+    "max_confidence": lambda confidence: RESULTS.c.confidence <= confidence,
+    "min_familiarity": lambda familiarity: RESULTS.c.familiarity >= familiarity,
+    "max_familiarity": lambda familiarity: RESULTS.c.familiarity <= familiarity,
+    "status": lambda status: RESULTS.c.status == status,
+    "error": lambda code: RESULTS.c.error_code == code,
+    "model": lambda model: RESULTS.c.model_name == model,
+    "version": lambda version: RESULTS.c.model_version == version,
+    "since": lambda moment: RESULTS.c.finished_at >= moment,
+    "until": lambda moment: RESULTS.c.finished_at < moment,
+    "reviewed": lambda reviewed: has_review() if reviewed else ~has_review(),
+    "custom_id": lambda text: IMAGES.c.custom_id == text,
+    "name": lambda text: Composed(IMAGES.c.name).icontains(unicodedata.normalize("NFC", text), autoescape=True),
+}

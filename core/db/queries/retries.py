@@ -1,0 +1,77 @@
+"""Retries: a new job of the images of another that got no label."""
+
+import sqlalchemy as sa
+from uuid_utils import compat as uuids
+
+from core import enums, errors
+from core.db import clock
+from core.db.expressions import IMAGES, IS_REJECTED, JOBS, RESULTS
+from core.db.queries import jobs, quotas, url_fetches
+
+
+def existing_retry(conn: sa.Connection, job_id: str) -> str | None:
+    """Return the id of the job that retries this one, if there is one."""
+    retry_id = conn.execute(sa.select(JOBS.c.id).where(JOBS.c.retry_of == job_id)).scalar()
+    return None if retry_id is None else str(retry_id)
+
+
+def count_left_out(conn: sa.Connection, job_id: str) -> dict[str, int]:
+    """Count the images of a job that a retry leaves out, by the code of their error."""
+    query = sa.select(RESULTS.c.error_code, sa.func.count()).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+    query = query.where(RESULTS.c.job_id == job_id, IMAGES.c.job_id == job_id, IS_REJECTED)
+    rows = conn.execute(query.group_by(RESULTS.c.error_code).order_by(RESULTS.c.error_code)).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def create_retry(
+    conn: sa.Connection,
+    job_id: str,
+    owner: str,
+    limits: quotas.Quotas = quotas.UNSET,
+    traceparent: str | None = None,
+) -> str:
+    """Create a job of the images that got no label and might; called again, return the same job. Returns its id.
+
+    Images that the header check rejected are left out: their bytes were not stored, and they would fail again.
+
+    Raises:
+        errors.JobNotFound: the owner has no such job.
+        errors.JobNotFinished: the job is not finished yet.
+        errors.NothingToRetry: no image can be retried.
+        errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
+    """
+    if limits.is_limited:
+        quotas.lock_key(conn, owner)
+    job = jobs.get_for_update(conn, job_id, owner)
+    if (existing := existing_retry(conn, job_id)) is not None:
+        return existing
+    if job.finished_at is None:
+        raise errors.JobNotFinished
+    is_retryable = (IMAGES.c.job_id == job_id, IMAGES.c.status != enums.Status.DONE, ~IS_REJECTED)
+    count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(IMAGES.c.bytes), 0)).where(*is_retryable)
+    total, bytes_ = conn.execute(count).one()
+    if not total:
+        left_out = ", ".join(f"{count:,} {code}" for code, count in count_left_out(conn, job_id).items())
+        rejected_note = f", and the others would fail again ({left_out}): submit other files" if left_out else ""
+        raise errors.NothingToRetry(f"There is nothing to retry: {job.done:,} images have a label{rejected_note}.")
+    quotas.consume(conn, owner, limits, quotas.Load(total, int(bytes_)))
+    copied = {
+        name: getattr(job, name)
+        for name in ("api_key_id", "name", "model", "priority", "webhook_url", "public_base_url")
+    }
+    copied |= {"metadata": job.metadata, "traceparent": traceparent}
+    counts = {"total": total, "bytes": int(bytes_), "done": 0, "failed": 0, "cancelled": 0, "expired": 0}
+    timestamps = {"created_at": clock.now(), "sealed_at": clock.now()}
+    new_id = str(uuids.uuid7())
+    conn.execute(sa.insert(JOBS).values({"id": new_id, "retry_of": job_id, **copied, **counts, **timestamps}))
+    copied_columns = ("name", "custom_id", "sha256", "bytes", "source", "location", "model_name", "priority")
+    query = sa.select(
+        sa.literal(new_id, IMAGES.c.job_id.type),
+        *[IMAGES.c[name] for name in copied_columns],
+        sa.literal(enums.Status.QUEUED.value),
+        sa.literal(0),
+    )
+    rows = query.where(*is_retryable).order_by(IMAGES.c.id)
+    conn.execute(sa.insert(IMAGES).from_select(["job_id", *copied_columns, "status", "attempt"], rows))
+    url_fetches.copy_to_retry(conn, job_id, new_id)
+    return new_id

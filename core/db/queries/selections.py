@@ -1,0 +1,117 @@
+"""Selections: several images with their results, to be reviewed, deleted, resubmitted or downloaded at once."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from core import enums, errors
+from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS
+from core.db.queries import deletions, results, reviews
+
+IMAGE_COLUMNS = ("id", "name", "sha256", "bytes", "source", "location", "attempt", "custom_id")
+RESULT_COLUMNS = ("status", "label", "error_code", "model_name")
+MAX_NAME_LENGTH: int = IMAGES.c.name.type.length
+Faults = Sequence[tuple[int, errors.SortbeltError]]
+
+
+@dataclass
+class Deletion:
+    """The outcome of a deletion: receipts, and the images that stay with the reason."""
+
+    receipts: list[sa.Row[Any]] = field(default_factory=list)
+    digests: set[str] = field(default_factory=set)
+    """The SHA-256 of the deleted images."""
+    faults: list[tuple[int, errors.SortbeltError]] = field(default_factory=list)
+
+
+def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) -> Sequence[sa.Row[Any]]:
+    """Return images with their results and reviews, in the order of the ids; `owner` None sees every key's.
+
+    Raises:
+        errors.ImageNotFound: the owner has no such image, or it has no result yet.
+    """
+    query: sa.Select[Any] = (
+        sa.select(
+            *[IMAGES.c[name] for name in IMAGE_COLUMNS],
+            *[RESULTS.c[name] for name in RESULT_COLUMNS],
+            REVIEWS.c.verdict,
+            REVIEWS.c.label.label("review_label"),
+        )
+        .select_from(
+            RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
+            .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
+            .outerjoin(REVIEWS, results.IS_REVIEW_OF_RESULT)
+        )
+        .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None))
+    )
+    rows = {row.id: row for row in conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner))}
+    missing = [image_id for image_id in image_ids if image_id not in rows]
+    if missing:
+        raise errors.ImageNotFound(
+            f"There is no finished image {missing[0]} among yours (nor {len(missing) - 1:,} others of the request); "
+            "GET /v1/results lists them."
+        )
+    return [rows[image_id] for image_id in image_ids]
+
+
+def is_rejected(row: sa.Row[Any]) -> bool:
+    """Return whether the header check rejected an image, so that its bytes were not stored."""
+    return bool(row.attempt == 0 and row.status == enums.Status.FAILED)
+
+
+def count_codes(rows: Iterable[sa.Row[Any]]) -> Mapping[str, int]:
+    """Count images by their error code."""
+    return dict(sorted(Counter(row.error_code for row in rows).items()))
+
+
+def review(
+    conn: sa.Connection, image_ids: Sequence[int], owner: str | None, reviewer: str, verdict: reviews.NewReview
+) -> Faults:
+    """Give each image the same review, as `reviews.put`; return those that cannot have it, with the reason."""
+    faults: list[tuple[int, errors.SortbeltError]] = []
+    for image_id in sorted(image_ids):  # in one order, so that two selections do not wait for each other
+        try:
+            reviews.put(conn, image_id, owner, reviewer, verdict)
+        except errors.ClientError as error:
+            faults.append((image_id, error))
+    return faults
+
+
+def delete(conn: sa.Connection, image_ids: Sequence[int], owner: str | None, deleted_by: str) -> Deletion:
+    """Delete each image with its result, as `deletions.delete_image`."""
+    deletion = Deletion()
+    for image_id in sorted(image_ids):
+        try:
+            receipt, digest = deletions.delete_image(conn, image_id, owner, deleted_by)
+        except errors.ClientError as error:
+            deletion.faults.append((image_id, error))
+        else:
+            deletion.receipts.append(receipt)
+            deletion.digests.update(filter(None, [digest]))
+    return deletion
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Return names with a number for those that are repeated, such as `a (2).jpg`."""
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in taken:
+            number += 1
+            candidate = _numbered(name, number)
+        taken.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def _numbered(name: str, number: int) -> str:
+    folder, slash, file_name = name.rpartition("/")
+    stem, dot, suffix = file_name.rpartition(".")
+    if not stem:
+        stem, dot, suffix = file_name, "", ""
+    end = f" ({number}){dot}{suffix}"
+    return (f"{folder}{slash}{stem}"[: max(0, MAX_NAME_LENGTH - len(end))] + end)[-MAX_NAME_LENGTH:]

@@ -1,0 +1,128 @@
+"""Webhook deliveries: a transactional outbox of finished jobs, and the outcome of each delivery attempt."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from uuid_utils import compat as uuids
+
+from core import errors
+from core.db import clock, leases
+from core.db.expressions import DELIVERIES
+from core.enums import DeliveryStatus
+from core.webhooks import payload, standard
+
+LEASES = leases.LeasedTable(DELIVERIES)
+IS_PENDING = LEASES.is_pending
+has_due, count_overdue = LEASES.has_due, LEASES.count_overdue
+CLAIM_NAMES = ("id", "job_id", "api_key_id", "event", "url", "attempts", "lease_until")
+CLAIM_COLUMNS = [DELIVERIES.c[name] for name in CLAIM_NAMES]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A delivery that a dispatcher holds until its lease ends."""
+
+    id: str
+    job_id: str
+    owner: str
+    event: str
+    url: str
+    attempts: int
+    """Including this one."""
+    lease_until: datetime
+
+
+def enqueue(conn: sa.Connection, finished_jobs: Iterable[Any]) -> None:
+    """Add a delivery for each of these jobs that has a webhook; to be called in the transaction that ends the job."""
+    rows = [
+        {"id": str(uuids.uuid7()), "job_id": job.id, "api_key_id": job.api_key_id, "url": job.webhook_url}
+        for job in finished_jobs
+        if job.webhook_url is not None
+    ]
+    if rows:
+        statement = sa.insert(DELIVERIES).values(next_attempt_at=clock.now(), created_at=clock.now())
+        conn.execute(
+            statement.values(event=payload.JOB_COMPLETED, status=DeliveryStatus.PENDING.value, attempts=0), rows
+        )
+
+
+def claim(conn: sa.Connection, *, limit: int, max_per_owner: int, exclude_owners: Iterable[str] = ()) -> list[Claim]:
+    """Claim up to `limit` due deliveries, at most `max_per_owner` of one key; call `record_attempt` for each.
+
+    Deliveries of `exclude_owners`, which occupy enough of the dispatcher already, are left out. A delivery whose
+    dispatcher was lost during the last attempt has failed.
+    """
+    exhausted = sa.update(DELIVERIES).where(
+        LEASES.is_due(), DELIVERIES.c.attempts >= len(standard.RETRY_DELAYS_SECONDS)
+    )
+    lost_error = "The dispatcher was lost during the last attempt."
+    conn.execute(exhausted.values(leases.final_values(DeliveryStatus.FAILED) | {"error": lost_error}))
+    rank = sa.func.row_number().over(partition_by=DELIVERIES.c.api_key_id, order_by=DELIVERIES.c.next_attempt_at)
+    eligible = (LEASES.is_due(), DELIVERIES.c.api_key_id.not_in(list(exclude_owners)))
+    ranked = sa.select(DELIVERIES.c.id, rank.label("rank")).where(*eligible).subquery()
+    within_limit = DELIVERIES.c.id.in_(sa.select(ranked.c.id).where(ranked.c.rank <= max_per_owner))
+    values = {"attempts": DELIVERIES.c.attempts + 1, "attempted_at": clock.now()}
+    rows = LEASES.claim(conn, within_limit, limit=limit, values=values, returning=CLAIM_COLUMNS)
+    return [Claim(*row) for row in rows]
+
+
+def record_attempt(conn: sa.Connection, claim: Claim, outcome: standard.DeliveryAttempt) -> bool:
+    """Write the outcome of an attempt and schedule the next. Return False, and write nothing, if the lease was lost."""
+    retry_delay = standard.next_retry_delay(claim.attempts, outcome)
+    values: dict[str, Any] = {"response_status": outcome.status, "error": outcome.error}
+    if outcome.delivery_status is not DeliveryStatus.PENDING:
+        values |= leases.final_values(outcome.delivery_status)
+    elif retry_delay is None:
+        values |= leases.final_values(DeliveryStatus.FAILED)
+    else:
+        values |= {"lease_until": None, "next_attempt_at": clock.now(retry_delay)}
+    return conn.execute(sa.update(DELIVERIES).where(LEASES.is_held(claim)).values(values)).rowcount == 1
+
+
+def replay(conn: sa.Connection, id_: str, owner: str) -> sa.Row[Any]:
+    """Send a delivery again, under the same id and with all its attempts; a pending one only becomes due now.
+
+    Raises:
+        errors.DeliveryNotFound: the owner has no such delivery.
+    """
+    is_selected = (DELIVERIES.c.id == id_, DELIVERIES.c.api_key_id == owner)
+    restart = sa.update(DELIVERIES).where(*is_selected, DELIVERIES.c.status != DeliveryStatus.PENDING.value)
+    reset_values = {"status": DeliveryStatus.PENDING.value, "attempts": 0, "ended_at": None}
+    conn.execute(restart.values(reset_values | {"next_attempt_at": clock.now()}))
+    reschedule = sa.update(DELIVERIES).where(
+        *is_selected, IS_PENDING, DELIVERIES.c.next_attempt_at > clock.now(), LEASES.is_unleased(clock.now())
+    )
+    conn.execute(reschedule.values(next_attempt_at=clock.now()))
+    row = conn.execute(sa.select(DELIVERIES).where(*is_selected)).one_or_none()
+    if row is None:
+        raise errors.DeliveryNotFound
+    return row
+
+
+def list_page(
+    conn: sa.Connection, owner: str | None, *, limit: int, before: str | None = None, filters: Mapping[str, str | None]
+) -> Sequence[sa.Row[Any]]:
+    """Return up to `limit` deliveries, newest first, from below the id `before`; `owner` None is every key's.
+
+    `filters` holds `job_id` and `status`; a value of None matches all.
+    """
+    query = sa.select(DELIVERIES).order_by(DELIVERIES.c.id.desc()).limit(limit)
+    equal_to = {**filters, "api_key_id": owner}
+    query = query.where(*[DELIVERIES.c[name] == value for name, value in equal_to.items() if value is not None])
+    if before is not None:
+        query = query.where(DELIVERIES.c.id < before)
+    return conn.execute(query).all()
+
+
+def count_pending(conn: sa.Connection) -> int:
+    """Count the deliveries that are still to be sent."""
+    return int(conn.execute(sa.select(sa.func.count()).select_from(DELIVERIES).where(IS_PENDING)).scalar_one())
+
+
+def delete_finished(conn: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Delete the finished deliveries of these jobs; pending ones stay."""
+    is_finished = (DELIVERIES.c.job_id.in_(list(job_ids)), DELIVERIES.c.status != DeliveryStatus.PENDING.value)
+    conn.execute(sa.delete(DELIVERIES).where(*is_finished))

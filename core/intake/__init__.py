@@ -1,0 +1,1 @@
+"""Intake: a submission becomes blobs, rows and a wake-up."""

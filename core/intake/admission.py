@@ -1,0 +1,91 @@
+"""Admission control: whether more images can be accepted now, checked before anything is written."""
+
+import threading
+
+from core import enums, errors, settings
+from core.db import database
+from core.db.queries import quotas, throughput
+from core.intake import eta
+
+INTERACTIVE_HEADROOM = 1.1  # interactive jobs may exceed the limit of bulk jobs by this factor
+MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 60.0  # bounds of Retry-After
+DEFAULT_RETRY_AFTER_SECONDS = 10.0  # if the throughput is not known
+
+
+def default_quotas(config: settings.Settings) -> quotas.Quotas:
+    """Return the quotas of keys that have none of their own."""
+    return quotas.Quotas(*(getattr(config, f"key_{name}") for name in quotas.FIELD_NAMES))
+
+
+class AdmissionControl:
+    """Limits the queue to its maximum, and each key to its quotas.
+
+    The open images of all keys are read every two seconds, with the ETA estimate; those admitted since are added. Other
+    processes may therefore exceed the maximum a little. A key's own quotas are exact: `core.db.queries.quotas` checks
+    them again when the images are written.
+    """
+
+    def __init__(self, config: settings.Settings, db: database.Database, eta_cache: eta.EtaCache) -> None:
+        self._db = db
+        self._eta_cache = eta_cache
+        self._queue_limit = quotas.Load(config.max_queued_images, config.max_queued_bytes)
+        self._lock = threading.Lock()
+        self._last_estimate: throughput.QueueEstimate | None = None
+        self._admitted_since = quotas.NO_LOAD
+
+    def check(
+        self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK.value
+    ) -> None:
+        """Check whether so much can be accepted.
+
+        Raises:
+            errors.TemporarilyRejected: not now; the error has the reason and the delay.
+            errors.TooManyImages: never, by the key's quotas.
+            errors.DatabaseUnavailable: the database does not answer.
+        """
+        if key_quotas.is_limited:
+            self._check_key(owner, key_quotas, load)
+        if self._queue_limit != quotas.NO_LOAD:
+            self._check_queue(load, INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0)
+
+    def refresh_estimate(self) -> None:
+        """Refresh the ETA estimate if it is old: responses to submissions take the latest, and ask no database.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer.
+        """
+        self._eta_cache.get()
+
+    def _check_key(self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load) -> None:
+        state = self._db.read(quotas.get_usage, owner, key_quotas)
+        try:
+            quotas.check(key_quotas, state, load)
+        except errors.QuotaExceeded as error:
+            if (max_open_images := key_quotas.max_open.images) and (
+                excess := state.open.images + load.images - max_open_images
+            ) > 0:
+                raise errors.QuotaExceeded(error.detail, self._retry_after(excess)) from None
+            raise
+
+    def _check_queue(self, load: quotas.Load, headroom: float) -> None:
+        estimate = self._eta_cache.get()
+        if estimate is None:
+            return
+        with self._lock:
+            if estimate is not self._last_estimate:
+                self._last_estimate, self._admitted_since = estimate, quotas.NO_LOAD
+            queued = estimate.open_load + self._admitted_since
+            for unit, unit_name in quotas.UNITS.items():
+                limit, current = getattr(self._queue_limit, unit) * headroom, getattr(queued, unit)
+                # A submission larger than the whole queue is accepted when the queue is empty.
+                if limit and current and current + getattr(load, unit) > limit:
+                    excess = (current + getattr(load, unit) - limit) * (queued.images / current)
+                    detail = f"The queue is full ({current:,.0f} {unit_name}); retry later."
+                    raise errors.QueueFull(detail, self._retry_after(excess))
+            self._admitted_since += load
+
+    def _retry_after(self, images: float) -> float:
+        """Return in how many seconds so many images will be done."""
+        estimate = self._eta_cache.latest
+        seconds = images / estimate.rate if estimate is not None and estimate.rate else DEFAULT_RETRY_AFTER_SECONDS
+        return min(max(seconds, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)

@@ -1,0 +1,1 @@
+"""Reaper, retention, and the checks of `sortbelt doctor`."""

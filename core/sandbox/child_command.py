@@ -1,0 +1,29 @@
+"""Command, environment and end of the Python child processes that work on untrusted input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PYTHON_PATH = [str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+EXIT_SECONDS = 1.0
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module; the current folder is not among those that it imports from."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return these variables and the path of Python's modules, nothing else: the parent's environment has passwords."""
+    return {**variables, "PYTHONPATH": os.pathsep.join(PYTHON_PATH)}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a child has ended, whose connection was closed; kill it after `EXIT_SECONDS`."""
+    try:
+        process.wait(EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

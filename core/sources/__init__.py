@@ -1,0 +1,1 @@
+"""Sources: folders and buckets whose images are classified where they lie."""

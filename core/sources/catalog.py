@@ -1,0 +1,74 @@
+"""The configured sources, by name."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Self
+
+from core import errors, specs
+from core.sources import base, local, paths, s3
+
+
+class SourceCatalog:
+    """The configured sources, by name."""
+
+    def __init__(self, sources: Mapping[str, base.Source]) -> None:
+        self._sources = dict(sources)
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        """Create the sources of a comma-separated list of `NAME=/FOLDER` and `NAME=s3://BUCKET/PREFIX`.
+
+        Raises:
+            ValueError: an entry is malformed.
+        """
+        return cls({spec.name: _create_source(spec) for spec in specs.parse_sources(value)})
+
+    def __iter__(self) -> Iterator[base.Source]:
+        return iter(self._sources.values())
+
+    @property
+    def names(self) -> list[str]:
+        """Their names."""
+        return list(self._sources)
+
+    def get(self, name: str) -> base.Source | None:
+        """Return the source of a name, or None."""
+        return self._sources.get(name)
+
+    def reader(self, name: str | None, path: str | None, max_bytes: int) -> Callable[[], bytes] | None:
+        """Return a function that reads an image from its source; None for an image that has no source.
+
+        Of a file that is too large it reads one byte more than `max_bytes`: the digest then shows the mismatch.
+        """
+        if name is None or path is None:
+            return None
+        source = self.get(name)
+        return _raise_unknown_source if source is None else functools.partial(source.read, path, max_bytes)
+
+    def resolve(self, name_or_url: str, prefix: str) -> tuple[str, str]:
+        """Return the name of a source and a prefix in it, given its name or the URL of a location in its bucket.
+
+        Raises:
+            errors.UnknownSource: the source is not configured.
+            errors.BadParameter: the prefix is malformed.
+        """
+        if name_or_url in self._sources:
+            return name_or_url, paths.normalize_prefix(prefix)
+        for source in self:
+            if name_or_url.startswith(specs.S3_SCHEME) and f"{name_or_url}/".startswith(f"{source.address}/"):
+                inner = name_or_url[len(source.address) + 1 :]
+                return source.name, paths.normalize_prefix("/".join(filter(None, (inner, prefix))))
+        raise errors.UnknownSource(
+            f"There is no source {name_or_url[:100]!r} on this server; GET /v1/sources lists them."
+        )
+
+
+NO_SOURCES = SourceCatalog({})
+
+
+def _create_source(spec: specs.SourceSpec) -> base.Source:
+    return s3.S3Source(spec.name, spec.address) if spec.is_bucket else local.LocalSource(spec.name, spec.address)
+
+
+def _raise_unknown_source() -> bytes:
+    raise errors.BlobMissing("The image's source is not configured on this worker; add it to SORTBELT_SOURCES.")

@@ -1,0 +1,50 @@
+"""Image names of files: file names escaped one-to-one, so that any file name becomes printable text and back.
+
+`core/sources` and `sortbelt/client` have this module with the same text, since neither imports the other; a test
+compares them.
+"""
+
+import re
+import unicodedata
+
+MAX_NAME_LENGTH = 1024  # of an image, in characters
+_UNSTORABLE_CATEGORIES = {"Cc", "Cs"}  # control characters, and bytes that are not UTF-8
+_NAMED_ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+
+
+def escape_name(file_name: str) -> str:
+    r"""Escape a file name one-to-one; `unescape_name` is the inverse.
+
+    A backslash becomes `\\`, a line feed `\n`, and the byte F1 `\udcf1` where it is not UTF-8. Two files never
+    have the same image name.
+    """
+    if file_name.isprintable() and "\\" not in file_name:
+        return file_name
+    return "".join(map(_escape_character, file_name))
+
+
+def unescape_name(name: str) -> str:
+    """Return the file name that `escape_name` has escaped; everything else stays as it is."""
+    return _ESCAPE.sub(_unescape_match, name) if "\\" in name else name
+
+
+def storable_name(name: str) -> str:
+    """Return a name that a caller has chosen as it is if it can be stored, else escaped."""
+    if name.isprintable() or not any(unicodedata.category(character) in _UNSTORABLE_CATEGORIES for character in name):
+        return name
+    return escape_name(name)
+
+
+def _escape_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return f"\\u{ord(character):04x}"
+    if category == "Cc" or character == "\\":
+        return character.encode("unicode_escape").decode()
+    return character
+
+
+def _unescape_match(match: re.Match[str]) -> str:
+    named, byte, unit = match.groups()
+    return _NAMED_ESCAPES[named] if named else chr(int(byte or unit, 16))

@@ -1,0 +1,69 @@
+"""Blob store: image bytes under their SHA-256, in a local folder or in an S3 bucket."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from core.storage import renditions
+
+MARK_NAME = "installation"  # of the file with the id of the database
+ORPHAN_TTL_SECONDS = 3600  # no writer takes so long, from its first byte to the row that refers to the blob
+
+
+class BlobStore(Protocol):
+    """A store of immutable bytes, each under the SHA-256 of its content."""
+
+    @property
+    def renditions(self) -> renditions.RenditionStore:
+        """Return the store of the thumbnails of these images."""
+
+    def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
+        """Store bytes durably: when this returns, a power failure does not lose them.
+
+        Raises:
+            errors.BlobsUnavailable: the store is full or does not answer; no partial blob is visible.
+        """
+
+    def get(self, sha256: str) -> bytes:
+        """Return the bytes.
+
+        Raises:
+            errors.BlobMissing: the blob does not exist.
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove blobs, except those that were put within the last hour: a submission may be about to refer to them.
+
+        Their renditions are removed in any case.
+
+        Raises:
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def list_old(self) -> Iterator[str]:
+        """Yield the SHA-256 of the blobs that were not put within the last hour.
+
+        Raises:
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def claim(self, installation_id: str) -> bool:
+        """Mark the store with the id of a database, unless it is marked already. Return whether the mark is this id.
+
+        Raises:
+            errors.BlobsUnavailable: the store does not answer.
+        """
+
+    def path(self, sha256: str) -> Path | None:
+        """Return the path of a blob's file, if the store has files: a reader may then open it itself."""
+
+    def remove_temp_files(self) -> None:
+        """Remove the temporary files of writers that were killed."""
+
+    def check(self) -> None:
+        """Check that the store is writable.
+
+        Raises:
+            errors.BlobsUnavailable: it is not.
+        """

@@ -1,0 +1,6 @@
+"""The version of Sortbelt: the build reads it here, and `sortbelt.__version__` the metadata of the built package.
+
+The container images hold the folders and no installed package, so the server's programs import this module.
+"""
+
+VERSION = "0.2.0"

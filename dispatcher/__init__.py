@@ -1,0 +1,1 @@
+"""The third process: sends webhooks and imports images from sources."""

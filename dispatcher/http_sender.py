@@ -1,0 +1,184 @@
+"""HTTP sender: one delivery attempt, to allowed destinations only, with a limit on its total time."""
+
+import contextlib
+import email.utils
+import math
+import os
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import certifi
+import httpcore
+
+from core.webhooks import standard, url_policy
+
+ATTEMPT_TIMEOUT_SECONDS = 15.0  # for one attempt, in total
+MAX_RESPONSE_BYTES = 4_096  # of a response body, which is not used
+TIMEOUT_ERRORS = (httpcore.TimeoutException, TimeoutError)
+CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Create a TLS context with the certificates of `SSL_CERT_FILE`, or else those of certifi."""
+    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+
+
+def send(
+    url: str, headers: dict[str, str], body: bytes, policy: url_policy.UrlPolicy, ssl_context: ssl.SSLContext
+) -> standard.DeliveryAttempt:
+    """Make one attempt: a POST, without redirects or proxies, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
+    all_headers = {"Content-Type": "application/json", **headers}
+    try:
+        with exchange("POST", url, all_headers, policy, ssl_context, ATTEMPT_TIMEOUT_SECONDS, body) as response:
+            _drain_response(response)
+            return _to_attempt(response)
+    except url_policy.DestinationForbidden as error:
+        return standard.DeliveryAttempt(None, f"Destination not allowed: {error}.")
+    except TIMEOUT_ERRORS:
+        return standard.DeliveryAttempt(
+            None, f"The receiver did not respond within {ATTEMPT_TIMEOUT_SECONDS:g} seconds."
+        )
+    except CONNECTION_ERRORS as error:
+        return standard.DeliveryAttempt(
+            None, f"Connection failed, or the response was not HTTP: {type(error).__name__} {error}"[:500]
+        )
+
+
+@contextlib.contextmanager
+def exchange(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    policy: url_policy.UrlPolicy,
+    ssl_context: ssl.SSLContext,
+    timeout_seconds: float,
+    body: bytes | None = None,
+) -> Iterator[httpcore.Response]:
+    """Send one request, without redirects or proxies, and yield its response; the time limit holds for all of it.
+
+    Raises:
+        url_policy.DestinationForbidden: the policy allows no address of the host.
+        TIMEOUT_ERRORS: the time is over.
+        CONNECTION_ERRORS: there is no connection, or no response by HTTP.
+    """
+    target = httpcore.URL(url)
+    backend = GuardedBackend(policy, is_https=target.scheme == b"https", timeout_seconds=timeout_seconds)
+    all_headers = {"User-Agent": "Sortbelt", "Connection": "close", **headers}
+    with (
+        httpcore.ConnectionPool(ssl_context=ssl_context, network_backend=backend) as pool,
+        pool.stream(method, target, headers=[*all_headers.items()], content=body) as response,
+    ):
+        yield response
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Connects to addresses that the URL policy allows, and ends when the time of the whole exchange is over."""
+
+    def __init__(self, policy: url_policy.UrlPolicy, *, is_https: bool, timeout_seconds: float) -> None:
+        self._policy = policy
+        self._is_https = is_https
+        self._deadline = time.monotonic() + timeout_seconds
+        self._backend = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 (one limit applies to all)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first of the host's allowed addresses that answers.
+
+        Raises:
+            url_policy.DestinationForbidden: no address is allowed.
+            httpcore.ConnectError: none answers.
+            httpcore.ConnectTimeout: the time is over.
+        """
+        try:
+            addresses = self._policy.allowed_addresses(host, url_policy.resolve(host, port), is_https=self._is_https)
+        except (OSError, UnicodeError):
+            raise url_policy.DestinationForbidden(url_policy.UNREACHABLE_HOST) from None
+        last_error: Exception = url_policy.DestinationForbidden(url_policy.UNREACHABLE_HOST)
+        for address in addresses:
+            remaining = self.remaining(httpcore.ConnectTimeout)
+            try:
+                stream = self._backend.connect_tcp(str(address), port, remaining, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last_error = error
+            else:
+                return _DeadlineStream(stream, self)
+        raise last_error
+
+    def remaining(self, timeout_error: type[Exception]) -> float:
+        """Return the remaining seconds.
+
+        Raises:
+            timeout_error: none remain.
+        """
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise timeout_error("no response in time")
+        return seconds
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection whose every wait ends at the deadline of the whole: a receiver may not send byte by byte."""
+
+    def __init__(self, stream: httpcore.NetworkStream, guard: GuardedBackend) -> None:
+        self._stream = stream
+        self._guard = guard
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._guard.remaining(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, self._guard.remaining(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        del timeout
+        remaining = self._guard.remaining(httpcore.ConnectTimeout)
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, remaining), self._guard)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _drain_response(response: httpcore.Response) -> None:
+    """Read a little of the response body: a receiver that is still writing would see a failure otherwise."""
+    read_bytes = 0
+    with contextlib.suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        for chunk in response.iter_stream():
+            read_bytes += len(chunk)
+            if read_bytes > MAX_RESPONSE_BYTES:
+                return
+
+
+def _to_attempt(response: httpcore.Response) -> standard.DeliveryAttempt:
+    if 200 <= response.status < 300:
+        return standard.DeliveryAttempt(response.status, None)
+    reason = "a redirect, which is not followed" if 300 <= response.status < 400 else "which is not 2xx"
+    retry_after = {name.lower(): value for name, value in response.headers}.get(b"retry-after", b"").decode("latin-1")
+    return standard.DeliveryAttempt(
+        response.status,
+        f"The receiver responded with {response.status}, {reason}.",
+        _parse_retry_after(retry_after.strip()),
+    )
+
+
+def _parse_retry_after(value: str) -> float | None:
+    """Parse a Retry-After header, in seconds or as a date."""
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -1,0 +1,98 @@
+"""Polling loop: claim due tasks, run them in a thread pool, repeat until stopped."""
+
+import abc
+import logging
+import time
+from collections.abc import Sequence
+from concurrent import futures
+from typing import Generic, TypeVar
+
+import sqlalchemy as sa
+
+from core import errors
+from core.db import database, revision
+
+Task = TypeVar("Task")
+
+POLL_SECONDS = 1.0  # between two polls that found nothing
+
+log = logging.getLogger(__name__)
+
+
+class PollingLoop(abc.ABC, Generic[Task]):
+    """A loop over one kind of task, with a thread pool of its own; several processes share the work."""
+
+    def __init__(self, name: str, concurrency: int, db: database.Database) -> None:
+        self._name = name
+        self._concurrency = concurrency
+        self._db = db
+        self._executor = futures.ThreadPoolExecutor(concurrency, name)
+        self._in_flight: dict[futures.Future[None], str] = {}
+        """The running tasks and their owners."""
+        self._stopping = False
+
+    @abc.abstractmethod
+    def _has_due(self, conn: sa.Connection) -> bool:
+        """Return whether any task could be claimed."""
+
+    @abc.abstractmethod
+    def _claim(self, conn: sa.Connection, limit: int) -> Sequence[tuple[str, Task]]:
+        """Claim up to `limit` due tasks, each with its owner."""
+
+    @abc.abstractmethod
+    def _run_task(self, task: Task) -> None:
+        """Run one task, in a thread of the pool. A task that raises is due again when its lease ends."""
+
+    def poll(self) -> int:
+        """Claim as many due tasks as there are free threads, and start them. Return their number.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer, or its schema is of another version.
+        """
+        self._in_flight = {future: owner for future, owner in self._in_flight.items() if not future.done()}
+        free_slots = self._concurrency - len(self._in_flight)
+        if not free_slots or not self._db.read(self._has_due):
+            return 0
+        claimed = self._db.write(self._claim_checked, free_slots)
+        for owner, task in claimed:
+            self._in_flight[self._executor.submit(self._run_task, task)] = owner
+        return len(claimed)
+
+    def _claim_checked(self, conn: sa.Connection, limit: int) -> Sequence[tuple[str, Task]]:
+        revision.check(conn)
+        return self._claim(conn, limit)
+
+    def stop(self) -> None:
+        """Start no more tasks; may be called by a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Poll until stopped, then wait for the running tasks."""
+        while not self._stopping:
+            claimed_count = 0
+            try:
+                claimed_count = self.poll()
+            except errors.DatabaseUnavailable as error:
+                log.warning("%s", error.detail)
+            except Exception:
+                log.exception("polling for %s failed; the next poll follows in %g s", self._name, POLL_SECONDS)
+            if not claimed_count:
+                self._wait()
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for the running tasks."""
+        futures.wait(self._in_flight)
+
+    def close(self) -> None:
+        """Wait for the running tasks and end the threads."""
+        self._executor.shutdown()
+
+    def _wait(self) -> None:
+        """Wait until a thread is free, at most for the poll interval."""
+        if self._in_flight:
+            futures.wait(self._in_flight, POLL_SECONDS, futures.FIRST_COMPLETED)
+            return
+        deadline = time.monotonic() + POLL_SECONDS
+        while not self._stopping and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 10)

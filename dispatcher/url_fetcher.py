@@ -1,0 +1,142 @@
+"""URL fetcher: fetches the bytes of images that were submitted by URL, under the same rules as webhooks are sent."""
+
+import logging
+
+import httpcore
+import sqlalchemy as sa
+
+from core import errors, settings
+from core.broker import wakeup
+from core.db import database
+from core.db.queries import quotas, url_fetches
+from core.intake import admission, header_check
+from core.storage import factory
+from core.webhooks import url_policy
+from dispatcher import http_sender, poller
+
+CONCURRENCY = 4  # each holds an image in memory
+ATTEMPT_TIMEOUT_SECONDS = 30.0  # for one attempt, in total
+FETCH_FAILED = "fetch_failed"
+RETRYABLE_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+
+log = logging.getLogger(__name__)
+
+
+class FetchFailed(Exception):
+    """The bytes were not fetched; the message is one sentence for people."""
+
+    def __init__(self, detail: str, *, is_final: bool, code: str = FETCH_FAILED, received: int = 0) -> None:
+        super().__init__(detail)
+        self.received = received
+        """How many bytes arrived all the same."""
+        self.is_final = is_final
+        """Whether another attempt would fail too."""
+        self.code = code
+
+
+class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
+    """The polling loop over due fetches."""
+
+    def __init__(self, config: settings.Settings, db: database.Database) -> None:
+        super().__init__("URLs", CONCURRENCY, db)
+        self._settings = config
+        self._default_quotas = admission.default_quotas(config)
+        self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
+        self._ssl_context = http_sender.tls_context()
+        self._blob_store = factory.open_blob_store(config.blob_store)
+        self._wakeup = wakeup.WakeupSender(config.redis_url)
+
+    def _has_due(self, conn: sa.Connection) -> bool:
+        return url_fetches.has_due(conn)
+
+    def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, url_fetches.Claim]]:
+        return [(claim.owner, claim) for claim in url_fetches.claim(conn, limit=limit)]
+
+    def _run_task(self, task: url_fetches.Claim) -> None:
+        """Fetch one image; a failure is recorded, or its lease ends."""
+        try:
+            self._fetch_image(task)
+        except FetchFailed as failure:
+            log.info("an image of job %s, attempt %d: %s", task.job_id, task.attempts, failure)
+            self._charge(task.owner, failure.received)
+            self._record_failure(task, failure)
+        except errors.ServiceUnavailable as error:
+            log.warning("an image of job %s will be fetched again: %s", task.job_id, error.detail)
+        except Exception:
+            log.exception("fetching an image of job %s failed; it is retried when its lease ends", task.job_id)
+
+    def _fetch_image(self, claim: url_fetches.Claim) -> None:
+        max_bytes = self._settings.max_image_bytes
+        data = self._get(claim.url, max_bytes)
+        self._charge(claim.owner, len(data))
+        image = header_check.prepare_image(claim.name, data, max_bytes=max_bytes, max_pixels=self._settings.max_pixels)
+        if image.data is not None:
+            self._blob_store.put([(image.sha256, image.data)])
+        self._db.write(url_fetches.store, claim, image)
+        self._wakeup.send()
+
+    def _charge(self, owner: str, received: int) -> None:
+        """Charge a key for the bytes that were fetched for it; what it owes delays its next submissions.
+
+        A failure is logged: the image is not fetched again for it.
+        """
+        if not received:
+            return
+        try:
+            limits = self._db.read(quotas.of_keys, [owner], self._default_quotas)
+            if owner in limits and limits[owner].bytes_per_minute:
+                load = quotas.Load(bytes=received)
+                self._db.write(quotas.charge_afterwards, {owner: load}, self._default_quotas)
+        except errors.DatabaseUnavailable as error:
+            log.warning("%d fetched bytes were not charged: %s", received, error.detail)
+
+    def _record_failure(self, claim: url_fetches.Claim, failure: FetchFailed) -> None:
+        try:
+            if failure.is_final or claim.attempts >= url_fetches.MAX_ATTEMPTS:
+                self._db.write(url_fetches.fail, claim, failure.code, str(failure))
+            else:
+                self._db.write(url_fetches.retry_later, claim, seconds=2.0**claim.attempts)
+        except errors.DatabaseUnavailable as error:
+            log.warning("an image of job %s will be fetched again: %s", claim.job_id, error.detail)
+
+    def _get(self, url: str, max_bytes: int) -> bytes:
+        """Return the body at a URL, without redirects or proxies.
+
+        Raises:
+            FetchFailed: there is none, or it is too large.
+        """
+        headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+        try:
+            with http_sender.exchange(
+                "GET", url, headers, self._url_policy, self._ssl_context, ATTEMPT_TIMEOUT_SECONDS
+            ) as response:
+                _check_status(response.status)
+                return _read_body(response, max_bytes)
+        except url_policy.DestinationForbidden as error:
+            raise FetchFailed(f"No image may be fetched from this URL: {error}.", is_final=True) from None
+        except http_sender.TIMEOUT_ERRORS:
+            seconds = f"{ATTEMPT_TIMEOUT_SECONDS:g} seconds"
+            raise FetchFailed(f"The host of the URL did not send the image within {seconds}.", is_final=False) from None
+        except http_sender.CONNECTION_ERRORS as error:
+            reason = f"{type(error).__name__} {error}"[:300]
+            raise FetchFailed(
+                f"The connection to the host of the URL failed, or its response was not HTTP: {reason}.", is_final=False
+            ) from None
+
+
+def _check_status(status: int) -> None:
+    if not 200 <= status < 300:
+        reason = "a redirect, which is not followed; submit the URL it leads to" if 300 <= status < 400 else "not 2xx"
+        raise FetchFailed(
+            f"The host of the URL responded with {status}, {reason}.", is_final=status not in RETRYABLE_STATUSES
+        )
+
+
+def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_stream():
+        body += chunk
+        if len(body) > max_bytes:
+            detail = f"The file at the URL has more than {max_bytes:,} bytes, which is the maximum. Send a smaller one."
+            raise FetchFailed(detail, is_final=True, code="too_large", received=len(body))
+    return bytes(body)

@@ -1,0 +1,86 @@
+"""Webhook dispatcher: claims due deliveries, sends them, records the outcome.
+
+A slow receiver delays other webhooks only, and of those at most a quarter of the threads: no key gets more.
+"""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from core import errors, settings
+from core.db import database
+from core.db.queries import jobs, webhook_deliveries, webhook_secrets
+from core.tracing import tracer
+from core.webhooks import payload, standard, url_policy
+from dispatcher import http_sender, poller
+
+CONCURRENCY = 32
+CONCURRENCY_PER_OWNER = CONCURRENCY // 4
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A claimed delivery with its job and the secrets that sign it."""
+
+    claim: webhook_deliveries.Claim
+    job: Any
+    secrets: list[str]
+
+
+class WebhookDispatcher(poller.PollingLoop[Delivery]):
+    """The polling loop over due webhook deliveries."""
+
+    def __init__(self, config: settings.Settings, db: database.Database) -> None:
+        super().__init__("webhooks", CONCURRENCY, db)
+        self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
+        self._ssl_context = http_sender.tls_context()
+
+    def _has_due(self, conn: sa.Connection) -> bool:
+        return webhook_deliveries.has_due(conn)
+
+    def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, Delivery]]:
+        counts = Counter(self._in_flight.values())
+        busy_owners = [owner for owner, count in counts.items() if count >= CONCURRENCY_PER_OWNER]
+        claims = webhook_deliveries.claim(
+            conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, exclude_owners=busy_owners
+        )
+        rows = jobs.get_many(conn, {claim.job_id for claim in claims})
+        owners = sorted({claim.owner for claim in claims})
+        secrets = {owner: webhook_secrets.valid_secrets(conn, owner) for owner in owners}
+        return [(claim.owner, Delivery(claim, rows[claim.job_id], secrets[claim.owner])) for claim in claims]
+
+    def _run_task(self, task: Delivery) -> None:
+        claim = task.claim
+        try:
+            body = payload.build_payload(task.job, claim.event)
+            headers = standard.signature_headers(claim.id, int(time.time()), body, task.secrets)
+            outcome = self._send(claim, task.job, headers, body)
+            if outcome.error is not None:
+                log.info("webhook %s, attempt %d: %s", claim.id, claim.attempts, outcome.error)
+            self._db.write(webhook_deliveries.record_attempt, claim, outcome)
+        except errors.DatabaseUnavailable as error:
+            log.warning("webhook %s will be sent again: %s", claim.id, error.detail)
+        except Exception:
+            log.exception("sending webhook %s failed; it is retried when its lease ends", claim.id)
+
+    def _send(
+        self, claim: webhook_deliveries.Claim, job: Any, headers: dict[str, str], body: bytes
+    ) -> standard.DeliveryAttempt:
+        """Make one attempt in a span whose `traceparent` is sent along, so that the receiver may continue the trace."""
+        ids: dict[str, str | int] = {"sortbelt.job.id": claim.job_id, "sortbelt.delivery.id": claim.id}
+        request: dict[str, str | int] = {"sortbelt.delivery.attempt": claim.attempts, "http.request.method": "POST"}
+        with tracer.client_span("webhook", ids | request, {claim.job_id: job.traceparent}) as span:
+            if (traceparent := tracer.traceparent()) is not None:
+                headers |= {"traceparent": traceparent}
+            outcome = http_sender.send(claim.url, headers, body, self._url_policy, self._ssl_context)
+            if outcome.status is not None:
+                span.set_attributes({"http.response.status_code": outcome.status})
+            if outcome.error is not None:
+                span.set_error("no answer" if outcome.status is None else str(outcome.status))
+        return outcome

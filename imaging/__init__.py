@@ -1,0 +1,1 @@
+"""Image files: their format, their size, their pixels. Imports no other package of the project."""

@@ -1,1 +1,0 @@
-"""What the API and the worker agree on: tables, SQL, picture bytes, the bell, settings, errors."""

@@ -1,1 +1,0 @@
-"""Every question that is put to the database, one module for each noun; run them by `jobs.database`."""

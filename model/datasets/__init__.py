@@ -1,0 +1,1 @@
+"""Folders with one sub-folder per class, decoded to arrays."""

@@ -1,0 +1,1 @@
+"""Run a bundle's network on a CPU or GPU."""

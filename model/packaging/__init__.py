@@ -1,0 +1,1 @@
+"""Bundles on disk: weights, `model.json` and a model card."""

@@ -1,0 +1,1 @@
+"""Train networks: everything between a data set and a bundle."""

@@ -1,0 +1,98 @@
+"""Train a linear head on frozen features: the features once, then logistic regression for every fold and strength."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.networks import heads
+from model.training import crossvalidation, features, linear_head, near_duplicates, references, trainer
+from model.training.result import Trained
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from model.datasets.dataset import ImageDataset
+    from model.training.prepare import PreparedRun
+
+
+def fit(run: PreparedRun) -> Trained:
+    """Choose and calibrate a head by cross-validation, fit it on all images and put it into the network.
+
+    Raises:
+        ValueError: the network has no linear head.
+        TrainingStopped: a signal arrived.
+    """
+    task, images = run.task, run.task.images
+    network = task.build_network().eval()
+    image_features = features.compute(network, images, task.preprocess, run.context)
+    data = _training_data(run, network, image_features)
+    folds = _split(run, image_features)
+    with run.context.reporter.track("heads", len(folds) * len(linear_head.STRENGTHS), 0, unit="fit"):
+        logits = linear_head.held_out_logits(data, folds, _StopCheck(run))
+    result = crossvalidation.evaluate_folds(logits, images, folds)
+    strength = linear_head.STRENGTHS[result.best]
+    set_head(network, linear_head.fit(data, strength), len(images.labels))
+    chosen = references.choose(images, task.seed)
+    distances = references.leave_one_out_distances(image_features, chosen)
+    predicted = result.probabilities.argmax(axis=1)
+    known = references.describe(image_features[torch.from_numpy(chosen)], distances, images, predicted, task.extra)
+    manifest = dataclasses.replace(
+        run.manifest,
+        temperature=result.temperature,
+        metrics={"cross_validation": result.metric_values},
+        recipe={**run.manifest.recipe, "strength": strength},
+    )
+    return Trained(network, manifest, known, result.probabilities)
+
+
+def _training_data(run: PreparedRun, network: nn.Module, image_features: torch.Tensor) -> linear_head.TrainingFeatures:
+    images, extra = (image_features.numpy(), run.task.images.targets), run.task.extra
+    if not extra:
+        return linear_head.TrainingFeatures.without_extra(*images)
+    extra_features = features.compute(network, extra, run.task.preprocess, run.context).numpy()
+    return linear_head.TrainingFeatures(*images, extra_features, extra.targets)
+
+
+def _split(run: PreparedRun, image_features: torch.Tensor) -> crossvalidation.FoldIndices:
+    """Split into folds so that copies of one photo are in the same fold; report copies in different classes."""
+    images = run.task.images
+    pairs = near_duplicates.find_pairs(image_features, images)
+    _report_conflicts(run, images, pairs)
+    groups = near_duplicates.group(len(images), pairs) if len(pairs) else None
+    return crossvalidation.split(images.targets, run.method.folds, run.task.seed, groups)
+
+
+def _report_conflicts(run: PreparedRun, images: ImageDataset, pairs: npt.NDArray[np.int64]) -> None:
+    for first, second in pairs:
+        if images.targets[first] != images.targets[second]:
+            text = f"{images.paths[first]} and {images.paths[second]} look like one photo in two classes: remove one."
+            run.context.reporter.message(text)
+
+
+def set_head(network: nn.Module, head: linear_head.LinearHead, classes: int) -> None:
+    """Copy the head's weights into the network; raise ValueError if it has no head with biases."""
+    layer = cast("nn.Linear", network.get_submodule(heads.head_name(network, classes)))
+    if layer.bias is None:
+        raise ValueError(f"The head of {type(network).__name__} has no bias: choose another --network.")
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(head.weights))
+        layer.bias.copy_(torch.from_numpy(head.biases))
+
+
+class _StopCheck:
+    """Count the fits for the progress, and end the work when a signal has arrived."""
+
+    def __init__(self, run: PreparedRun) -> None:
+        self._context = run.context
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        self._context.reporter.update(self._count, 0)
+        if self._context.stop_requested():
+            raise trainer.TrainingStopped

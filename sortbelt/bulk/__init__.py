@@ -1,0 +1,1 @@
+"""Bulk runs: a folder or a source as one resumable job."""

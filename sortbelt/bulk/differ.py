@@ -1,0 +1,102 @@
+"""Change detection: hash candidate images, and ask the server which bytes it has already."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sortbelt import errors
+from sortbelt.bulk import state
+from sortbelt.client import image_files
+from sortbelt.client.sync_client import Client
+
+BLOCK_IMAGES = 128  # per lookup on the server: few enough that the first upload starts soon
+BLOCK_BYTES = 32_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Image that may have to be sent, with its manifest entry.
+
+    Attributes:
+        image: as the walk found it.
+        sha256: digest of the bytes sent under this name before; empty if there are none.
+        name_taken: whether the open job has this name already and cannot accept other bytes for it.
+    """
+
+    image: image_files.Image
+    sha256: str = ""
+    name_taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """Outcome for a block of candidates.
+
+    Attributes:
+        new: images to send, with their digests.
+        known_digests: those of their digests that the server has already.
+        touched: files with another size or time, but the same bytes.
+        changed: files with other bytes whose names the open job has already.
+        unreadable: files that could not be read.
+    """
+
+    new: list[image_files.Image] = field(default_factory=list)
+    known_digests: set[str] = field(default_factory=set)
+    touched: list[image_files.Image] = field(default_factory=list)
+    changed: list[image_files.Image] = field(default_factory=list)
+    unreadable: list[state.FailedImage] = field(default_factory=list)
+
+
+def blocks(candidates: Iterable[Candidate]) -> Iterator[Sequence[Candidate]]:
+    """Group candidates into blocks, one lookup on the server each."""
+    block: list[Candidate] = []
+    size = 0
+    for candidate in candidates:
+        block.append(candidate)
+        size += candidate.image.size
+        if len(block) == BLOCK_IMAGES or size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+class ChangeDetector:
+    """Hash images and look them up on the server. Thread-safe."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lookup_disabled = threading.Event()
+
+    def disable_lookup(self) -> None:
+        """Stop lookups: the server does not support them."""
+        self._lookup_disabled.set()
+
+    def detect(self, block: Sequence[Candidate]) -> ChangeSet:
+        """Sort a block of candidates by what has to be done with them."""
+        change_set = ChangeSet()
+        for candidate in block:
+            try:
+                _categorize(candidate, candidate.image.with_digest(), change_set)
+            except errors.BadInput as problem:
+                change_set.unreadable.append(state.FailedImage(candidate.image.name, problem.code, str(problem)))
+        change_set.known_digests.update(self._lookup_known([image.sha256 for image in change_set.new]))
+        return change_set
+
+    def _lookup_known(self, digests: list[str]) -> set[str]:
+        if self._lookup_disabled.is_set() or not digests:
+            return set()
+        try:
+            return self._client.known_blobs(digests)
+        except (errors.NotFound, errors.InvalidRequest):
+            self.disable_lookup()
+            return set()
+
+
+def _categorize(candidate: Candidate, image: image_files.Image, change_set: ChangeSet) -> None:
+    if candidate.sha256 == image.sha256:
+        change_set.touched.append(image)
+    elif candidate.name_taken:
+        change_set.changed.append(image)
+    else:
+        change_set.new.append(image)

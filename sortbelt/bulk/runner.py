@@ -1,0 +1,351 @@
+"""Bulk run: send a folder as one job, and resume where an earlier run stopped."""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from sortbelt import errors
+from sortbelt.bulk import differ, parallel, state, uploader, walker
+from sortbelt.client import image_files, responses
+from sortbelt.client.sync_client import Client
+
+UPLOAD_THREADS = 3  # enough to keep the server busy while the next images are read
+HASH_THREADS = 2
+MIN_FAILURE_SAMPLE = 20  # images before the failure rate is meaningful
+MIN_FILE_AGE_SECONDS = 2.0  # a younger file may still be written to
+MIN_POLL_SECONDS = 1.0
+WALK_REST_FACTOR = 10  # a watching run pauses this many times as long as its walk took
+FAILURE_BATCH_SIZE = 500  # per transaction of the manifest
+RESULT_PAGE_SIZE = 200  # results in memory at a time
+
+
+@dataclass
+class LabelSummary:
+    """Number of images per label, and of images without one."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+
+    def count_label(self, result: responses.Result) -> bool:
+        """Count the result's label; return whether it has one."""
+        if result.label is not None:
+            self.labels[result.label] += 1
+        return result.label is not None
+
+
+@dataclass
+class RunStats:
+    """Image counts of a run.
+
+    Attributes:
+        sent: added to the job.
+        by_reference: of these, without an upload.
+        unchanged: already sent by earlier runs.
+        changed: changed after they were sent to the open job.
+        not_sent: unreadable, or rejected by the server.
+        missing: sent, but not in the job, which had other images of the same names.
+    """
+
+    sent: int = 0
+    by_reference: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    not_sent: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options of a run.
+
+    Attributes:
+        model: the model to use, else the server's default.
+        priority: `interactive` or `bulk`.
+        retry_failed: whether to send again the images that failed before.
+        max_failure_rate: share of failures, from 0 to 1, beyond which the run stops.
+        webhook: URL that gets a webhook when a job of the run has ended.
+        name: name of its jobs, for people.
+    """
+
+    model: str | None = None
+    priority: str | None = "bulk"
+    retry_failed: bool = False
+    max_failure_rate: float | None = None
+    webhook: str | None = None
+    name: str | None = None
+
+    def check_failure_rate(self, failed: int, ended: int) -> None:
+        """Check the share of failed images among those that have ended.
+
+        Raises:
+            errors.TooManyFailures: it is above `max_failure_rate`.
+        """
+        limit = self.max_failure_rate
+        if limit is not None and ended >= MIN_FAILURE_SAMPLE and failed > limit * ended:
+            raise errors.TooManyFailures(f"{failed} of {ended} images failed, more than the {limit:.0%} allowed.")
+
+
+class BulkRun:
+    """Run of one folder.
+
+    Args:
+        client: client of the server.
+        directory: the folder.
+        sync_state: its manifest; written from the thread that calls the run.
+        run_options: options of the run.
+        on_update: called with the run after each change.
+
+    Attributes:
+        walk_summary: content of the folder, from `prepare` on.
+        job: latest state of the job; None while there is none.
+        stats: image counts so far.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        directory: walker.DirectoryWalker,
+        sync_state: state.SyncState,
+        run_options: RunOptions | None = None,
+        on_update: Callable[["BulkRun"], None] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._directory = directory
+        self._state = sync_state
+        self._run_options = run_options or RunOptions()
+        self._on_update = on_update
+        self._change_detector = differ.ChangeDetector(client)
+        self._uploader = uploader.Uploader(client, self._change_detector.disable_lookup)
+        self._open_job: state.RunJob | None = None
+        self._latest_job: state.RunJob | None = None
+        self._count_before = 0  # images that the open job had before this run
+        self._is_watching = False  # whether files may still be written to
+        self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
+        self.job: responses.Job | None = None
+        self.stats = RunStats()
+
+    @property
+    def submitted_count(self) -> int:
+        """Return the number of images in the job."""
+        return self._count_before + self.stats.sent
+
+    @property
+    def expected_count(self) -> int:
+        """Return the number of images that the job will have."""
+        return max(self.submitted_count, self._count_before + self.walk_summary.new_count - self.stats.changed)
+
+    @property
+    def is_successful(self) -> bool:
+        """Return whether every image was sent and, if the job has ended, classified."""
+        is_complete = not (self.stats.not_sent or self.stats.missing or self.walk_summary.left_out)
+        return is_complete and (self.job is None or not self.job.ended or self.job.all_well)
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the job has ended."""
+        return self.job is not None and self.job.ended
+
+    def prepare(self, *, allow_empty: bool = False) -> None:
+        """Load the state of earlier runs and walk the folder, without sending anything.
+
+        Raises:
+            errors.BadInput: the folder has no images, or the earlier run cannot be resumed.
+        """
+        self._latest_job = self._state.latest_job()
+        if self._latest_job:
+            self._resume(self._latest_job)
+        if self._run_options.retry_failed:
+            self._record_earlier_failures()
+        self._state.clear_not_sent()
+        self.walk_summary = self._directory.summarize(self._is_new, allow_empty=allow_empty)
+        self.stats.unchanged = self.walk_summary.image_count - self.walk_summary.new_count
+
+    def _resume(self, latest_job: state.RunJob) -> None:
+        try:
+            self.job = self._client.job(latest_job.id)
+        except errors.NotFound:
+            raise errors.BadInput(
+                f"Job {latest_job.id}, which has this folder's images, is not on the server any more, or belongs to "
+                "another key: --fresh starts a new job with all images.",
+                "job_gone",
+            ) from None
+        if self.job.status == "cancelled" and not self._run_options.retry_failed:
+            raise errors.BadInput(
+                f"Job {latest_job.id}, which has this folder's images, was cancelled: --retry-failed sends what it "
+                "left undone, --fresh starts a new job with all images.",
+                "job_cancelled",
+            )
+        if self.job.sealed:
+            self._state.mark_sealed(latest_job.id)
+        else:
+            self._open_job, self._count_before = latest_job, self.job.counts.total
+
+    def _record_earlier_failures(self) -> None:
+        """Record the failures of earlier jobs, which must have ended."""
+        for job in self._state.jobs_without_recorded_failures():
+            if not self._client.job(job.id).ended:
+                raise errors.BadInput(
+                    f"Job {job.id} has not ended: run without --retry-failed to wait for it.", "still_running"
+                )
+            self._record_job_failures(job)
+
+    def _is_new(self, image: image_files.Image) -> bool:
+        entry = self._state.lookup(image.name)
+        return entry is None or not entry.is_unchanged(image) or self._should_retry(entry)
+
+    def _should_retry(self, entry: state.ImageEntry) -> bool:
+        return self._run_options.retry_failed and entry.code is not None
+
+    def send(self) -> None:
+        """Send everything that is new, in parallel requests."""
+        for upload_result in parallel.parallel_map(
+            self._uploader.upload, self._upload_batches(), thread_count=UPLOAD_THREADS
+        ):
+            assert self._open_job  # noqa: S101 - a batch has a job
+            self._state.mark_sent(self._open_job, upload_result.accepted)
+            self.stats.sent += len(upload_result.accepted)
+            self._record_not_sent(upload_result.failures)
+            self._update(*upload_result.jobs)
+        self._update()
+
+    def seal(self) -> None:
+        """Seal the open job: it accepts no more images."""
+        if self._open_job:
+            sealed = self._client.seal(self._open_job.id)
+            self._update(sealed)
+            self.stats.missing += max(0, self._state.count_images(self._open_job) - sealed.counts.total)
+            self._state.mark_sealed(self._open_job.id)
+            self._open_job = None
+
+    def wait_until_ended(self) -> None:
+        """Wait until the job has ended."""
+        if self.job and not self.job.ended:
+            for job in self._client.watch(self.job.id):
+                self._update(job)
+
+    def record_failures(self) -> LabelSummary:
+        """Record the failures of the job, which has ended, in the manifest; return its labels."""
+        return self._record_job_failures(self._latest_job) if self._latest_job else LabelSummary()
+
+    def failures(self) -> Iterator[state.FailedImage]:
+        """Yield the images without a label, by name; complete after `record_failures`."""
+        return self._state.failures(self._latest_job)
+
+    def watch(self, idle_seconds: float | None) -> None:
+        """Send what is added to the folder, until nothing was added for `idle_seconds`, or for ever.
+
+        An image that changes after it was sent goes into a new job, since a name is unique in its job.
+        """
+        self._is_watching, idle_since = True, time.monotonic()
+        while idle_seconds is None or time.monotonic() - idle_since < idle_seconds:
+            started_at, sent_before, delay = time.monotonic(), self.stats.sent, MIN_POLL_SECONDS
+            self.send()
+            if self.stats.changed:
+                self.seal()
+                self.stats.changed = 0
+                idle_since = time.monotonic()
+            elif self.stats.sent > sent_before:
+                idle_since = time.monotonic()
+            else:
+                delay = max(delay, WALK_REST_FACTOR * (time.monotonic() - started_at))
+                self._refresh_job()
+            time.sleep(delay)
+
+    def _refresh_job(self) -> None:
+        if self.job and not self.job.ended:
+            self._update(self._client.job(self.job.id))
+
+    def _upload_batches(self) -> Iterator[uploader.UploadBatch]:
+        blocks = differ.blocks(self._candidates())
+        for change_set in parallel.parallel_map(self._change_detector.detect, blocks, thread_count=HASH_THREADS):
+            self._state.mark_touched(change_set.touched)
+            self.stats.changed += len(change_set.changed)
+            self._record_not_sent(change_set.unreadable)
+            if change_set.new:
+                yield from self._split_for_upload(change_set)
+
+    def _split_for_upload(self, change_set: differ.ChangeSet) -> Iterator[uploader.UploadBatch]:
+        job = self._ensure_open_job()
+        known_images = [image for image in change_set.new if image.sha256 in change_set.known_digests]
+        self.stats.by_reference += len(known_images)
+        if known_images:
+            yield uploader.UploadBatch(job.id, known_images, by_reference=True)
+        for batch in image_files.batches(
+            image for image in change_set.new if image.sha256 not in change_set.known_digests
+        ):
+            yield uploader.UploadBatch(job.id, batch)
+
+    def _candidates(self) -> Iterator[differ.Candidate]:
+        for image in self._directory.walk():
+            entry = self._state.lookup(image.name)
+            if self._is_watching and _is_recent(image):
+                continue
+            if entry is None:
+                yield differ.Candidate(image)
+            elif entry.is_unchanged(image) and not self._should_retry(entry):
+                continue
+            else:
+                is_name_taken = self._open_job is not None and self._open_job.number == entry.job
+                yield differ.Candidate(
+                    image, "" if self._should_retry(entry) and not is_name_taken else entry.sha256, is_name_taken
+                )
+
+    def _ensure_open_job(self) -> state.RunJob:
+        if self._open_job is None:
+            run_options = self._run_options
+            self.job = self._client.open_job(
+                name=run_options.name,
+                model=run_options.model,
+                priority=run_options.priority,
+                webhook=run_options.webhook,
+                idempotency_key=self._state.job_idempotency_key(),
+            )
+            self._open_job = self._latest_job = self._state.add_job(self.job.id)
+            self._count_before = -self.stats.sent
+        return self._open_job
+
+    def _record_not_sent(self, failures: list[state.FailedImage]) -> None:
+        self._state.mark_not_sent(failures)
+        self.stats.not_sent += len(failures)
+
+    def _update(self, *updates: responses.Job) -> None:
+        current = [self.job] if self.job else []
+        # Responses to parallel requests arrive in any order: the most advanced is the latest.
+        self.job = max([*updates, *current], key=_progress_key, default=None)
+        self._on_update(self)
+        self._check_failure_rate()
+
+    def _check_failure_rate(self) -> None:
+        failed, ended = self.stats.not_sent, self.stats.not_sent
+        if self.job:
+            failed, ended = failed + self.job.counts.failed, ended + self.job.counts.ended
+        self._run_options.check_failure_rate(failed, ended)
+
+    def _record_job_failures(self, job: state.RunJob) -> LabelSummary:
+        summary = LabelSummary()
+        failed_images = (
+            to_failed_image(result)
+            for result in self._client.results(job.id, limit=RESULT_PAGE_SIZE)
+            if not summary.count_label(result)
+        )
+        while failures := list(itertools.islice(failed_images, FAILURE_BATCH_SIZE)):
+            summary.failed += len(failures)
+            self._state.mark_failed(job, failures)
+        self._state.mark_failures_recorded(job.id)
+        return summary
+
+
+def _is_recent(image: image_files.Image) -> bool:
+    return abs(time.time() - image.mtime_ns / 1e9) < MIN_FILE_AGE_SECONDS
+
+
+def _progress_key(job: responses.Job) -> tuple[bool, bool, int, int]:
+    return job.ended, job.sealed, job.counts.ended, job.counts.total
+
+
+def to_failed_image(result: responses.Result) -> state.FailedImage:
+    """Convert a result without a label."""
+    error = result.error or responses.ImageError(result.status, "no label")
+    return state.FailedImage(result.image, error.code, error.detail)

@@ -1,0 +1,241 @@
+"""Manifest of a folder: which image is in which job, in a SQLite file that survives kill -9."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from sortbelt import errors
+from sortbelt.client import file_names, image_files
+from sortbelt.local import file_lock
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, sealed INTEGER NOT NULL, settled INTEGER NOT NULL
+);
+CREATE TABLE pictures (
+    name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    job INTEGER, code TEXT, detail TEXT
+) WITHOUT ROWID;
+CREATE INDEX failures ON pictures (job) WHERE code IS NOT NULL;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """Job with images of the folder.
+
+    Attributes:
+        number: number of the job in this manifest.
+        id: the server's id.
+        sealed: whether it accepts no more images.
+        failures_recorded: whether its failures are in this manifest.
+    """
+
+    number: int
+    id: str
+    sealed: bool
+    failures_recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """Image as it was when it was sent: file size and time, digest, job number, and error code if it failed."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+    job: int
+    code: str | None
+
+    def is_unchanged(self, image: image_files.Image) -> bool:
+        """Return whether the file has the same size and time."""
+        return (self.size, self.mtime_ns) == (image.size, image.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """Image without a label, and its error."""
+
+    name: str
+    code: str
+    detail: str
+
+
+def default_path(url: str, key: str, root: str, model: str | None) -> Path:
+    """Return the manifest path for a folder, server, key and model, in the user's state folder (XDG on Linux)."""
+    runs_dir = platformdirs.user_state_path("sortbelt", appauthor=False).absolute() / "runs"
+    identity = "\0".join((url.rstrip("/"), key, os.path.realpath(root), model or ""))
+    return runs_dir / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.sqlite"
+
+
+class SyncState:
+    """Open manifest, locked against other processes. For one thread.
+
+    Args:
+        path: path of the file, created if missing.
+        root: the folder that it is for.
+
+    Raises:
+        errors.BadInput: the file is not a manifest, is for another folder, is in use, or cannot be written.
+    """
+
+    def __init__(self, path: Path, root: str) -> None:
+        self.path = path
+        self._lock = file_lock.FileLock(path.with_name(path.name + ".lock"))
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            acquired = self._lock.acquire(0.0)
+        except OSError as error:
+            raise errors.BadInput(
+                f"{path} cannot be written ({error.strerror}): name another file with --manifest.", "bad_manifest"
+            ) from None
+        if not acquired:
+            raise errors.BadInput(
+                f"Another run (pid {self._lock.owner_pid()}) is using this folder: wait for it, or stop it.",
+                "already_running",
+            )
+        self._conn = _open_database(path)
+        self._check_directory(os.path.realpath(root))
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        self._conn.close()
+        self._lock.release()
+
+    def _check_directory(self, root: str) -> None:
+        root = file_names.escape_name(root)
+        recorded_root = self._get_or_insert_fact("folder", root)
+        if recorded_root != root:
+            raise errors.BadInput(
+                f"{self.path} is the manifest of {recorded_root}: name another file with --manifest.", "bad_manifest"
+            )
+
+    def _get_or_insert_fact(self, name: str, default: str) -> str:
+        with self._conn:
+            self._conn.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, default))
+        return str(self._conn.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0])
+
+    def clear(self) -> None:
+        """Forget all jobs and images."""
+        with self._conn:
+            self._conn.execute("DELETE FROM jobs")
+            self._conn.execute("DELETE FROM pictures")
+            self._conn.execute("DELETE FROM facts WHERE name = 'order'")
+
+    def job_idempotency_key(self) -> str:
+        """Return the idempotency key for the next job: the same until `add_job`, even after kill -9."""
+        return self._get_or_insert_fact("order", str(uuid.uuid4()))
+
+    def add_job(self, job_id: str) -> RunJob:
+        """Record a new job, for the images from now on."""
+        with self._conn:
+            self._conn.execute("DELETE FROM facts WHERE name = 'order'")
+            self._conn.execute("INSERT INTO jobs (id, sealed, settled) VALUES (?, 0, 0)", (job_id,))
+        job = self.latest_job()
+        assert job is not None  # noqa: S101 - for the type checker
+        return job
+
+    def mark_sealed(self, job_id: str) -> None:
+        """Record that the job is sealed."""
+        with self._conn:
+            self._conn.execute("UPDATE jobs SET sealed = 1 WHERE id = ?", (job_id,))
+
+    def mark_failures_recorded(self, job_id: str) -> None:
+        """Record that `mark_failed` has got all failures of the job."""
+        with self._conn:
+            self._conn.execute("UPDATE jobs SET settled = 1 WHERE id = ?", (job_id,))
+
+    def latest_job(self) -> RunJob | None:
+        """Return the newest job."""
+        return next(self._select_jobs("ORDER BY number DESC LIMIT 1"), None)
+
+    def jobs_without_recorded_failures(self) -> list[RunJob]:
+        """Return the jobs whose failures are not recorded yet, oldest first."""
+        return list(self._select_jobs("WHERE settled = 0 ORDER BY number"))
+
+    def jobs(self) -> list[RunJob]:
+        """Return all jobs, oldest first."""
+        return list(self._select_jobs("ORDER BY number"))
+
+    def _select_jobs(self, clause: str) -> Iterator[RunJob]:
+        rows = self._conn.execute(f"SELECT number, id, sealed, settled FROM jobs {clause}")  # noqa: S608 - constant clauses
+        return (RunJob(number, id_, bool(sealed), bool(settled)) for number, id_, sealed, settled in rows)
+
+    def lookup(self, name: str) -> ImageEntry | None:
+        """Return the entry of an image that is in a job."""
+        row = self._conn.execute(
+            "SELECT size, mtime_ns, sha256, job, code FROM pictures WHERE name = ? AND job IS NOT NULL", (name,)
+        ).fetchone()
+        return ImageEntry(row[0], row[1], row[2].hex(), row[3], row[4]) if row else None
+
+    def mark_sent(self, job: RunJob, sent_images: Iterable[image_files.Image]) -> None:
+        """Record images as sent to a job."""
+        rows = ((p.name, p.size, p.mtime_ns, bytes.fromhex(p.sha256), job.number) for p in sent_images)
+        with self._conn:
+            self._conn.executemany("REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, NULL, NULL)", rows)
+
+    def count_images(self, job: RunJob) -> int:
+        """Return the number of images that are in a job."""
+        query = "SELECT count(*) FROM pictures WHERE job = ?"
+        return int(self._conn.execute(query, (job.number,)).fetchone()[0])
+
+    def mark_touched(self, touched_images: Iterable[image_files.Image]) -> None:
+        """Record new sizes and times of files with unchanged bytes."""
+        rows = ((p.size, p.mtime_ns, p.name) for p in touched_images)
+        with self._conn:
+            self._conn.executemany("UPDATE pictures SET size = ?, mtime_ns = ? WHERE name = ?", rows)
+
+    def mark_not_sent(self, failures: Iterable[FailedImage]) -> None:
+        """Record images that could not be sent; the next run retries them."""
+        rows = ((f.name, f.code, f.detail) for f in failures)
+        with self._conn:
+            self._conn.executemany("REPLACE INTO pictures VALUES (?, 0, 0, x'', NULL, ?, ?)", rows)
+
+    def clear_not_sent(self) -> None:
+        """Forget the images that could not be sent."""
+        with self._conn:
+            self._conn.execute("DELETE FROM pictures WHERE job IS NULL")
+
+    def mark_failed(self, job: RunJob, failures: Iterable[FailedImage]) -> None:
+        """Record images that failed in a job."""
+        rows = ((f.code, f.detail, f.name, job.number) for f in failures)
+        with self._conn:
+            self._conn.executemany("UPDATE pictures SET code = ?, detail = ? WHERE name = ? AND job = ?", rows)
+
+    def failures(self, job: RunJob | None) -> Iterator[FailedImage]:
+        """Yield the failed images of a job, and those that could not be sent."""
+        number = job.number if job else None
+        rows = self._conn.execute(
+            "SELECT name, code, detail FROM pictures WHERE code IS NOT NULL AND (job = ? OR job IS NULL) ORDER BY name",
+            (number,),
+        )
+        return (FailedImage(*row) for row in rows)
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    try:
+        conn = sqlite3.connect(path)
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last entries, which the server still has
+        (version,) = conn.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            conn.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"version {version} is not supported")
+    except sqlite3.Error as error:
+        raise errors.BadInput(
+            f"{path} cannot be used as a manifest ({error}): remove it, or name another file with --manifest.",
+            "bad_manifest",
+        ) from None
+    return conn

@@ -1,0 +1,171 @@
+"""Directory walker: yield the images below a folder, without following links, in bounded memory."""
+
+import itertools
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sortbelt import errors
+from sortbelt.bulk import archive_walker, archives, file_kinds, file_rules
+from sortbelt.client import file_names, image_files
+
+SORT_CHUNK_SIZE = 1000  # names in memory at a time; a larger folder is sorted in parts
+UNREADABLE_FOLDER = "unreadable folder"
+
+
+@dataclass(frozen=True, slots=True)
+class WalkSummary:
+    """Content of a folder: images and bytes, how many of them are new, and skipped entries by reason."""
+
+    image_count: int
+    total_bytes: int
+    new_count: int
+    new_bytes: int
+    skipped: Counter[str]
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Return the skipped entries that may be images, by reason."""
+        return Counter({r: count for r, count in self.skipped.items() if r not in file_rules.HARMLESS_REASONS})
+
+
+@dataclass(frozen=True)
+class DirectoryWalker:
+    """Images below a folder, or in an archive, which is read as a folder.
+
+    Attributes:
+        root: the folder, or the archive.
+        include: globs of files to take; if any, they replace the list of suffixes.
+        exclude: globs of files and folders to skip. A glob without a slash matches the last part of a path.
+    """
+
+    root: str
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    _skipped: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
+
+    def summarize(
+        self, is_new: Callable[[image_files.Image], bool] = lambda _: True, *, allow_empty: bool = False
+    ) -> WalkSummary:
+        """Walk the folder and count, without opening images; `is_new` decides which images count as new.
+
+        Raises:
+            errors.BadInput: the folder does not exist, or has no images although `allow_empty` is False.
+        """
+        image_count = total_bytes = new_count = new_bytes = 0
+        for image in self.walk():
+            image_count, total_bytes = image_count + 1, total_bytes + image.size
+            if is_new(image):
+                new_count, new_bytes = new_count + 1, new_bytes + image.size
+        if not image_count and not allow_empty:
+            raise errors.BadInput(self._no_images_message(), "no_pictures")
+        return WalkSummary(image_count, total_bytes, new_count, new_bytes, Counter(self._skipped))
+
+    def _no_images_message(self) -> str:
+        if not self._skipped:
+            return f"{self.root} is empty: name a folder with images."
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._skipped.most_common())
+        suffixes = " ".join(file_kinds.IMAGE_SUFFIXES)
+        return f"{self.root} has no images ({reasons}): images are files with the suffixes {suffixes}."
+
+    def walk(self) -> Iterator[image_files.Image]:
+        """Yield the images, sorted by name in folders of up to `SORT_CHUNK_SIZE` entries.
+
+        An image that cannot be sent is yielded too: reading it raises the reason.
+
+        Raises:
+            errors.BadInput: the folder does not exist.
+        """
+        self._skipped.clear()
+        rules = file_rules.FileRules(self.include, self.exclude)
+        if archives.is_archive(self.root) and os.path.isfile(self.root):  # noqa: PTH113 - a string is all that is needed
+            root = os.path.realpath(self.root)  # a link that is named explicitly is followed
+            yield from archive_walker.walk(root, "", rules, self._skipped)
+            return
+        pending = [(self.root, "", _list_root(self.root))]
+        while pending:
+            path, prefix, names = pending[-1]
+            name = next(names, None)
+            if name is None:
+                pending.pop()
+                continue
+            full, relative = os.path.join(path, name), prefix + name  # noqa: PTH118 - half the cost per image
+            info = self._lstat_or_none(full)
+            reason = _skip_reason(relative, info, rules)
+            if reason or info is None:
+                self._skipped[reason] += 1
+            elif stat.S_ISDIR(info.st_mode):
+                pending.append((full, relative + "/", self._list_subdirectory(full)))
+            elif archives.is_archive(name):
+                yield from archive_walker.walk(full, relative, rules, self._skipped)
+            else:
+                yield _to_image(relative, full, info)
+
+    def _lstat_or_none(self, path: str) -> os.stat_result | None:
+        try:
+            return os.lstat(path)
+        except OSError:
+            return None
+
+    def _list_subdirectory(self, path: str) -> Iterator[str]:
+        try:
+            yield from _list_names(path)
+        except OSError:
+            self._skipped[UNREADABLE_FOLDER] += 1
+
+
+def _to_image(relative: str, full: str, info: os.stat_result) -> image_files.Image:
+    name = file_names.escape_name(relative)
+    source = full if len(name) <= file_names.MAX_NAME_LENGTH else archive_walker.too_long_name(name)
+    return image_files.Image(name, info.st_size, source, info.st_mtime_ns)
+
+
+def _list_names(path: str) -> Iterator[str]:
+    """Yield the names in a folder; a small one is closed first, since nesting may exceed the limit of open files."""
+    with os.scandir(path) as entries:
+        chunk = _next_names(entries)
+        is_small = len(chunk) < SORT_CHUNK_SIZE
+        while chunk and not is_small:
+            yield from chunk
+            chunk = _next_names(entries)
+    yield from chunk
+
+
+def _next_names(entries: Iterator[os.DirEntry[str]]) -> list[str]:
+    return sorted(entry.name for entry in itertools.islice(entries, SORT_CHUNK_SIZE))
+
+
+def _list_root(root: str) -> Iterator[str]:
+    """Yield the names in the root folder; raise BadInput if there is none."""
+    try:
+        os.scandir(root).close()
+    except FileNotFoundError:
+        raise errors.BadInput(f"The folder {root} does not exist: check its name.", "no_such_folder") from None
+    except NotADirectoryError:
+        raise errors.BadInput(
+            f"{root} is not a folder: use `sortbelt submit {root}` for single files.", "not_a_folder"
+        ) from None
+    except OSError as error:
+        raise errors.BadInput(f"{root} cannot be read: {error.strerror}.", "unreadable") from None
+    return _list_names(root)
+
+
+def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.FileRules) -> str:
+    """Return why a directory entry is skipped; empty if it is not."""
+    if reason := rules.skip_folder(relative):
+        return reason
+    if info is None:
+        return file_rules.VANISHED
+    if stat.S_ISREG(info.st_mode):
+        return _skip_regular_file(relative, rules)
+    if stat.S_ISLNK(info.st_mode):
+        return file_rules.SYMBOLIC_LINK
+    return "" if stat.S_ISDIR(info.st_mode) else file_rules.SPECIAL_FILE
+
+
+def _skip_regular_file(relative: str, rules: file_rules.FileRules) -> str:
+    if archives.is_archive(relative):
+        return ""
+    return archives.UNSUPPORTED if archives.is_unsupported_archive(relative) else rules.skip_file(relative)

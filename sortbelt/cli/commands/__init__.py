@@ -1,0 +1,1 @@
+"""Subcommands of `sortbelt`, each imported only when it is run."""

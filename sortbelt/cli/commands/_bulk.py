@@ -1,0 +1,131 @@
+"""Shared by the subcommands that run a folder or a source: state, progress, ctrl-C, and the final report."""
+
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sortbelt import errors
+from sortbelt.bulk import runner, state
+from sortbelt.cli import export, progress, terminal
+from sortbelt.cli.commands import _client, _options
+from sortbelt.client import responses
+from sortbelt.client.sync_client import Client
+
+MAX_LISTED_FAILURES = 20  # printed one by one; --failures writes all of them
+
+
+@contextlib.contextmanager
+def open_state(
+    client: Client, source: str, model: str | None, path: str | None, job_id: str | None = None, *, fresh: bool = False
+) -> Iterator[state.SyncState]:
+    """Open the manifest of a folder.
+
+    Raises:
+        errors.BadInput: the file cannot be used as a manifest, or cannot be written.
+    """
+    state_path = Path(path) if path else state.default_path(client.config.url, client.config.key, source, model)
+    sync_state = state.SyncState(state_path, source)
+    try:
+        latest_job = sync_state.latest_job()
+        if fresh or (job_id and (latest_job is None or latest_job.id != job_id)):
+            sync_state.clear()
+            if job_id:
+                sync_state.add_job(job_id)
+        yield sync_state
+    except sqlite3.Error as error:
+        raise errors.BadInput(
+            f"The manifest {state_path} cannot be used ({error}): name another file with --manifest.", "bad_manifest"
+        ) from None
+    finally:
+        sync_state.close()
+
+
+def show_progress(bar: progress.Progress, bulk_run: runner.BulkRun) -> None:
+    """Show the progress of a run."""
+    if bulk_run.job:
+        bar.update(bulk_run.job, sent=bulk_run.submitted_count, total=bulk_run.expected_count)
+
+
+def execute_run(
+    bulk_run: runner.BulkRun, idle_seconds: float | None = None, *, watch: bool = False, wait: bool = True
+) -> None:
+    """Send the folder, seal the job and, if wanted, wait for its end; on ctrl-C say how to go on."""
+    with _client.interruptible(lambda: _resume_hint(bulk_run)):
+        if watch:
+            bulk_run.watch(idle_seconds)
+        else:
+            bulk_run.send()
+        bulk_run.seal()
+        if wait:
+            bulk_run.wait_until_ended()
+
+
+def _resume_hint(bulk_run: runner.BulkRun) -> str:
+    if bulk_run.job is None:
+        return "Nothing was sent yet."
+    job_id = bulk_run.job.id
+    if bulk_run.job.sealed:
+        return f"The job goes on: run the same command, or `sortbelt wait {job_id}`, to wait for it."
+    return (
+        f"Job {job_id} is open and has {bulk_run.submitted_count} of {bulk_run.expected_count} images: "
+        f"run the same command to go on, or `sortbelt cancel {job_id}` to give it up."
+    )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a run.
+
+    Attributes:
+        job: the job; None if there is none.
+        summary: labels of the job, if it has ended.
+        failed_count: images without a label.
+        failures: returns these images.
+        fields: further fields of the JSON report.
+        notes: sentences for people.
+    """
+
+    job: responses.Job | None
+    summary: runner.LabelSummary
+    failed_count: int
+    failures: Callable[[], Iterable[state.FailedImage]]
+    fields: dict[str, object]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def print_report(report: Report, failures_path: str | None, *, as_json: bool) -> None:
+    """Print the outcome of a run, as JSON or for people, and write its failures to a file if one is named."""
+    if failures_path:
+        export.write_failures(report.failures(), failures_path)
+    labels, listed = report.summary.labels.most_common(), itertools.islice(report.failures(), MAX_LISTED_FAILURES)
+    if as_json:
+        job = report.job
+        job_fields = {
+            "job_id": job and job.id,
+            "status": job and job.status,
+            "counts": job.raw["counts"] if job else {},
+        }
+        failures = [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed]
+        print(terminal.to_json_line({**job_fields, "labels": dict(labels), **report.fields, "failures": failures}))
+        return
+    terminal.print_table(("label", "images"), labels)
+    for failure in listed:
+        _options.print_stderr(f"failed: {failure.name}: {failure.detail} ({failure.code})")
+    if report.failed_count > MAX_LISTED_FAILURES:
+        _options.print_stderr(
+            f"… and {report.failed_count - MAX_LISTED_FAILURES} more: --failures FILE writes them all."
+        )
+    for note in report.notes:
+        _options.print_stderr(note)
+    if report.job:
+        id_, status = report.job.id, report.job.outcome
+        _options.print_stderr(f"Job {id_} {status}: `sortbelt results {id_}` shows every image.")
+
+
+def skipped_notes(skipped: Mapping[str, int]) -> list[str]:
+    """Return a sentence with the skipped files by reason; none if there are none."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+    return [f"Skipped: {reasons}."] if reasons else []

@@ -1,0 +1,44 @@
+"""Shared by the subcommands that talk to a server: its options, retry policies, and the answer to ctrl-C."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from sortbelt.cli import main
+from sortbelt.cli.commands import _options
+from sortbelt.client import discovery, transport
+from sortbelt.client.sync_client import Client
+
+INTERACTIVE_RETRY = transport.RetryPolicy(down=5.0, busy=30.0)  # a person waits for the response
+LONG_RUN_RETRY = transport.RetryPolicy(down=60.0, busy=86_400.0)  # outlives a restart, and a full queue
+
+
+def client_options(
+    retry_policy: transport.RetryPolicy = INTERACTIVE_RETRY,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that select a server; the command gets a client as its first argument."""
+
+    def decorate(command_function: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--url", metavar="URL", help="Server [default: SORTBELT_URL, else that of `sortbelt up`].")
+        @_options.data_dir_option
+        @functools.wraps(command_function)
+        def wrapped(*args: Any, url: str | None, data_dir: str | None, **kwargs: Any) -> Any:
+            config = discovery.find_server(url, data_dir=data_dir)
+            with Client(config.url, config.key, retry_policy=retry_policy, notice=_options.print_stderr) as client:
+                return command_function(client, *args, **kwargs)
+
+        return wrapped
+
+    return decorate
+
+
+@contextlib.contextmanager
+def interruptible(resume_hint: Callable[[], str]) -> Iterator[None]:
+    """On ctrl-C, exit with 130 and one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise main.CommandFailed(f"Stopped. {resume_hint()}", 130) from None

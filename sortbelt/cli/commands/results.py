@@ -1,0 +1,189 @@
+"""`sortbelt results` and `stats`: results of a job or of all jobs, as lists and as counts."""
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sortbelt.cli import export, terminal
+from sortbelt.cli.commands import _client, _completion, _options
+from sortbelt.cli.commands import _review_stats as review_stats
+from sortbelt.client import filters as filter_types
+from sortbelt.client.sync_client import Client
+
+DEFAULT_LIMIT = 100  # rows of a search; the results of a job are shown completely
+MAX_SERVER_LIMIT = 1000
+GROUPS = ("label", "status", "error", "model", "confidence", "familiarity", "day", "hour")
+FORMAT_BY_SUFFIX = {"jsonl": "ndjson", **{name: name for name in export.FORMATS}}
+
+FILTER_OPTIONS = (
+    click.option("--label", help="Only images with this label.", shell_complete=_completion.labels),
+    click.option("--min-confidence", type=click.FloatRange(0, 1), help="Only labels of at least this confidence."),
+    click.option("--max-confidence", type=click.FloatRange(0, 1), help="Only labels of at most this confidence."),
+    click.option("--min-familiarity", type=click.FloatRange(0, 1), help="Only images of at least this familiarity."),
+    click.option("--max-familiarity", type=click.FloatRange(0, 1), help="Only images of at most this familiarity."),
+    click.option(
+        "--status", type=click.Choice(["done", "failed", "cancelled", "expired"]), help="Only images with this status."
+    ),
+    click.option("--error", metavar="CODE", help="Only images that failed with this code."),
+    _options.since_option,
+    _options.until_option,
+    click.option(
+        "--model",
+        metavar="NAME[@VERSION]",
+        help="Only results of this model, or of one version of it.",
+        shell_complete=_completion.versions,
+    ),
+    click.option("--version", help="Only results of this version of a model."),
+    _options.owner_option,
+    click.option("--name", metavar="TEXT", help="Only images with this text in their name."),
+    click.option("--custom-id", metavar="ID", help="Only images with this identifier."),
+)
+
+
+filter_options = _options.combine(FILTER_OPTIONS)
+"""Adds the options that filter results."""
+
+
+@click.command()
+@click.argument("job_id", metavar="[JOB]", required=False, shell_complete=_completion.jobs)
+@filter_options
+@click.option(
+    "--order",
+    type=click.Choice(["newest", "confidence", "familiarity"]),
+    help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
+)
+@click.option("--reviewed/--not-reviewed", default=None, help="Only results with, or without, a review.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job; else {DEFAULT_LIMIT}]."
+)
+@click.option(
+    "--format", "output_format", type=click.Choice(export.FORMATS), help="[default: by the suffix of --out, or table]"
+)
+@click.option("--excel", is_flag=True, help="CSV for spreadsheets: with a mark by which they recognise UTF-8.")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Write to a file.")
+@_options.json_option
+@_client.client_options()
+def results(
+    client: Client,
+    job_id: str | None,
+    *,
+    limit: int | None,
+    output_format: str | None,
+    excel: bool,
+    out: str | None,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Show the results of a job, or search the results of all jobs.
+
+    A file appears only when it is complete. CSV, NDJSON, Parquet and Label Studio predictions are made by
+    the server.
+
+    \b
+    Examples:
+      sortbelt results JOB
+      sortbelt results JOB --status failed
+      sortbelt results --label sushi --max-confidence 0.6 --order confidence --limit 50
+      sortbelt results --max-familiarity 0.02 --order familiarity
+      sortbelt results JOB --out labels.csv --excel
+      sortbelt results --since yesterday --model sushi-or-sandwich@2 --out new.parquet
+    """
+    limit = limit or (None if job_id or out else DEFAULT_LIMIT)
+    suffix = Path(out or "").suffix.lstrip(".").lower()
+    output_format = "json" if as_json else output_format or FORMAT_BY_SUFFIX.get(suffix, "csv" if excel else "table")
+    if excel and output_format != "csv":
+        raise click.UsageError(f"--excel works only with CSV, not with the format {output_format}.")
+    if output_format in export.ROW_FORMATS:
+        media_type = export.EXCEL_MEDIA_TYPE if excel else export.STREAM_FORMATS[output_format]
+        has_more = _download_rows(client, output_format, media_type, out, job_id, limit, filters)
+    elif output_format in export.STREAM_FORMATS:
+        has_more = _download(client, output_format, out, job_id, {**filters, "limit": limit})
+    else:
+        rows = iter(client.results(job_id, **filters) if job_id else client.search(**filters))
+        with export.open_output(out) as file:
+            write = export.write_json if output_format == "json" else export.write_table
+            write(itertools.islice(rows, limit), file)
+        has_more = limit == DEFAULT_LIMIT and next(rows, None) is not None
+    if has_more and limit == DEFAULT_LIMIT:
+        _options.print_stderr(f"There are more than these {limit}: --limit or --out gets them.")
+
+
+def _download_rows(
+    client: Client,
+    output_format: str,
+    media_type: str,
+    out: str | None,
+    job_id: str | None,
+    limit: int | None,
+    filters: dict[str, Any],
+) -> bool:
+    """Write the server's rows; return whether there are more than `limit`."""
+    server_limit = limit + 1 if limit and limit < MAX_SERVER_LIMIT else None
+    chunks = client.export(media_type, job_id, **filters, limit=server_limit)
+    rows = export.split_rows(chunks, output_format) if limit else iter(chunks)
+    with export.open_output(out, binary=True) as file:
+        file.writelines(itertools.islice(rows, limit and limit + (output_format == "csv")))
+        return limit is not None and next(rows, None) is not None
+
+
+def _download(client: Client, output_format: str, out: str | None, job_id: str | None, filters: dict[str, Any]) -> bool:
+    """Write the server's file chunk by chunk."""
+    if output_format == "parquet" and out in {None, "-"} and sys.stdout.isatty():
+        raise click.UsageError("Parquet cannot be shown on a terminal: name a file with --out.")
+    with export.open_output(out, binary=True) as file:
+        file.writelines(client.export(export.STREAM_FORMATS[output_format], job_id, **filters))
+    return False
+
+
+@click.command()
+@click.argument("job_id", metavar="[JOB]", required=False, shell_complete=_completion.jobs)
+@click.option(
+    "--group",
+    type=click.Choice(GROUPS),
+    default="label",
+    show_default=True,
+    help="Property to group by; of `confidence` and `familiarity`, ranges of a tenth.",
+)
+@click.option("--by", type=click.Choice(GROUPS), help="A second property, which divides each group.")
+@filter_options
+@click.option("--reviewed", is_flag=True, help="Show what reviews say of each version instead.")
+@_options.json_option
+@_client.client_options()
+def stats(
+    client: Client,
+    job_id: str | None,
+    *,
+    group: filter_types.Group,
+    by: filter_types.Group | None,
+    reviewed: bool,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Count results by label, or by another property; or show how often the model was right.
+
+    With --reviewed: accuracy, precision and recall of each version, estimated from the reviews of randomly
+    drawn images, with 95 % intervals. It takes the filters --model, --since and --until.
+
+    \b
+    Examples:
+      sortbelt stats
+      sortbelt stats --reviewed --model sushi-or-sandwich
+      sortbelt stats JOB --group status
+      sortbelt stats --group confidence --by label
+      sortbelt stats --group error --status failed --since 7d
+      sortbelt stats --group day --since 30d --json
+    """
+    if reviewed:
+        review_stats.show(client, job_id, filters, as_json=as_json)
+        return
+    groups = client.stats(group, by, **({"job": job_id} | filters))
+    if as_json:
+        print(terminal.to_json_line({"stats": groups}))
+        return
+    headers = (group, *([by] if by else []), "images", "mean confidence")
+    columns = ("key", *(["by"] if by else []), "count", "confidence")
+    rows = ([row.get(column) for column in columns] for row in groups)
+    terminal.print_table(headers, rows)

@@ -1,0 +1,164 @@
+"""`sortbelt sort`: the images of a folder, sorted into one folder per label."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import click
+
+from sortbelt import errors
+from sortbelt.bulk import runner, sort_by_label, state, walker
+from sortbelt.bulk.sort_by_label import DEFAULT_MIN_FAMILIARITY
+from sortbelt.cli import progress, terminal
+from sortbelt.cli.commands import _bulk, _client, _options
+from sortbelt.client import responses
+from sortbelt.client.sync_client import Client
+
+MAX_PRINTED_PROBLEMS = 20
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER", type=click.Path())
+@click.option("--into", metavar="OUT", required=True, type=click.Path(), help="Folder for the label folders.")
+@click.option("--copy", "mode", flag_value="copy", default="copy", help="Copy the images (default).")
+@click.option("--link", "mode", flag_value="link", help="Hard-link them: takes no space; on the same disk only.")
+@click.option("--move", "mode", flag_value="move", help="Move them out of FOLDER.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Labels of less confidence go to the folder `unsure`.",
+)
+@click.option(
+    "--unfamiliar",
+    metavar="DIR",
+    type=click.Path(),
+    help="Folder for images that are unlike the training photos, and may be none of the labels.",
+)
+@click.option(
+    "--min-familiarity",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help=f"Images of less familiarity go to the folder of --unfamiliar.  [default: {DEFAULT_MIN_FAMILIARITY}]",
+)
+@click.option("--job", "job_id", metavar="JOB", help="Sort by the results of this job, and send nothing.")
+@_options.model_option
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@_options.manifest_option
+@_options.json_option
+@_client.client_options(_client.LONG_RUN_RETRY)
+def sort(
+    client: Client,
+    source: str,
+    *,
+    into: str,
+    mode: str,
+    min_confidence: float,
+    unfamiliar: str | None,
+    min_familiarity: float | None,
+    job_id: str | None,
+    model: str | None,
+    dry_run: bool,
+    manifest: str | None,
+    as_json: bool,
+) -> None:
+    """Sort the images of a folder into one folder per label.
+
+    Classifies new images first, as `enqueue` does. Images without a label go to `failed`; files are never
+    overwritten; the same command again does only what is left. Images in archives are not taken out:
+    unpack them first. Exits with 0 if every image is in place with a label, else with 1.
+
+    \b
+    Examples:
+      sortbelt sort ~/Pictures --into ~/Sorted
+      sortbelt sort ~/Pictures --into ~/Sorted --link --min-confidence 0.8
+      sortbelt sort ~/Pictures --into ~/Sorted --unfamiliar ~/Sorted/other
+      sortbelt sort ~/Pictures --into ~/Sorted --job JOB --dry-run
+    """
+    if min_familiarity is not None and unfamiliar is None:
+        raise click.UsageError("--min-familiarity has no effect alone: name a folder with --unfamiliar DIR.")
+    sorter = sort_by_label.Sorter(
+        source,
+        into,
+        sort_by_label.TransferMode(mode),
+        min_confidence=min_confidence,
+        unfamiliar=unfamiliar,
+        min_familiarity=DEFAULT_MIN_FAMILIARITY if min_familiarity is None else min_familiarity,
+        dry_run=dry_run,
+    )
+    checked = iter if unfamiliar is None else _warn_of_unknown_familiarity
+    if job_id:
+        results = checked(iter(client.results(client.job(job_id).id)))
+        code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
+    else:
+        with _bulk.open_state(client, source, model, manifest) as sync_state:
+            if not dry_run:
+                _classify_directory(client, source, sync_state, model)
+            results = checked(_latest_results(client, sync_state))
+            code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
+    sys.exit(code)
+
+
+def _warn_of_unknown_familiarity(results: Iterator[responses.Result]) -> Iterator[responses.Result]:
+    """Yield the results; at the end, say how many of those with a label have no familiarity."""
+    unknown = 0
+    for result in results:
+        unknown += result.label is not None and result.familiarity is None
+        yield result
+    if unknown:
+        _options.print_stderr(
+            f"{unknown} images have no familiarity, because their model has no reference photos: they are sorted by "
+            "label. A model that was trained from a pre-trained network has them."
+        )
+
+
+def _classify_directory(client: Client, source: str, sync_state: state.SyncState, model: str | None) -> None:
+    with progress.create_progress() as bar:
+        client.notify(bar.show_waiting)
+        bulk_run = runner.BulkRun(
+            client,
+            walker.DirectoryWalker(source),
+            sync_state,
+            runner.RunOptions(model, name=_options.job_name(source)),
+            lambda bulk_run: _bulk.show_progress(bar, bulk_run),
+        )
+        bulk_run.prepare(allow_empty=sync_state.latest_job() is not None)
+        _bulk.execute_run(bulk_run)
+
+
+def _latest_results(client: Client, sync_state: state.SyncState) -> Iterator[responses.Result]:
+    """Yield the results of all jobs of the folder, for each image the latest one."""
+    for job in sync_state.jobs():
+        try:
+            for result in client.results(job.id):
+                entry = sync_state.lookup(result.image)
+                if entry and entry.job == job.number:
+                    yield result
+        except errors.NotFound:
+            _options.print_stderr(f"Job {job.id} is not on the server any more: its images are not sorted.")
+
+
+def _sort_results(
+    sorter: sort_by_label.Sorter, results: Iterator[responses.Result], *, dry_run: bool, as_json: bool
+) -> int:
+    """Transfer every image, print a report, and return the exit code."""
+    placed: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    for result in results:
+        outcome = sorter.transfer(result)
+        outcomes[outcome] += 1
+        if outcome in {sort_by_label.Outcome.PLACED, sort_by_label.Outcome.ALREADY_PLACED}:
+            placed[sorter.folder_for(result)] += 1
+        elif outcomes.total() - placed.total() <= MAX_PRINTED_PROBLEMS:
+            _options.print_stderr(f"{outcome}: {result.image}")
+    if outcomes[sort_by_label.Outcome.IN_ARCHIVE]:
+        _options.print_stderr(f"Some images are in archives: {sort_by_label.UNPACK_ADVICE}")
+    folders = placed.most_common()
+    if as_json:
+        print(terminal.to_json_line({"folders": dict(folders), "outcomes": dict(outcomes), "dry_run": dry_run}))
+    else:
+        terminal.print_table(("folder", "images"), folders)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        _options.print_stderr(counts or "There are no results.")
+    return 0 if placed.total() == outcomes.total() and not placed[sort_by_label.FAILED_FOLDER] else 1

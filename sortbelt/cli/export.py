@@ -1,0 +1,100 @@
+"""Writers for results: a table, JSON, or the formats that the server streams."""
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from sortbelt.bulk import state
+from sortbelt.cli import terminal
+from sortbelt.client import responses
+
+CSV_MEDIA_TYPE = "text/csv"
+EXCEL_MEDIA_TYPE = "text/csv; bom=1"
+STREAM_FORMATS = {
+    "csv": CSV_MEDIA_TYPE,
+    "ndjson": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+    "labelstudio": "application/vnd.label-studio+json; images=links",
+}
+"""Media types of the formats that the server makes, by their names on the command line."""
+ROW_FORMATS = ("csv", "ndjson")
+FORMATS = ("table", "json", *STREAM_FORMATS)
+FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def write_table(results: Iterable[responses.Result], out: TextIO) -> None:
+    """Write each image with its label and confidence, or the reason why it has none."""
+    headers = ("image", "status", "label", "confidence", "why")
+    rows = (
+        (r.image, r.status, r.label, r.confidence, r.error and f"{r.error.code}: {r.error.detail}") for r in results
+    )
+    terminal.print_table(headers, rows, out)
+
+
+def write_json(results: Iterable[responses.Result], out: TextIO) -> None:
+    """Write one object in the shape of the API, `{"results": […]}`, one result per line."""
+    out.write('{"results": [')
+    out.writelines((",\n" if number else "\n") + terminal.to_json_line(r.raw) for number, r in enumerate(results))
+    out.write("\n]}\n")
+
+
+def split_rows(chunks: Iterable[bytes], output_format: str) -> Iterator[bytes]:
+    """Yield the rows of a CSV or NDJSON stream, bytes unchanged; the first row of CSV is its header."""
+    row, is_csv = b"", output_format == "csv"
+    for line in _split_lines(chunks):
+        row += line
+        if not is_csv or row.count(b'"') % 2 == 0:  # a quoted cell may hold line breaks
+            yield row
+            row = b""
+    if row:
+        yield row
+
+
+def _split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    pending = b""
+    for chunk in chunks:
+        *lines, pending = (pending + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if pending:
+        yield pending
+
+
+def escape_formulas(row: Iterable[Any]) -> list[Any]:
+    """Prefix texts that a spreadsheet would take for a formula with `'`."""
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell for cell in row]
+
+
+@contextlib.contextmanager
+def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
+    """Open stdout, or a file that appears under its name only when it is complete."""
+    if path is None or path == "-":
+        yield sys.stdout.buffer if binary else sys.stdout
+        return
+    final_path = Path(path)
+    temp_path = final_path.with_name(f".{final_path.name}.{os.getpid()}")
+    try:
+        with _open_file(temp_path, binary=binary) as file:
+            yield file
+        temp_path.replace(final_path)
+    finally:
+        temp_path.unlink(missing_ok=True)
+
+
+def _open_file(path: Path, *, binary: bool) -> IO[Any]:
+    return path.open("wb") if binary else path.open("w", encoding="utf-8", newline="")
+
+
+def write_failures(failed_images: Iterable[state.FailedImage], path: str) -> None:
+    """Write failed images and their errors as CSV if the path ends in `.csv`, else as NDJSON."""
+    with open_output(path) as file:
+        if path.lower().endswith(".csv"):
+            writer = csv.writer(file)
+            writer.writerow(("image", "code", "detail"))
+            writer.writerows(escape_formulas((f.name, f.code, f.detail)) for f in failed_images)
+            return
+        file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in failed_images)

@@ -1,0 +1,97 @@
+"""Inputs of `Client.submit`: paths, folders, bytes, file objects and PIL images, each as a path or (name, bytes)."""
+
+import io
+import mimetypes
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sortbelt import errors
+
+DEFAULT_NAME = "image"
+Item = str | os.PathLike[str] | tuple[str, bytes]
+
+
+def expand(files: Any) -> list[Item]:
+    """Return paths, or (name, bytes), for one input or for many.
+
+    An input is a path, a folder (its images, in subfolders too, by their paths in it), bytes, a file object open for
+    reading bytes, a PIL image, or (name, bytes). Inputs without a name are named `image`, `image-2` …
+
+    Raises:
+        errors.BadInput: an input is of another kind, or a folder has no images.
+    """
+    is_many = isinstance(files, Iterable) and not _is_single(files)
+    items: list[Item] = []
+    unnamed = 0
+    for file in files if is_many else [files]:
+        for item in _expand_one(file):
+            if isinstance(item, tuple) and item[0] == DEFAULT_NAME:
+                unnamed += 1
+                items.append((DEFAULT_NAME if unnamed == 1 else f"{DEFAULT_NAME}-{unnamed}", item[1]))
+            else:
+                items.append(item)
+    return items
+
+
+def _is_single(value: Any) -> bool:
+    is_named_bytes = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], bytes)
+    is_plain = isinstance(value, str | os.PathLike | bytes | bytearray | memoryview)
+    return is_named_bytes or is_plain or hasattr(value, "read") or _is_pil_image(value)
+
+
+def _is_pil_image(value: Any) -> bool:
+    return callable(getattr(value, "save", None)) and hasattr(value, "getbands")
+
+
+def _expand_one(file: Any) -> Iterator[Item]:
+    if isinstance(file, str | os.PathLike):
+        if Path(file).is_dir():
+            yield from _folder_images(Path(file))
+        else:
+            yield file
+    elif isinstance(file, tuple):
+        yield file
+    elif isinstance(file, bytes | bytearray | memoryview):
+        yield DEFAULT_NAME, bytes(file)
+    elif hasattr(file, "read"):
+        yield _file_name(file), _read_bytes(file)
+    elif _is_pil_image(file):
+        buffer = io.BytesIO()
+        file.save(buffer, "PNG")  # lossless, and for every mode of an image that was decoded
+        yield _file_name(file, "filename"), buffer.getvalue()
+    else:
+        raise errors.BadInput(
+            f"{type(file).__name__} is not an image: give a path, a folder, bytes, an open file, a PIL image, or "
+            "(name, bytes).",
+            "bad_input",
+        )
+
+
+def _folder_images(folder: Path) -> Iterator[Item]:
+    """Yield (path in the folder, bytes) for each image of a folder, without hidden files."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    names = [path.relative_to(folder) for path in paths]
+    images = [name for name in names if _is_image_name(name)]
+    if not images:
+        raise errors.BadInput(f"The folder {folder} has no images: name one that has some.", "no_images")
+    for name in images:
+        yield name.as_posix(), (folder / name).read_bytes()
+
+
+def _is_image_name(name: Path) -> bool:
+    kind = mimetypes.guess_type(name.name)[0] or ""
+    return kind.startswith("image/") and not any(part.startswith(".") for part in name.parts)
+
+
+def _read_bytes(file: Any) -> bytes:
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise errors.BadInput("The file is open for text: open it with mode 'rb'.", "bad_input")
+    return data
+
+
+def _file_name(file: Any, attribute: str = "name") -> str:
+    name = getattr(file, attribute, None)
+    return (Path(name).name if isinstance(name, str) else "") or DEFAULT_NAME

@@ -1,0 +1,1 @@
+"""Server on this machine: data folder, supervisor, ports, embedded Redis."""

@@ -1,0 +1,83 @@
+"""Signed links to thumbnails, which need no key."""
+
+import json
+from urllib import parse
+
+import pytest
+
+from api.http import image_links
+from core.db.queries import api_keys, webhook_secrets
+from tests.support import factories
+from tests.support.api_client import ApiClient, assert_problem
+
+ACCEPT = {"Accept": "application/vnd.label-studio+json; images=links"}
+
+
+@pytest.fixture
+def anonymous_client(app):
+    """A client without a key."""
+    return ApiClient(app.test_client(), None)
+
+
+@pytest.fixture
+def link(db, submit_client):
+    """The link to an image of a job, as an export has it."""
+    job = submit_client.post("/v1/jobs", images=[("lunch.png", factories.make_image(1))]).json
+    factories.complete_claims(db, factories.claim_images(db))
+    (task,) = json.loads(submit_client.get(job["results_url"], headers=ACCEPT).data)
+    assert task["meta"]["image"] == "lunch.png"
+    return task["data"]["image"]
+
+
+def path_of(link, **changes):
+    """Return path and query of a link, with other values of some parameters."""
+    parts = parse.urlsplit(link)
+    return f"{parts.path}?{parse.urlencode(dict(parse.parse_qsl(parts.query)) | changes)}"
+
+
+def test_a_link_shows_the_thumbnail_without_a_key(anonymous_client, link):
+    response = anonymous_client.get(path_of(link))
+
+    assert (response.status_code, response.mimetype) == (200, "image/jpeg")
+    assert_problem(anonymous_client.get(parse.urlsplit(link).path.replace("linked", "thumbnail")), 401, "no_key")
+
+
+def test_a_link_is_for_one_image_and_until_its_end_only(anonymous_client, submit_client, other_client, link):
+    """Whatever is changed in it; the answer does not say what was wrong."""
+    path, _, query = path_of(link).partition("?")
+    number = int(path.split("/")[3])
+    changed = [
+        path_of(link, expires=9_999_999_999),
+        path_of(link, signature="0" * 64),
+        path_of(link, key=other_client.id),
+        f"/v1/images/{number + 1}/linked?{query}",
+    ]
+    for one in changed:
+        assert_problem(anonymous_client.get(one), 403, "invalid_link")
+
+
+def test_an_expired_link_is_rejected(anonymous_client, submit_client, monkeypatch, link):
+    now = image_links.time.time()
+    monkeypatch.setattr(image_links.time, "time", lambda: now + image_links.VALID_SECONDS + 1)
+
+    assert_problem(anonymous_client.get(path_of(link)), 403, "invalid_link")
+
+
+def test_a_link_ends_with_its_key(anonymous_client, submit_client, db, link):
+    """And two rotations of the secret later."""
+    db.write(webhook_secrets.rotate, submit_client.id)
+    assert anonymous_client.get(path_of(link)).status_code == 200
+    db.write(webhook_secrets.rotate, submit_client.id)
+    assert_problem(anonymous_client.get(path_of(link)), 403, "invalid_link")
+
+
+def test_a_link_of_a_revoked_key_is_rejected(anonymous_client, submit_client, db, link):
+    db.write(api_keys.revoke, submit_client.id)
+
+    assert_problem(anonymous_client.get(path_of(link)), 403, "invalid_link")
+
+
+def test_another_parameter_of_the_format_is_named(submit_client, link):
+    response = submit_client.get("/v1/results", headers={"Accept": "application/vnd.label-studio+json; images=all"})
+    assert_problem(response, 406, "not_acceptable")
+    assert "images=links" in response.json["detail"]

@@ -1,0 +1,66 @@
+"""JSON bodies over their limit: rejected before anything parses them."""
+
+import json
+
+import pytest
+
+from api.http import requests
+from tests.support.api_client import assert_problem
+
+SUBMISSION_PATHS = ["/v1/jobs", "/v1/jobs/{job}/images"]
+PATHS = [*SUBMISSION_PATHS, "/v1/blobs/check", "/v1/keys", "/v1/models/m/promote"]
+
+
+@pytest.fixture
+def app_settings(app_settings):
+    """A server that accepts larger bodies than JSON may be."""
+    return app_settings.model_copy(update={"max_body_bytes": 64_000_000})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the limit is the same on both
+@pytest.mark.parametrize("content_type", ["application/json", "application/x+json; charset=utf-8", "text/plain"])
+@pytest.mark.parametrize("path", PATHS)
+def test_json_over_its_limit_is_rejected(admin_client, path, content_type):
+    """413 with the limit, on all routes that read JSON; what is not called JSON is not read as an image either."""
+    job = admin_client.post("/v1/jobs", json={"open": True}).json
+    max_bytes = 30_000_000 if path in SUBMISSION_PATHS else requests.MAX_JSON_BYTES
+    body = json.dumps({"sha256": ["x" * 64] * (max_bytes // 64)})
+    assert len(body) > max_bytes
+    path = path.replace("{job}", job["id"])
+    response = admin_client.post(path, data=body, content_type=content_type)
+    if content_type == "text/plain" and path.startswith("/v1/jobs"):
+        assert_problem(response, 422, "no_images")
+    else:
+        detail = assert_problem(response, 413, "body_too_large")
+        assert f"{max_bytes:,} bytes" in detail
+        assert ("fewer images" in detail) == (path.startswith("/v1/jobs"))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("path", SUBMISSION_PATHS)
+def test_a_large_submission_has_few_values(admin_client, path):
+    """Only images in base64 make a submission large: millions of values, which take seconds, are rejected."""
+    path = path.replace("{job}", admin_client.post("/v1/jobs", json={"open": True}).json["id"])
+    body = '{"images": [' + "0," * 2_000_000 + "0]}"
+    response = admin_client.post(path, data=body, content_type="application/json")
+    assert "100,000 values" in assert_problem(response, 422, "bad_parameter")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_route_without_a_body_does_not_parse_large_json(admin_client):
+    """It would have to, to reject its fields."""
+    job = admin_client.post("/v1/jobs", json={"open": True}).json
+    body = json.dumps({"a": "x" * requests.MAX_JSON_BYTES})
+    response = admin_client.post(f"/v1/jobs/{job['id']}/seal", data=body, content_type="application/json")
+    assert_problem(response, 413, "body_too_large")
+    response = admin_client.post(f"/v1/jobs/{job['id']}/seal", data="{", content_type="application/json")
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_json_below_its_limit_is_read(admin_client):
+    """Also a large body."""
+    digests = [f"{number:064x}" for number in range(1000)]
+    body = json.dumps({"sha256": digests}) + " " * 2_000_000
+    response = admin_client.post("/v1/blobs/check", data=body, content_type="application/json")
+    assert response.json == {"known": [], "missing": digests}

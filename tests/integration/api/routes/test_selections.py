@@ -1,0 +1,108 @@
+"""Actions on several images at once, over HTTP."""
+
+import hashlib
+import io
+import zipfile
+
+import pytest
+
+from api.services import image_archive
+from core.db.queries import invariants, selections
+from tests.support import factories
+from tests.support.api_client import assert_problem
+
+
+@pytest.fixture
+def ids(db, submit_client):
+    """Return the ids of three finished images, the last of which failed, and of one that its header rejected."""
+    images = [(f"{number}.png", factories.make_image(number)) for number in range(3)]
+    submit_client.post("/v1/jobs", images=[*images, ("4.png", b"not an image")])
+    claimed = factories.claim_images(db)
+    factories.complete_claims(db, claimed[:2])
+    factories.complete_claims(db, claimed[2:], label=None, error_code="timed_out", error_detail="It takes too long.")
+    results = submit_client.get("/v1/results").json["results"]
+    return [result["id"] for result in sorted(results, key=lambda result: result["image"])]
+
+
+def test_images_are_reviewed_together(submit_client, other_client, read_client, ids):
+    """Those without a label, and those of other keys, are named and stay as they are; a repeat changes nothing."""
+    for _ in range(2):
+        answer = submit_client.post("/v1/selections/review", json={"images": ids, "verdict": "none_of_these"}).json
+        assert answer["reviewed"] == 2
+        assert {fault["image_id"]: fault["code"] for fault in answer["failed"]} == dict.fromkeys(
+            ids[2:], "nothing_to_review"
+        )
+    assert len(submit_client.get("/v1/reviews?history=true").json["reviews"]) == 2
+    answer = other_client.post("/v1/selections/review", json={"images": ids, "verdict": "bad_image"}).json
+    assert (answer["reviewed"], {fault["code"] for fault in answer["failed"]}) == (0, {"result_not_found"})
+    assert_problem(
+        read_client.post("/v1/selections/review", json={"images": ids, "label": "sushi"}), 403, "not_allowed"
+    )
+
+
+def test_images_are_deleted_together(app, db, submit_client, other_client, ids):
+    """With receipts; those of other keys stay; a repeat returns the same receipts."""
+    assert other_client.post("/v1/selections/delete", json={"images": ids}).json["deleted"] == []
+    first = submit_client.post("/v1/selections/delete", json={"images": [*ids[:2], "999999"]}).json
+    assert [receipt["image_id"] for receipt in first["deleted"]] == ids[:2]
+    assert [fault["code"] for fault in first["failed"]] == ["image_not_found"]
+    assert submit_client.post("/v1/selections/delete", json={"images": ids[:2]}).json["deleted"] == first["deleted"]
+    assert len(submit_client.get("/v1/results").json["results"]) == 2
+    assert db.read(invariants.miscounted_jobs) == 0
+
+
+def test_images_are_resubmitted_together(db, submit_client, other_client, ids):
+    """As one job, with unique names and another name; what has no bytes is left out; other keys have none of them."""
+    second = submit_client.post("/v1/jobs", images=[("0.png", factories.make_image(7))]).json
+    factories.complete_claims(db, factories.claim_images(db))
+    ids = [*ids, submit_client.get(second["results_url"]).json["results"][0]["id"]]
+    body = {"images": ids, "job_name": "Again", "fresh": True}
+    job = submit_client.post("/v1/selections/resubmit", json=body)
+    assert job.status_code == 202, job.text
+    assert (job.json["name"], job.json["counts"]["queued"]) == ("Again", 4)
+    assert job.json["left_out"] == [{"code": "unsupported_format", "images": 1}]
+    factories.complete_claims(db, factories.claim_images(db))
+    names = [result["image"] for result in submit_client.get(job.json["results_url"]).json["results"]]
+    assert sorted(names) == ["0 (2).png", "0.png", "1.png", "2.png"]
+    assert_problem(submit_client.post("/v1/selections/resubmit", json={"images": ids[3:4]}), 409, "nothing_to_retry")
+    assert_problem(submit_client.post("/v1/selections/resubmit", json={**body, "model": "none"}), 422, "unknown_model")
+    assert_problem(other_client.post("/v1/selections/resubmit", json=body), 404, "image_not_found")
+
+
+def test_images_are_downloaded_by_label(app, db, submit_client, other_client, ids, monkeypatch):
+    """The label of a review goes first; what cannot be read is named; names do not lead out of the archive."""
+    odd = submit_client.post("/v1/jobs", images=[("../../a:b.png", factories.make_image(8))]).json
+    factories.complete_claims(db, factories.claim_images(db))
+    ids = [*ids, submit_client.get(odd["results_url"]).json["results"][0]["id"]]
+    label = submit_client.get(f"/v1/results/{ids[0]}").json["label"]
+    submit_client.post("/v1/selections/review", json={"images": ids[:1], "verdict": "none_of_these"})
+    digest = hashlib.sha256(factories.make_image(2)).hexdigest()
+    app.extensions["sortbelt"].blob_store.path(digest).unlink()
+    response = submit_client.post("/v1/selections/archive", json={"images": ids})
+    assert response.status_code == 200, response.text
+    with zipfile.ZipFile(io.BytesIO(response.data)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["none_of_these/0.png", f"{label}/1.png", f"{label}/a_b.png", "left-out.txt"]
+        assert archive.read("none_of_these/0.png") == factories.make_image(0)
+        left_out = archive.read("left-out.txt").decode().splitlines()
+        assert [line.split(":")[0] for line in left_out] == ["2.png", "4.png"]
+    assert_problem(other_client.post("/v1/selections/archive", json={"images": ids}), 404, "image_not_found")
+    monkeypatch.setattr(image_archive, "MAX_BYTES", 10)
+    problem = submit_client.post("/v1/selections/archive", json={"images": ids})
+    assert "Select fewer" in assert_problem(problem, 422, "selection_too_large")
+
+
+@pytest.mark.parametrize("images", [[], ["x"], ["1"] * 1001, None, "1"])
+def test_a_selection_has_one_to_a_thousand_ids(submit_client, images):
+    """Anything else is one clear error."""
+    for action in ("review", "delete", "resubmit", "archive"):
+        body = {"images": images, **({"label": "sushi"} if action == "review" else {})}
+        assert_problem(submit_client.post(f"/v1/selections/{action}", json=body), 422, "bad_parameter")
+
+
+def test_repeated_names_get_a_number():
+    """Before the suffix, if there is one; a long name is cut, so that the whole is not longer than a name may be."""
+    names = ["a.jpg", "a.jpg", "x/.b", "x/.b", "/", "/", "a (2).jpg", "c" * 1024, "c" * 1024]
+    unique = selections.unique_names(names)
+    assert unique[:7] == ["a.jpg", "a (2).jpg", "x/.b", "x/.b (2)", "/", "/ (2)", "a (2) (2).jpg"]
+    assert unique[8] == "c" * 1020 + " (2)"

@@ -1,0 +1,21 @@
+"""Fixtures of the tests of core."""
+
+import pytest
+
+from core import enums
+from core.db import database
+from core.db.queries import api_keys
+
+
+@pytest.fixture
+def postgres_db(postgres_database_url):
+    """A fresh, migrated PostgreSQL, open, for what only that can show."""
+    opened = database.Database(postgres_database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgres_owner(postgres_db):
+    """The id of a key with the role submit."""
+    return postgres_db.write(api_keys.create, "submitter", enums.Role.SUBMIT, api_keys.generate()).id

@@ -1,0 +1,64 @@
+"""Tests of model versions, as the registry records them."""
+
+import pytest
+import sqlalchemy as sa
+
+from core import enums
+from core.db import tables
+from core.db.queries import api_keys, model_tests, models, workers
+from tests.support import factories
+
+WORKERS = tables.Worker.__table__
+
+
+@pytest.fixture
+def version(db):
+    """An uploaded version that no worker has tested."""
+    admin = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    manifest = {"name": factories.MODEL, "version": "2", "digest": "2" * 64}
+    db.write(models.add, manifest, {"model.json": "0" * 64}, admin)
+    for worker in ("w1", "w2"):
+        db.write(workers.register, worker, factories.MODEL_REF, "cpu")
+    return db.read(model_tests.next_untested)
+
+
+def row(db):
+    """Return the row of the version."""
+    return db.read(models.get_version, factories.MODEL, "2")
+
+
+def test_one_worker_at_a_time_tests_a_version(db, version):
+    """The others look for another one meanwhile, and take it over if the first gives up."""
+    factories.make_live(db)  # a bundled version needs no test
+    assert version.qualified_name == f"{factories.MODEL}@2"
+    assert db.write(model_tests.begin, "w1", version.id)
+    assert not db.write(model_tests.begin, "w2", version.id)
+    assert db.read(model_tests.next_untested) is None
+    db.write(model_tests.give_up, "w1")
+    assert db.read(model_tests.next_untested) == version
+    assert db.write(model_tests.begin, "w2", version.id)
+    db.write(model_tests.end, "w2", version.id, None)
+    assert db.read(model_tests.next_untested) is None
+    assert not db.write(model_tests.begin, "w1", version.id)
+    assert row(db).tested_at is not None
+    assert row(db).test_error is None
+
+
+def test_a_version_that_cost_a_worker_is_refused(db, version):
+    """It was noted before it was loaded; the note of a live worker blames no version."""
+    db.write(model_tests.begin, "w1", version.id)
+    assert db.write(model_tests.blame_lost) == []
+    lost = sa.update(WORKERS).where(WORKERS.c.id == "w1").values(heartbeat_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda conn: conn.execute(lost).rowcount)
+    assert db.write(model_tests.blame_lost) == [f"{factories.MODEL}@2"]
+    assert "w1 was lost" in row(db).test_error
+    assert db.write(model_tests.blame_lost) == []
+    assert db.read(model_tests.next_untested) is None
+
+
+def test_a_forced_promotion_is_tested_again(db, version):
+    """The failure is forgotten, so that workers test it before they serve it."""
+    db.write(model_tests.end, "w1", version.id, "It is broken.")
+    boss = row(db).created_by
+    db.write(models.promote, factories.MODEL, "2", boss, retest=True)
+    assert (row(db).tested_at, row(db).test_error, row(db).stage) == (None, None, "live")

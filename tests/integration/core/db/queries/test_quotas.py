@@ -1,0 +1,189 @@
+import concurrent.futures
+import dataclasses
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+
+from core import enums, errors
+from core.db import tables
+from core.db.queries import api_keys, jobs, new_images, quotas, retries
+from tests.support import factories
+
+KEYS = tables.ApiKey.__table__
+Q = quotas.Quotas
+
+
+def order(db, owner, limits, *names, **fields):
+    """A job under quotas; each image has 1,234 bytes."""
+    return factories.create_job(db, owner, *names, limits=limits, **fields)
+
+
+def ago(db, seconds):
+    """Let so many seconds have passed since anything was spent."""
+    row = db.read(
+        lambda c: c.execute(sa.select(KEYS.c.tokens_updated_at).where(KEYS.c.tokens_updated_at.is_not(None))).scalar()
+    )
+    db.write(lambda c: c.execute(sa.update(KEYS).values(tokens_updated_at=row - dt.timedelta(seconds=seconds))))
+
+
+def test_a_minute_is_spent_and_comes_back(db, owner):
+    """Six images a minute: the seventh is too many, and ten seconds later it is not."""
+    limits = Q(images_per_minute=6)
+    order(db, owner, limits, *"abcdef")
+    with pytest.raises(errors.RateLimited) as refused:
+        order(db, owner, limits, "g")
+    assert 5 < refused.value.retry_after <= 10
+    assert factories.image_states(db).keys() == set("abcdef")
+    ago(db, 11)
+    order(db, owner, limits, "g")
+    with pytest.raises(errors.RateLimited):
+        order(db, owner, limits, "h")
+
+
+def test_bytes_are_counted_as_images_are(db, owner):
+    """Whichever is spent first."""
+    limits = Q(images_per_minute=100, bytes_per_minute=3000)
+    order(db, owner, limits, "a", "b")
+    with pytest.raises(errors.RateLimited, match="bytes"):
+        order(db, owner, limits, "c")
+
+
+@pytest.mark.parametrize("limit", ["work_seconds_per_minute", "bytes_per_minute"])
+def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limit):
+    """Nothing is refused to a key without debts; then everything, until the following minutes have paid."""
+    limits = Q(**{limit: 60})
+    unit = "seconds" if limit.startswith("work") else "bytes"
+
+    def submit(*images):
+        db.write(jobs.create, factories.new_job(owner, limits=limits), list(images))
+
+    image = new_images.NewImage("a", "0" * 64, 0)  # of a URL
+    submit(image)
+    assert db.read(quotas.of_keys, [owner], limits) == {owner: limits}
+    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 50})}, limits)
+    submit(image)
+    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 40})}, limits)
+    with pytest.raises(errors.RateLimited, match=r"(seconds of work|bytes of images) a minute") as refused:
+        submit(image)
+    assert 20 < refused.value.retry_after <= 30
+    submit()
+    ago(db, 31)
+    submit(image)
+
+
+def test_a_key_without_limits_is_not_charged(db, owner):
+    """Its row is not written."""
+    db.write(quotas.charge_afterwards, {owner: quotas.Load(seconds=50, bytes=50)}, Q())
+    query = sa.select(KEYS.c.work_tokens, KEYS.c.tokens_updated_at).where(KEYS.c.id == owner)
+    assert tuple(db.read(lambda c: c.execute(query).one())) == (None, None)
+
+
+def test_an_order_larger_than_a_minute_is_paid_for_by_the_next(db, owner):
+    """It is taken when the minute is whole; else it never could be."""
+    limits = Q(images_per_minute=2)
+    order(db, owner, limits, *"abcde")
+    with pytest.raises(errors.RateLimited) as refused:
+        order(db, owner, limits, "f")
+    assert 110 < refused.value.retry_after <= 120
+    ago(db, 121)
+    order(db, owner, limits, "f")
+
+
+def test_what_is_open_is_limited_and_what_has_ended_is_not(db, owner):
+    """Capacity returns as images are finished."""
+    limits = Q(open_images=3)
+    order(db, owner, limits, *"abc")
+    with pytest.raises(errors.QuotaExceeded):
+        order(db, owner, limits, "d")
+    factories.complete_claims(db, factories.claim_images(db, limit=2))
+    order(db, owner, limits, "d", "e")
+    with pytest.raises(errors.QuotaExceeded):
+        order(db, owner, limits, "f")
+
+
+def test_what_can_never_be_open_is_refused_for_good(db, owner):
+    """Waiting would not help: the sender learns that it must send less."""
+    with pytest.raises(errors.TooManyImages, match="3 open at a time"):
+        order(db, owner, Q(open_images=3), *"abcd")
+    with pytest.raises(errors.TooManyImages, match="bytes"):
+        order(db, owner, Q(open_bytes=1000), "a")
+
+
+def test_an_open_job_grows_within_the_quotas_too(db, owner):
+    """And a name that it has already costs nothing."""
+    limits = Q(open_images=2, images_per_minute=2)
+    job = order(db, owner, limits, "a", sealed=False)
+    db.write(jobs.add_images, job, owner, [factories.new_image("b")], limits)
+    db.write(jobs.add_images, job, owner, [factories.new_image("a"), factories.new_image("b")], limits)
+    with pytest.raises(errors.TemporarilyRejected):
+        db.write(jobs.add_images, job, owner, [factories.new_image("c")], limits)
+    assert factories.image_states(db).keys() == {"a", "b"}
+
+
+def test_a_repeat_spends_nothing(db, owner):
+    """The same order under the same key is the same job, however little is left."""
+    limits = Q(images_per_minute=1, open_images=1)
+    first = order(db, owner, limits, "a", idempotency_key="k")
+    assert order(db, owner, limits, "a", idempotency_key="k") == first
+
+
+def test_a_retry_is_an_order_too(db, owner):
+    """A retried image is open again; a second request returns the same job."""
+    job = factories.create_job(db, owner, *"abc")
+    factories.complete_claims(
+        db, factories.claim_images(db), label=None, confidence=None, scores=None, error_code="x", error_detail="y"
+    )
+    with pytest.raises(errors.TooManyImages):
+        db.write(retries.create_retry, job, owner, Q(open_images=2))
+    again = db.write(retries.create_retry, job, owner, Q(open_images=3))
+    assert db.write(retries.create_retry, job, owner, Q(open_images=3)) == again
+    assert db.read(quotas.open_load) == quotas.Load(3, 3 * 1234)
+
+
+@pytest.mark.parametrize("limits", [Q(open_images=5), Q(images_per_minute=5)])
+def test_many_at_once_get_no_more_than_there_is(db, owner, limits):
+    """Ten orders at the same moment for five places: five are taken, whichever."""
+
+    def one(number):
+        try:
+            return order(db, owner, limits, str(number))
+        except errors.TemporarilyRejected:
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        taken = [id_ for id_ in pool.map(one, range(10)) if id_]
+    assert len(taken) == len(factories.image_states(db)) == 5
+
+
+def test_keys_do_not_spend_of_each_other(db, owner):
+    """Each key has its own."""
+    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    limits = Q(images_per_minute=1, open_images=1)
+    order(db, owner, limits, "a")
+    order(db, other, limits, "a")
+
+
+def test_another_measure_begins_with_a_whole_minute(db, owner):
+    """A raised quota takes effect at once."""
+    order(db, owner, Q(images_per_minute=1), "a")
+    db.write(api_keys.update, owner, {"images_per_minute": 2})
+    order(db, owner, Q(images_per_minute=2), "b", "c")
+
+
+def test_the_load_is_what_has_no_result(db, owner):
+    """Of a key and of all; bytes by the mean image of each job."""
+    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    factories.create_job(db, owner, *"abcd")
+    factories.create_job(db, other, "a", sealed=False)
+    factories.create_job(db, other, sealed=False)
+    factories.complete_claims(db, factories.claim_images(db, limit=1))
+    assert db.read(quotas.open_load) == quotas.Load(4, 4 * 1234)
+    assert db.read(quotas.open_load, other) == quotas.Load(1, 1234)
+
+
+def test_a_key_s_own_quota_goes_before_the_default():
+    """None means the default, 0 means no limit."""
+    own = Q(images_per_minute=0, open_images=7).with_defaults(Q(1, 2, 3, 4, 5))
+    assert dataclasses.astuple(own) == (0, 2, 7, 4, 5)
+    assert not Q(0, 0, 0, 0, 0).is_limited

@@ -1,0 +1,66 @@
+import pytest
+
+from core import enums, errors, settings
+from core.db.queries import quotas
+from core.intake import admission, eta
+from tests.support import factories
+
+Load, NONE = quotas.Load, quotas.UNSET
+URGENT = enums.Priority.INTERACTIVE.value
+
+
+def made(db, **limits):
+    """A gate with a watermark."""
+    return admission.AdmissionControl(settings.Settings(**limits), db, eta.EtaCache(db))
+
+
+def test_above_the_watermark_nothing_is_let_in(db, owner):
+    """By images or by bytes; the error has the queue's length and a delay."""
+    factories.create_job(db, owner, *map(str, range(10)))
+    made(db, max_queued_images=12).check(owner, NONE, Load(2, 0))
+    for limits in ({"max_queued_images": 12}, {"max_queued_bytes": 12 * 1234}):
+        with pytest.raises(errors.QueueFull, match=r"The queue is full \(1[02],?\d* ") as refused:
+            made(db, **limits).check(owner, NONE, Load(3, 3 * 1234))
+        assert refused.value.retry_after == admission.DEFAULT_RETRY_AFTER_SECONDS
+
+
+def test_what_was_let_in_since_the_last_look_counts(db, owner):
+    """Between two estimates, admitted submissions count."""
+    one = made(db, max_queued_images=5)
+    factories.create_job(db, owner, "a")
+    for _ in range(2):
+        one.check(owner, NONE, Load(2, 0))
+    with pytest.raises(errors.QueueFull):
+        one.check(owner, NONE, Load(2, 0))
+
+
+def test_interactive_jobs_have_headroom_in_a_full_queue(db, owner):
+    """Bulk goes up to the watermark, interactive orders a tenth beyond."""
+    factories.create_job(db, owner, *map(str, range(20)))
+    one = made(db, max_queued_images=20)
+    one.check(owner, NONE, Load(2, 0), URGENT)
+    for priority in (URGENT, enums.Priority.BULK.value):
+        with pytest.raises(errors.QueueFull):
+            one.check(owner, NONE, Load(1, 0), priority)
+
+
+def test_what_is_larger_than_the_queue_is_taken_when_that_is_empty(db, owner):
+    """Else it would wait for ever."""
+    made(db, max_queued_images=2).check(owner, NONE, Load(10, 0))
+
+
+def test_when_to_come_again_follows_from_what_was_done_lately(db, owner):
+    """Thirty images too many at ten per second: in three seconds."""
+    factories.create_job(db, owner, *map(str, range(60)))
+    factories.complete_claims(db, factories.claim_images(db, limit=10))
+    with pytest.raises(errors.QueueFull) as refused:
+        made(db, max_queued_images=20).check(owner, NONE, Load(0, 0))
+    assert 1 <= refused.value.retry_after <= admission.MAX_RETRY_AFTER_SECONDS
+    assert refused.value.retry_after != admission.DEFAULT_RETRY_AFTER_SECONDS
+
+
+def test_no_limits_ask_nothing(db, owner):
+    """Without any, the gate does not even look."""
+    db.close()
+    one = admission.AdmissionControl(settings.Settings(max_queued_images=0), None, None)
+    one.check(owner, NONE, Load(10**9, 10**15))

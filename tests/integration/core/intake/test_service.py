@@ -1,0 +1,193 @@
+import dataclasses
+import hashlib
+import threading
+import time
+from concurrent import futures
+
+import pytest
+import sqlalchemy as sa
+
+from core import errors, settings
+from core.db.queries import jobs
+from core.intake import service
+from core.storage import local
+from tests.support import factories
+
+
+class CountingWakeup:
+    """A wake-up sender that counts its calls."""
+
+    def __init__(self, before):
+        self.count = 0
+        self.before = before
+        self.seen = []
+
+    def send(self):
+        """Count, and look at what is true at that moment."""
+        self.count += 1
+        self.seen.append(self.before())
+
+
+class FullDisk:
+    """A store of blobs that is full."""
+
+    def put(self, blobs):
+        """Take some, then no more."""
+        list(blobs)
+        raise errors.BlobsUnavailable("An image cannot be stored: No space left on device.")
+
+
+@pytest.fixture
+def intake_service(db, tmp_path):
+    """A submission service on a real database and folder, with a counting wake-up sender."""
+    wakeup = CountingWakeup(lambda: len(factories.image_states(db)))
+    return service.SubmissionService(settings.Settings(), db, local.LocalBlobStore(tmp_path / "blobs"), wakeup)
+
+
+def uploads(*names):
+    return [service.Upload(name, factories.make_image(number)) for number, name in enumerate(names)]
+
+
+def test_blobs_rows_wakeup_in_this_order(intake_service, db, owner):
+    """When the wake-up is sent, the rows are committed, and every row's bytes are in the store."""
+    id_ = intake_service.create_job(factories.new_job(owner), uploads("a", "b")).id
+    assert (intake_service.wakeup.count, intake_service.wakeup.seen) == (1, [2])
+    for claim in factories.claim_images(db):
+        assert claim.job_id == id_
+        assert hashlib.sha256(intake_service.blob_store.get(claim.sha256)).hexdigest() == claim.sha256
+
+
+def test_nothing_is_taken_in_if_the_blobs_are_full(intake_service, db, owner):
+    """No row, no wake-up."""
+    full = dataclasses.replace(intake_service, blob_store=FullDisk())
+    with pytest.raises(errors.BlobsUnavailable):
+        full.create_job(factories.new_job(owner), uploads("a"))
+    job = factories.create_job(db, owner, sealed=False)
+    with pytest.raises(errors.BlobsUnavailable):
+        full.add_images(job, owner, uploads("a"))
+    assert factories.image_states(db) == {}
+    assert intake_service.wakeup.count == 0
+
+
+def test_rejected_images_are_not_stored(intake_service, db, owner, tmp_path):
+    """Only images that will be classified are stored."""
+    intake_service.create_job(factories.new_job(owner), [service.Upload("a", b"text"), service.Upload("b", b"")])
+    assert not (tmp_path / "blobs").exists()
+    assert factories.result_names(db) == ["a", "b"]
+
+
+def test_a_stranger_fills_no_disk_through_another_s_job(intake_service, db, owner, tmp_path):
+    """The job is looked for before anything is written."""
+    with pytest.raises(errors.JobNotFound):
+        intake_service.add_images(
+            factories.create_job(db, owner, sealed=False), "00000000-0000-7000-8000-000000000000", uploads("a")
+        )
+    assert not (tmp_path / "blobs").exists()
+
+
+def test_late_images_of_a_sealed_job_are_rejected(intake_service, owner):
+    """Through the whole intake."""
+    id_ = intake_service.create_job(factories.new_job(owner), uploads("a")).id
+    intake_service.add_images(id_, owner, uploads("a"))
+    with pytest.raises(errors.JobSealed):
+        intake_service.add_images(id_, owner, uploads("a", "b"))
+
+
+def test_a_repeat_under_one_key_must_match_the_whole_submission(intake_service, owner):
+    """The same order is the same job; another order, name, byte or sequence is a mismatch."""
+    order = factories.new_job(owner, idempotency_key="k", metadata={"a": 1, "b": 2})
+    first = intake_service.create_job(order, uploads("a", "b")).id
+    again = dataclasses.replace(order, metadata={"b": 2, "a": 1})
+    assert intake_service.create_job(again, uploads("a", "b")).id == first
+    others = [
+        (dataclasses.replace(order, metadata={"a": 1}), uploads("a", "b")),
+        (dataclasses.replace(order, sealed=False), uploads("a", "b")),
+        (order, uploads("a")),
+        (order, uploads("b", "a")),
+        (order, [service.Upload("a", factories.make_image(9)), *uploads("", "b")[1:]]),
+    ]
+    for other, uploaded in others:
+        with pytest.raises(errors.IdempotencyMismatch):
+            intake_service.create_job(other, uploaded)
+
+
+def test_two_names_that_become_one_are_two_of_a_kind(intake_service, db, owner):
+    """Cleaned names must still be unique."""
+    with pytest.raises(errors.DuplicateName):
+        intake_service.create_job(factories.new_job(owner), uploads("a\x01", "a\\x01"))
+    assert factories.image_states(db) == {}
+
+
+def test_an_unknown_model_is_refused_before_anything_is_stored(intake_service, owner, tmp_path):
+    """With the name of the one there is."""
+    with pytest.raises(errors.UnknownModel, match=factories.MODEL):
+        intake_service.create_job(factories.new_job(owner, model="other"), uploads("a"))
+    assert not (tmp_path / "blobs").exists()
+
+
+def test_too_many_images_are_rejected_before_any_is_checked(intake_service, owner):
+    """The limit of the settings, and where to send the rest."""
+    few = dataclasses.replace(intake_service, settings=settings.Settings(max_images_per_request=2))
+    few.create_job(factories.new_job(owner), uploads("a", "b"))
+    with pytest.raises(errors.TooManyImages, match="images_url"):
+        few.create_job(factories.new_job(owner), uploads("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("a\0b", "a\\x00b"), ("\x1b[1m", "\\x1b[1m"), ("\ud800", "\\ud800"), ("é", "é")]
+)
+def test_names_are_cleaned_of_what_cannot_be_shown(intake_service, db, owner, name, kept):
+    """Control characters and half characters are replaced, all else stays."""
+    intake_service.create_job(factories.new_job(owner), uploads(name))
+    assert set(factories.image_states(db)) == {kept}
+
+
+def test_the_same_bytes_twice_are_two_images_and_one_blob(intake_service, db, owner, tmp_path):
+    """Content-addressed."""
+    same = [service.Upload(name, factories.make_image()) for name in "ab"]
+    intake_service.create_job(factories.new_job(owner), same)
+    assert len(factories.image_states(db)) == 2
+    assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) == 1
+
+
+def test_few_transactions(intake_service, db, owner):
+    """One for a job; two for images that are added to one: the names it has, then the rows."""
+    begun = []
+    sa.event.listen(db.engine, "begin", begun.append)
+    quiet = dataclasses.replace(intake_service, wakeup=CountingWakeup(lambda: None))
+    quiet.create_job(factories.new_job(owner, model=quiet.settings.model), uploads("a"))
+    assert len(begun) == 1
+    open_job = quiet.create_job(factories.new_job(owner, model=quiet.settings.model, sealed=False), uploads("b"))
+    begun.clear()
+    assert quiet.add_images(open_job.id, owner, uploads("c", "d")).total == 3
+    assert len(begun) == 2
+
+
+def test_of_orders_that_come_at_once_a_bad_one_fails_alone(intake_service, db, owner, monkeypatch):
+    """While one is written three others come: the invalid one gets its error, and the rest are accepted."""
+    intake_service.create_job(factories.new_job(owner, idempotency_key="k"), uploads("a"))
+    under_way, go = threading.Event(), threading.Event()
+    real, sizes = jobs.insert_jobs, []
+    monkeypatch.setattr(jobs, "find_repeated", lambda _, new: [None] * len(new))  # as if the first job came in just now
+
+    def take(c, orders):
+        sizes.append(len(orders))
+        if len(sizes) == 1:
+            under_way.set()
+            assert go.wait(10)
+        return real(c, orders)
+
+    monkeypatch.setattr(jobs, "insert_jobs", take)
+    with futures.ThreadPoolExecutor(4) as pool:
+        first = pool.submit(intake_service.create_job, factories.new_job(owner), uploads("b"))
+        assert under_way.wait(10)
+        bad = pool.submit(intake_service.create_job, factories.new_job(owner, idempotency_key="k"), uploads("another"))
+        good = [pool.submit(intake_service.create_job, factories.new_job(owner), uploads(name)) for name in "cd"]
+        while len(intake_service._job_writer._thread._pending) < 3:
+            time.sleep(0.001)
+        go.set()
+        assert [done.result(10).total for done in (first, *good)] == [1, 1, 1]
+        with pytest.raises(errors.IdempotencyMismatch):
+            bad.result(10)
+    assert sizes == [1, 3, 1, 1, 1]
+    assert set(factories.image_states(db)) == {"a", "b", "c", "d"}

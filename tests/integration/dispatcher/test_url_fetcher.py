@@ -1,0 +1,260 @@
+"""Images submitted by URL: fetched by the dispatcher, from allowed destinations only."""
+
+import dataclasses
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from core import errors, settings
+from core.broker import wakeup
+from core.db import tables
+from core.db.queries import api_keys, jobs, quotas, retries, url_fetches
+from core.intake import service
+from core.storage import local
+from dispatcher import http_sender, url_fetcher
+from tests.support import factories
+
+FETCHES = tables.UrlFetch.__table__
+LOCAL = "127.0.0.0/8"
+
+
+class ImageHost(http.server.ThreadingHTTPServer):
+    """A host of images: `responses` has (status, headers, body) by path."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.responses, self.requests = {}, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append((self.path, dict(self.headers)))
+        status, headers, body = self.server.responses.get(self.path, (404, {}, b""))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+@pytest.fixture
+def image_host():
+    with ImageHost() as host:
+        threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        host.responses["/a.png"] = 200, {}, factories.make_image(1)
+        yield host
+        host.shutdown()
+
+
+@pytest.fixture
+def config(database_url, tmp_path):
+    return settings.Settings(
+        database_url=database_url,
+        blob_store=str(tmp_path / "blobs"),
+        webhook_allow=LOCAL,
+        fetch_urls=True,
+        max_image_bytes=50_000,
+    )
+
+
+@pytest.fixture
+def store(config):
+    return local.LocalBlobStore(Path(config.blob_store))
+
+
+@pytest.fixture
+def submit(db, owner, config, store):
+    """Submits images by URL, by name; the id of the job."""
+
+    def make(urls, **fields):
+        intake = service.SubmissionService(config, db, store, wakeup.WakeupSender(config.redis_url))
+        submitted = [service.UrlReference(name, url) for name, url in urls.items()]
+        return str(intake.create_job(factories.new_job(owner, **fields), submitted).id)
+
+    return make
+
+
+@pytest.fixture
+def fetch(db, config):
+    """Rounds of a fetcher in this process, until nothing is due; `pass_time` lets everything be due."""
+    made = url_fetcher.UrlFetcher(config, db)
+
+    def go(*, pass_time=False):
+        if pass_time:
+            past = {name: sa.text("'2020-01-01 00:00:00'") for name in ("next_attempt_at", "lease_until")}
+            db.write(lambda c: c.execute(sa.update(FETCHES).where(FETCHES.c.status == "pending").values(past)))
+        while made.poll():
+            made.finish()
+
+    yield go
+    made.close()
+
+
+def failures(db, job_id):
+    """Error code and detail by name."""
+    image, result = factories.IMAGES, factories.RESULTS
+    query = sa.select(image.c.name, result.c.error_code, result.c.error_detail)
+    query = query.join(result, result.c.image_id == image.c.id).where(image.c.job_id == job_id)
+    return {name: (code, detail) for name, code, detail in db.read(lambda c: c.execute(query).all()) if code}
+
+
+def test_an_image_is_fetched_and_then_claimed(db, submit, fetch, image_host, store):
+    """Until then it is queued, and no worker takes it; the job has its bytes in the end."""
+    job_id = submit({"lunch.png": f"{image_host.url}/a.png"})
+    assert factories.job_counts(db, job_id) == {"queued": 1}
+    assert factories.claim_images(db) == []
+    fetch()
+    (claim,) = factories.claim_images(db)
+    assert store.get(claim.sha256) == factories.make_image(1)
+    assert (claim.name, claim.source, claim.attempt) == ("lunch.png", None, 1)
+    assert factories.get_job(db, job_id).bytes == len(factories.make_image(1))
+    factories.complete_claims(db, [claim])
+    assert factories.get_job(db, job_id).status == "done"
+    assert "Cookie" not in image_host.requests[0][1]
+    assert "Authorization" not in image_host.requests[0][1]
+
+
+def test_fetched_bytes_are_charged_to_the_key(db, owner, submit, fetch, image_host):
+    """Those of an image that is too large too; the next submission waits until they are paid for."""
+    limits = quotas.Quotas(bytes_per_minute=1_000)
+    db.write(api_keys.update, owner, {"bytes_per_minute": 1_000})
+    image_host.responses["/large.png"] = 200, {}, bytes(60_000)
+    submit({"a.png": f"{image_host.url}/a.png", "large.png": f"{image_host.url}/large.png"}, limits=limits)
+    fetch()
+    assert -60_000 < db.read(quotas.get_usage, owner, limits).remaining.bytes < -49_000
+    with pytest.raises(errors.RateLimited, match="bytes of images a minute"):
+        submit({"b.png": f"{image_host.url}/a.png"}, limits=limits)
+
+
+def test_the_same_submission_again_is_the_same_job(db, submit, fetch, image_host):
+    """Under its idempotency key; with another URL it is another submission."""
+    urls = {"a": f"{image_host.url}/a.png"}
+    job_id = submit(urls, idempotency_key="k")
+    fetch()
+    assert submit(urls, idempotency_key="k") == job_id
+    with pytest.raises(errors.IdempotencyMismatch):
+        submit({"a": f"{image_host.url}/b.png"}, idempotency_key="k")
+    fetch()
+    assert len(image_host.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("response", "code", "words"),
+    [
+        ((404, {}, b""), "fetch_failed", "responded with 404"),
+        ((302, {"Location": "http://169.254.169.254/"}, b""), "fetch_failed", "redirect"),
+        ((200, {}, b"<html>"), "unsupported_format", "web page"),
+        ((200, {}, b""), "empty", "empty"),
+        ((200, {}, b"x" * 60_000), "too_large", "50,000 bytes"),
+    ],
+)
+def test_what_cannot_be_fetched_fails_by_itself(db, submit, fetch, image_host, response, code, words):
+    """With the reason; the others of the job go on, and no attempt is repeated that would fail again."""
+    image_host.responses["/bad"] = response
+    job_id = submit({"bad": f"{image_host.url}/bad", "good": f"{image_host.url}/a.png"})
+    fetch()
+    fetch(pass_time=True)
+    found_code, detail = failures(db, job_id)["bad"]
+    assert found_code == code
+    assert words in detail
+    assert [path for path, _ in image_host.requests].count("/bad") == 1
+    factories.complete_claims(db, factories.claim_images(db))
+    assert factories.job_counts(db, job_id) == {"done": 1, "failed": 1}
+
+
+def test_a_host_that_is_away_is_tried_again_and_at_last_given_up(db, submit, fetch, image_host):
+    """It may come back; after some attempts the image fails, and the job ends."""
+    image_host.responses["/late"] = 503, {}, b""
+    image_host.responses["/never"] = 500, {}, b""
+    job_id = submit({"late": f"{image_host.url}/late", "never": f"{image_host.url}/never"})
+    fetch()
+    assert factories.job_counts(db, job_id) == {"queued": 2}
+    image_host.responses["/late"] = 200, {}, factories.make_image(2)
+    for _ in range(url_fetches.MAX_ATTEMPTS):
+        fetch(pass_time=True)
+    factories.complete_claims(db, factories.claim_images(db))
+    assert factories.job_counts(db, job_id) == {"done": 1, "failed": 1}
+    assert "500" in failures(db, job_id)["never"][1]
+    assert [path for path, _ in image_host.requests].count("/never") == url_fetches.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest",
+        "https://10.0.0.1/a",
+        "https://[::1]/a",
+        "ftp://x/a",
+        "https://u:p@x/a",
+    ],
+)
+def test_other_destinations_are_refused_at_once(submit, url):
+    """By the same rules as webhooks."""
+    with pytest.raises(errors.BadParameter, match="No image may be fetched from"):
+        submit({"a": url})
+
+
+def test_a_name_that_leads_inside_is_refused_when_it_is_resolved(db, submit, fetch, monkeypatch):
+    """The address is judged that is connected to."""
+    monkeypatch.setattr(
+        http_sender.url_policy, "resolve", lambda *_: [http_sender.url_policy.ipaddress.ip_address("10.0.0.1")]
+    )
+    job_id = submit({"a": "https://photos.example/a.png"})
+    fetch()
+    assert failures(db, job_id)["a"][0] == "fetch_failed"
+
+
+def test_urls_are_refused_by_default(db, owner, config, store):
+    """An operator decides whether the server calls others."""
+    off = dataclasses.replace(
+        service.SubmissionService(
+            config.model_copy(update={"fetch_urls": False}), db, store, wakeup.WakeupSender("redis://127.0.0.1:1")
+        )
+    )
+    with pytest.raises(errors.BadParameter, match="SORTBELT_FETCH_URLS"):
+        off.create_job(factories.new_job(owner), [service.UrlReference("a", "https://photos.example/a.png")])
+
+
+def test_a_cancelled_image_is_not_fetched(db, owner, submit, fetch, image_host):
+    """Nor one whose deadline has passed; a fetch that comes too late changes nothing."""
+    job_id = submit({"a": f"{image_host.url}/a.png", "b": f"{image_host.url}/a.png"})
+    (late, _) = db.write(url_fetches.claim, limit=2)
+    db.write(jobs.cancel, job_id, owner)
+    db.write(url_fetches.store, late, factories.new_image("a"))
+    fetch(pass_time=True)
+    assert image_host.requests == []
+    assert factories.job_counts(db, job_id) == {"cancelled": 2}
+    assert factories.get_job(db, job_id).bytes == 0
+
+
+def test_a_fetcher_that_has_lost_its_lease_writes_nothing(db, submit, fetch, image_host):
+    """Another has fetched the image meanwhile."""
+    job_id = submit({"a": f"{image_host.url}/a.png"})
+    (late,) = db.write(url_fetches.claim, limit=1)
+    fetch(pass_time=True)
+    db.write(url_fetches.fail, late, "fetch_failed", "Too late.")
+    db.write(url_fetches.store, late, factories.new_image("other"))
+    assert factories.job_counts(db, job_id) == {"queued": 1}
+    assert factories.get_job(db, job_id).bytes == len(factories.make_image(1))
+
+
+def test_a_retry_fetches_again(db, owner, submit, fetch, image_host):
+    """An image that was not fetched in the first job is fetched in the second; the others are not."""
+    job_id = submit({"a": f"{image_host.url}/a.png", "b": f"{image_host.url}/b.png"})
+    fetch()
+    factories.complete_claims(db, factories.claim_images(db), label=None, error_code="undecodable", error_detail="X.")
+    image_host.responses["/b.png"] = 200, {}, factories.make_image(3)
+    retry_id = db.write(retries.create_retry, job_id, owner)
+    fetch()
+    assert {claim.name for claim in factories.claim_images(db)} == {"a", "b"}
+    assert [path for path, _ in image_host.requests].count("/a.png") == 1
+    assert factories.get_job(db, retry_id).total == 2

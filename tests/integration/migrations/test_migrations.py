@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+from alembic import autogenerate, command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+import migrations
+from core import errors
+from core.db import revision as revision_db
+from core.db import tables
+from migrations.__main__ import upgrade
+from tests.support import factories
+
+
+def test_migrations_make_exactly_the_tables(db):
+    """A database made by the migrations has no difference to the tables of the code."""
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert autogenerate.compare_metadata(context, tables.Base.metadata) == []
+
+
+def test_the_code_knows_the_newest_revision(db):
+    """A program detects old tables by the revision it was written for."""
+    assert db.read(revision_db.check) == tables.REVISION
+
+
+def test_tables_that_are_older_are_refused(db):
+    """A worker of a newer version does not touch tables that were not migrated yet."""
+    db.write(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(errors.DatabaseUnavailable, match="sortbelt db upgrade"):
+        db.read(revision_db.check)
+
+
+def test_migrating_again_changes_nothing(db):
+    """A second migration, as by a second server, changes nothing."""
+    db.write(upgrade)
+    db.write(upgrade)
+
+
+def migrate(c, step, revision):
+    """Migrate a database up or down to a revision."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = c
+    step(config, revision)
+
+
+def test_a_view_over_ours_survives(db):
+    """A newer revision adds columns to a view on which a view of the users depends."""
+    db.write(migrate, command.downgrade, "1013")
+    db.write(lambda c: c.exec_driver_sql("CREATE VIEW own AS SELECT image, label FROM v_results"))
+    db.write(migrate, command.upgrade, "head")
+    assert db.read(lambda c: c.exec_driver_sql("SELECT * FROM own").all()) == []
+
+
+def test_keys_of_one_name_get_numbers(db):
+    """Valid keys of one name get different numbers; a revoked one keeps its name."""
+    db.write(migrate, command.downgrade, "1014")
+    insert = "INSERT INTO api_keys (id, name, role, prefix, digest, created_at, revoked_at) VALUES "
+    for number, (name, revoked) in enumerate([("a", 0), ("a", 0), ("a (2)", 0), ("a", 1), ("a", 0)]):
+        id_, revoked_at = f"00000000-0000-7000-8000-00000000000{number}", "'2026-01-01'" if revoked else "NULL"
+        row = f"('{id_}', '{name}', 'read', 'p{number}', 'd', '2026-01-01', {revoked_at})"
+        db.write(lambda c, row=row: c.exec_driver_sql(insert + row))
+    db.write(migrate, command.upgrade, "head")
+    names = db.read(lambda c: c.exec_driver_sql("SELECT name FROM api_keys ORDER BY id").scalars().all())
+    assert names == ["a", "a (3)", "a (2)", "a", "a (4)"]
+
+
+def test_migrating_keeps_what_is_there(db, owner):
+    """Back to the first tables and forward again, and every job still has its images and their results."""
+    factories.create_job(db, owner, "a", "b")
+    factories.complete_claims(db, factories.claim_images(db))
+    db.write(migrate, command.downgrade, "0001")
+    db.write(migrate, command.upgrade, "head")
+    assert factories.image_states(db) == {"a": ("done", 1), "b": ("done", 1)}
+    assert factories.result_names(db) == ["a", "b"]

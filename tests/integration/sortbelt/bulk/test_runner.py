@@ -1,0 +1,596 @@
+"""Folder runs, through the command and through the object."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import pytest
+
+from sortbelt import errors
+from sortbelt.bulk import runner, state, walker
+from sortbelt.cli import progress
+from sortbelt.client.sync_client import Client
+from tests.support import fake_api
+
+
+@pytest.fixture
+def image_dir(tmp_path):
+    """A folder of images, of which the fake finds one broken."""
+    root = tmp_path / "photos"
+    for number in range(100):
+        path = root / str(number % 3) / f"{number:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+    (root / "broken.png").write_bytes(b"")
+    (root / "notes.txt").write_text("not an image")
+    (root / "link.jpg").symlink_to(root / "broken.png")
+    return root
+
+
+@pytest.fixture
+def client(server):
+    with Client(server.url, fake_api.KEY) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def folder_run(client, root, wishes=None, file=None):
+    """A run of this process."""
+    book = state.SyncState(file or root.parent / "book.sqlite", str(root))
+    with contextlib.closing(book):
+        run = runner.BulkRun(client, walker.DirectoryWalker(str(root)), book, wishes)
+        run.prepare()
+        yield run
+
+
+def test_a_run_waits_while_the_queue_is_full_and_reports_it(run_cli, server, image_dir, monkeypatch):
+    """A full queue and a key that has used up its minute cost time, and no image."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    (image_dir / "broken.png").unlink()
+    server.faults = [None, None, None, (503, {"Retry-After": "1.1"}), (429, {"Retry-After": "1"})]
+
+    run = run_cli("enqueue", image_dir, "--json")
+
+    assert run.code == 0
+    assert report(run)["not_sent"] == 0
+    assert report(run)["counts"]["done"] == 100
+    assert "Waiting 1 s" in run.err
+
+
+def test_a_key_with_few_open_images_sends_smaller_batches(run_cli, server, image_dir):
+    """By their bytes, and by reference where the server has them already."""
+    (image_dir / "broken.png").unlink()
+    server.max_images = 3
+
+    for _ in range(2):
+        run = run_cli("enqueue", image_dir, "--json", "--fresh")
+        assert (run.code, report(run)["not_sent"], report(run)["counts"]["done"]) == (0, 0, 100)
+    assert report(run)["by_reference"] == 100
+    assert set(server.upload_counts.values()) == {1}
+
+
+def report(run):
+    return json.loads(run.out.splitlines()[-1])
+
+
+def test_a_folder_is_one_job_with_every_image_in_it_once(run_cli, server, image_dir):
+    run = run_cli("enqueue", image_dir, "--json")
+
+    (job,) = server.jobs
+    assert run.code == 1
+    assert report(run)["job_id"] == job
+    assert report(run)["status"] == "done"
+    counts = report(run)["counts"]
+    assert (counts["total"], counts["done"], counts["failed"]) == (101, 100, 1)
+    assert report(run)["labels"] == {"sushi": 100}
+    assert report(run)["skipped"] == {"not an image": 1, "symbolic link": 1}
+    assert report(run)["failures"] == [{"image": "broken.png", "code": "undecodable", "detail": "Not an image."}]
+    assert sorted(server.jobs[job]["images"])[:2] == ["0/000.jpg", "0/003.jpg"]
+
+
+def test_the_summary_has_labels_and_reasons(run_cli, image_dir):
+    run = run_cli("enqueue", image_dir)
+
+    assert run.out == "sushi\t100\n"
+    assert "failed: broken.png: Not an image. (undecodable)" in run.err
+    assert "Skipped: 1 symbolic link, 1 not an image." in run.err
+    assert "101/101 sent, 101/101 classified, 1 failed" in run.err
+
+
+def test_all_well_is_exit_code_0(run_cli, image_dir):
+    assert run_cli("enqueue", image_dir, "--exclude", "broken*").code == 0
+    assert run_cli("enqueue", image_dir, "--include", "*.jpg").code == 0
+
+
+def test_without_waiting_the_job_is_left_to_itself(run_cli, server, image_dir):
+    server.polls_until_done = 10_000
+
+    run = run_cli("enqueue", image_dir, "--no-wait", "--json")
+
+    assert run.code == 0
+    assert report(run)["status"] == "queued"
+
+
+@pytest.mark.parametrize("name", ["none", "empty", "texts", "photos/broken.png"])
+def test_a_folder_without_images_makes_no_job(run_cli, server, image_dir, name):
+    (image_dir.parent / "empty").mkdir()
+    (image_dir.parent / "texts").mkdir()
+    (image_dir.parent / "texts" / "a.txt").touch()
+
+    run = run_cli("enqueue", image_dir.parent / name)
+
+    assert (run.code, run.out) == (2, "")
+    assert len(run.err.splitlines()) == 1
+    assert not server.jobs
+
+
+def test_the_same_command_again_sends_nothing_and_shows_the_same_job(run_cli, server, image_dir):
+    first = run_cli("enqueue", image_dir, "--json")
+    again = run_cli("enqueue", image_dir, "--json")
+
+    assert report(again)["job_id"] == report(first)["job_id"]
+    assert (report(again)["sent"], report(again)["unchanged"]) == (0, 101)
+    assert report(again)["labels"] == {"sushi": 100}
+    assert again.code == 1
+    assert set(server.upload_counts.values()) == {1}
+    assert "Nothing is new since job" in run_cli("enqueue", image_dir).err
+
+
+def test_what_is_new_or_changed_goes_into_a_new_job_and_what_was_only_touched_does_not(run_cli, server, image_dir):
+    first = report(run_cli("enqueue", image_dir, "--json"))["job_id"]
+    (image_dir / "new.jpg").write_bytes(b"new")
+    (image_dir / "0" / "000.jpg").write_bytes(b"other")
+    os.utime(image_dir / "1" / "001.jpg", ns=(1, 1))
+
+    again = report(run_cli("enqueue", image_dir, "--json"))
+
+    assert again["job_id"] != first
+    assert set(server.jobs[again["job_id"]]["images"]) == {"new.jpg", "0/000.jpg"}
+    assert report(run_cli("enqueue", image_dir, "--json"))["sent"] == 0
+
+
+def test_bytes_that_the_server_has_are_not_sent_again(run_cli, server, image_dir):
+    run_cli("enqueue", image_dir)
+    server.upload_counts.clear()
+    (image_dir / "copy.jpg").write_bytes((image_dir / "0" / "000.jpg").read_bytes())
+
+    fresh = report(run_cli("enqueue", image_dir, "--fresh", "--json"))
+
+    assert (fresh["sent"], fresh["by_reference"], fresh["counts"]["total"]) == (102, 102, 102)
+    assert not server.upload_counts
+
+
+@pytest.mark.parametrize("problem_fields", [{"pointer", "code", "detail", "image"}, {"pointer", "code"}, {"image"}])
+def test_only_blobs_purged_meanwhile_are_uploaded_again(server, image_dir, client, problem_fields):
+    """Whether the server names the images, or points at their entries."""
+    server.problem_fields = problem_fields
+    with folder_run(client, image_dir, file=image_dir.parent / "a.sqlite") as run:
+        run.send()
+    real = client.known_blobs
+
+    def forgetful(digests):
+        known = real(digests)
+        for digest in sorted(known)[:5]:
+            server.blobs.pop(digest)
+        return known
+
+    client.known_blobs = forgetful
+    with folder_run(client, image_dir, file=image_dir.parent / "b.sqlite") as run:
+        run.send()
+
+    assert (run.stats.sent, run.job.counts.total) == (101, 101)
+    assert sorted(server.upload_counts.values()) == [1] * 96 + [2] * 5
+
+
+def test_a_purged_blob_of_a_server_that_does_not_say_which_costs_its_batch(server, image_dir, client):
+    server.problem_fields = set()
+    with folder_run(client, image_dir, file=image_dir.parent / "a.sqlite") as run:
+        run.send()
+    real = client.known_blobs
+    client.known_blobs = lambda digests: (known := real(digests), server.blobs.pop(min(known)))[0]
+    with folder_run(client, image_dir, file=image_dir.parent / "b.sqlite") as run:
+        run.send()
+
+    assert (run.stats.sent, run.job.counts.total) == (101, 101)
+    assert sorted(server.upload_counts.values()) == [2] * 101
+
+
+def test_a_server_that_cannot_be_asked_gets_everything(run_cli, server, image_dir):
+    server.is_legacy = True
+
+    assert report(run_cli("enqueue", image_dir, "--json"))["counts"]["total"] == 101
+    assert sum(path == "/v1/blobs/check" for _, path, _ in server.requests) <= runner.HASH_THREADS
+
+
+def test_an_image_that_changes_while_its_job_is_open_is_reported(server, image_dir, client):
+    with folder_run(client, image_dir) as run:
+        run.send()
+    (image_dir / "0" / "000.jpg").write_bytes(b"other")
+
+    with folder_run(client, image_dir) as run:
+        run.send()
+        run.seal()
+        changed = run.stats.changed
+    with folder_run(client, image_dir) as run:
+        run.send()
+
+    assert changed == 1
+    assert list(server.jobs[run.job.id]["images"]) == ["0/000.jpg"]
+    assert len(server.jobs) == 2
+
+
+def test_an_image_that_changes_between_the_first_look_and_its_upload_is_known_as_it_was_sent(client, image_dir):
+    real = client.known_blobs
+
+    def meanwhile(digests):
+        (image_dir / "0" / "000.jpg").write_bytes(b"other bytes")
+        client.known_blobs = real
+        return real(digests)
+
+    client.known_blobs = meanwhile
+    with folder_run(client, image_dir) as run:
+        run.send()
+    with folder_run(client, image_dir) as run:
+        run.send()
+
+    assert (run.stats.sent, run.stats.changed) == (0, 0)
+
+
+def test_what_failed_is_sent_again_on_request_and_only_that(run_cli, server, image_dir):
+    run_cli("enqueue", image_dir)
+    assert "broken.png" in run_cli("enqueue", image_dir).err
+
+    again = report(run_cli("enqueue", image_dir, "--retry-failed", "--json"))
+
+    assert list(server.jobs[again["job_id"]]["images"]) == ["broken.png"]
+    assert again["counts"]["failed"] == 1
+    (image_dir / "broken.png").unlink()
+    assert report(run_cli("enqueue", image_dir, "--retry-failed", "--json"))["sent"] == 0
+
+
+def test_failures_of_a_job_without_wait_can_be_retried_once_it_has_ended(run_cli, server, image_dir):
+    server.polls_until_done = 10_000
+    run_cli("enqueue", image_dir, "--no-wait")
+    too_soon = run_cli("enqueue", image_dir, "--retry-failed")
+    server.polls_until_done = 1
+
+    again = report(run_cli("enqueue", image_dir, "--retry-failed", "--json"))
+
+    assert too_soon.code == 2
+    assert "has not ended" in too_soon.err
+    assert again["sent"] == 1
+
+
+def test_failures_are_written_as_csv_or_ndjson(run_cli, image_dir, tmp_path):
+    run_cli("enqueue", image_dir, "--failures", tmp_path / "failed.csv")
+    run_cli("enqueue", image_dir, "--failures", tmp_path / "failed.ndjson")
+
+    assert (tmp_path / "failed.csv").read_text().splitlines()[1] == "broken.png,undecodable,Not an image."
+    assert json.loads((tmp_path / "failed.ndjson").read_text())["code"] == "undecodable"
+
+
+def test_too_many_failures_stop_the_run_and_say_how_to_go_on(run_cli, server, image_dir):
+    for number in range(100):
+        (image_dir / f"broken{number}.jpg").write_bytes(b"")
+    server.polls_until_done = 0
+
+    run = run_cli("enqueue", image_dir, "--max-failure-rate", "0.3")
+
+    assert run.code == 1
+    assert "more than the 30% allowed" in run.err
+    assert run_cli("enqueue", image_dir, "--fresh", "--max-failure-rate", "0.9", "--json").out
+
+
+def test_a_dry_run_asks_nothing_of_the_server_and_leaves_nothing(run_cli, server, image_dir):
+    plan = report(run_cli("enqueue", image_dir, "--dry-run", "--json"))
+
+    assert (plan["pictures"], plan["to_send"], plan["unchanged"], plan["job_id"]) == (101, 101, 0, None)
+    assert not server.requests
+    run_cli("enqueue", image_dir)
+    assert report(run_cli("enqueue", image_dir, "--dry-run", "--json"))["to_send"] == 0
+    assert run_cli("enqueue", image_dir, "--dry-run").out == "0 of 101 images would be sent (0 bytes).\n"
+
+
+def test_a_job_that_is_gone_is_reported_with_what_to_do(run_cli, server, image_dir):
+    run_cli("enqueue", image_dir)
+    server.jobs.clear()
+
+    run = run_cli("enqueue", image_dir)
+
+    assert run.code == 2
+    assert "is not on the server any more" in run.err
+    assert "--fresh" in run.err
+    assert report(run_cli("enqueue", image_dir, "--fresh", "--json"))["counts"]["total"] == 101
+
+
+def test_a_job_that_was_cancelled_is_reported_and_what_it_left_can_be_taken_up(run_cli, server, image_dir):
+    server.polls_until_done = 10_000
+    job = report(run_cli("enqueue", image_dir, "--no-wait", "--json"))["job_id"]
+    run_cli("cancel", job)
+    server.polls_until_done = 1
+
+    refused = run_cli("enqueue", image_dir)
+    again = report(run_cli("enqueue", image_dir, "--retry-failed", "--json"))
+
+    assert refused.code == 2
+    assert "was cancelled: --retry-failed" in refused.err
+    assert again["counts"]["total"] == 101
+
+
+def test_two_runs_on_one_folder_do_not_mix(run_cli, server, image_dir, client):
+    path = state.default_path(server.url, fake_api.KEY, str(image_dir), None)
+    path.parent.mkdir(parents=True)
+
+    with folder_run(client, image_dir, file=path):
+        run = run_cli("enqueue", image_dir)
+
+    assert run.code == 2
+    assert "Another run (pid" in run.err
+
+
+def test_broken_connections_and_a_full_queue_on_the_way_lose_and_double_nothing(server, image_dir, client):
+    server.faults = [None, "drop", (503, {"Retry-After": "0.1"}), "drop", (429, {"Retry-After": "0.1"}), None, 502]
+    with folder_run(client, image_dir) as run:
+        run.send()
+        run.seal()
+        run.wait_until_ended()
+
+    (job,) = server.jobs.values()
+    assert not server.faults
+    assert (run.stats.sent, run.job.counts.total, len(job["images"])) == (101, 101, 101)
+
+
+def test_an_image_too_big_for_the_server_costs_itself_only(run_cli, server, image_dir):
+    (image_dir / "huge.jpg").write_bytes(bytes(20_000))
+    server.max_body_bytes = 19_000
+
+    run = run_cli("enqueue", image_dir, "--exclude", "broken*", "--json")
+
+    assert run.code == 1
+    assert report(run)["counts"]["done"] == 100
+    assert report(run)["not_sent"] == 1
+    assert [(one["image"], one["code"]) for one in report(run)["failures"]] == [("huge.jpg", "body_too_large")]
+
+
+@pytest.mark.parametrize("when", ["before the first look", "between the looks"])
+def test_an_image_that_cannot_be_read_costs_itself_only(server, image_dir, client, when):
+    gone = image_dir / "0" / "000.jpg"
+    real, asked = client.known_blobs, threading.Event()
+
+    def late(digests):
+        if not asked.is_set():
+            asked.set()
+            gone.unlink()
+        return real(digests)
+
+    if when == "between the looks":
+        client.known_blobs = late
+    with folder_run(client, image_dir) as run:
+        if when == "before the first look":
+            gone.unlink()
+            gone.symlink_to(image_dir / "1" / "001.jpg")
+        run.send()
+        failures = list(run.failures())
+
+    assert run.stats.sent == 100
+    assert [(f.name, f.code) for f in failures] == ([("0/000.jpg", "unreadable")] if asked.is_set() else [])
+
+
+def test_several_uploads_are_under_way_at_once(server, image_dir, client):
+    together = 0
+    at_once = []
+    reached = threading.Event()
+    real = client.add_images
+
+    def slow(*arguments):
+        nonlocal together
+        together += 1
+        at_once.append(together)
+        if together == runner.UPLOAD_THREADS:
+            reached.set()
+        reached.wait(60)
+        time.sleep(0.1)
+        together -= 1
+        return real(*arguments)
+
+    client.add_images = slow
+    with folder_run(client, image_dir) as run:
+        run.send()
+
+    assert max(at_once) == runner.UPLOAD_THREADS
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(server, image_dir, run_cli):
+    server.faults = [None, None, None] + [(503, {"Retry-After": "60"})] * 10
+    with started(server, image_dir) as run:
+        while len(server.requests) < 6:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=100)[1]
+    (job,) = server.jobs
+    server.faults = []
+
+    again = run_cli("enqueue", image_dir, "--json")
+
+    assert run.returncode == 130
+    assert f"Job {job} is open" in said.splitlines()[-1]
+    assert "run the same command to go on" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert report(again)["counts"]["total"] == 101
+    assert len(server.jobs) == 1
+    assert set(server.upload_counts.values()) == {1}
+
+
+def test_a_job_that_another_machine_left_open_is_gone_on_with(server, image_dir, client, run_cli, tmp_path):
+    with folder_run(client, image_dir, file=tmp_path / "elsewhere.sqlite") as run:
+        run.send()
+
+    again = report(run_cli("enqueue", image_dir, "--job", run.job.id, "--json"))
+
+    assert (again["job_id"], again["counts"]["total"]) == (run.job.id, 101)
+    assert set(server.upload_counts.values()) == {1}
+
+
+def started(server, photos, *options):
+    """The command as a process of its own."""
+    environ = {**os.environ, "SORTBELT_URL": server.url, "SORTBELT_KEY": fake_api.KEY}
+    words = [sys.executable, "-m", "sortbelt", "enqueue", str(photos), "--json", *options]
+    return subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_every_image_once(server, image_dir, tmp_path):
+    for number in range(1500):
+        (image_dir / f"{number:04}.jpg").write_bytes(b"more %d" % number)
+    dice, kills = random.Random(7), 0  # noqa: S311 (nothing secret)
+    real = server.add_images
+
+    def slowly(job, some):
+        time.sleep(0.005)
+        real(job, some)
+
+    server.add_images = slowly
+    for _ in range(8):
+        seen = len(server.requests)
+        with started(server, image_dir) as run:
+            patience = time.monotonic() + 30
+            while len(server.requests) < seen + 2 and run.poll() is None and time.monotonic() < patience:
+                time.sleep(0.005)
+            time.sleep(dice.uniform(0, 0.15))
+            kills += run.poll() is None
+            run.kill()
+            run.communicate()
+    with started(server, image_dir) as run:
+        out, err = run.communicate(timeout=60)
+
+    (job,) = server.jobs.values()
+    assert kills >= 5
+    assert run.returncode == 1, err
+    assert json.loads(out)["counts"]["total"] == len(job["images"]) == 1601
+    assert set(server.upload_counts.values()) == {1}
+
+
+def test_a_folder_that_grows_is_watched_and_its_new_images_are_sent_once_they_are_whole(
+    server, run_cli, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runner, "MIN_FILE_AGE_SECONDS", 0.6)
+    monkeypatch.setattr(runner, "MIN_POLL_SECONDS", 0.05)
+    root = tmp_path / "camera"
+    root.mkdir()
+
+    def camera():
+        for number in range(3):
+            with (root / f"{number}.jpg").open("wb", buffering=0) as file:
+                for _ in range(4):
+                    file.write(b"%d" % number)
+                    time.sleep(0.1)
+
+    taking = threading.Thread(target=camera)
+    taking.start()
+    run = run_cli("enqueue", root, "--watch", "--idle", "2.5", "--json")
+    taking.join()
+
+    (job,) = server.jobs.values()
+    assert run.code == 0, run.err
+    assert job["images"] == {f"{n}.jpg": b"%d" % n * 4 for n in range(3)}
+    assert report(run)["counts"]["done"] == 3
+
+
+def test_an_image_that_changes_in_a_watched_folder_is_classified_anew_in_another_job(
+    server, run_cli, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runner, "MIN_FILE_AGE_SECONDS", 0.1)
+    monkeypatch.setattr(runner, "MIN_POLL_SECONDS", 0.05)
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"1")
+
+    def edit():
+        while not server.upload_counts:
+            time.sleep(0.01)
+        (root / "a.jpg").write_bytes(b"22")
+
+    editing = threading.Thread(target=edit)
+    editing.start()
+    run_cli("enqueue", root, "--watch", "--idle", "1", "--json")
+    editing.join()
+
+    assert [job["images"] for job in server.jobs.values()] == [{"a.jpg": b"1"}, {"a.jpg": b"22"}]
+    assert all(job["sealed"] for job in server.jobs.values())
+
+
+def test_when_the_network_dies_the_rerun_goes_on(server, image_dir):
+    with Client(server.url, fake_api.KEY) as client, folder_run(client, image_dir) as run:
+        real = client.add_images
+        calls = iter(range(100))
+
+        def dies(*arguments):
+            if next(calls) > 2:
+                raise errors.Unreachable("The cable is out.")
+            return real(*arguments)
+
+        client.add_images = dies
+        with pytest.raises(errors.Unreachable):
+            run.send()
+        client.add_images = real
+    with Client(server.url, fake_api.KEY) as client, folder_run(client, image_dir) as run:
+        run.send()
+
+    assert run.job.counts.total == 101
+    assert set(server.upload_counts.values()) == {1}
+
+
+def test_a_folder_that_only_has_names_no_job_can_have_opens_no_job(run_cli, server, tmp_path):
+    """It is reported each time, and the exit code says so."""
+    deep = tmp_path / "photos" / ("d" * 250) / ("e" * 250) / ("f" * 250) / ("g" * 250)
+    deep.mkdir(parents=True)
+    (deep / f"{'h' * 100}.jpg").write_bytes(b"1")
+    for _ in range(2):
+        run = run_cli("enqueue", tmp_path / "photos", "--json")
+        report = json.loads(run.out.splitlines()[-1])
+        assert (run.code, report["job_id"], report["not_sent"]) == (1, None, 1)
+        assert report["failures"][0]["code"] == "name_too_long"
+    assert server.jobs == {}
+
+
+def test_images_that_are_not_in_the_job_are_missing(run_cli, server, tmp_path, monkeypatch):
+    """A server that takes two names for one has fewer images than were sent: that is reported, and not a success."""
+    add_images = server.add_images
+    monkeypatch.setattr(server, "add_images", lambda job, images: add_images(job, images[:1]))
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "photos" / name).write_bytes(name.encode())
+    run = run_cli("enqueue", tmp_path / "photos", "--json")
+    report = json.loads(run.out.splitlines()[-1])
+    assert (run.code, report["sent"], report["counts"]["done"], report["missing"]) == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("left_out", ["holiday.rar", "old.7z"])
+def test_what_may_be_an_image_and_is_left_out_is_no_success(run_cli, server, tmp_path, left_out):
+    """The reason is printed; a file that is certainly not an image changes nothing."""
+    (tmp_path / "a.jpg").write_bytes(b"1")
+    (tmp_path / "notes.txt").write_bytes(b"1")
+    assert run_cli("enqueue", tmp_path).code == 0
+    (tmp_path / left_out).write_bytes(b"")
+    run = run_cli("enqueue", tmp_path, "--fresh")
+    assert run.code == 1
+    assert "1 archive of another format" in run.err
+
+
+def test_an_archive_is_sent_once(run_cli, server, tmp_path):
+    """A second run of the same archive sends nothing; one more image in it is all that a third run sends."""
+    path = tmp_path / "holiday.zip"
+    for count, sent in ((2, 2), (2, 0), (3, 1)):
+        if sent:
+            with zipfile.ZipFile(path, "w") as archive:
+                for number in range(count):
+                    archive.writestr(f"{number}.jpg", b"%d" % number)
+        run = run_cli("enqueue", path, "--json")
+        assert (run.code, json.loads(run.out.splitlines()[-1])["sent"]) == (0, sent), run.err

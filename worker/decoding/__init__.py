@@ -1,0 +1,1 @@
+"""Image decoding in sandboxed child processes."""

@@ -1,0 +1,101 @@
+"""A model version in a process of its own, with a memory limit: to test it, or to run it as a shadow."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from core.sandbox import child_command
+from model.inference import classifier
+from model.packaging import manifest
+
+START_SECONDS = 240.0  # by the wall clock, on a busy machine too
+REPLY_SECONDS = 120.0
+
+
+class ModelProcess:
+    """A child process with a loaded and tested bundle; thread-safe."""
+
+    is_on_cpu = False  # of this process
+
+    def __init__(self, folder: Path, memory_bytes: int, niceness: int = 0) -> None:
+        """Load the bundle and run its self-test.
+
+        Raises:
+            manifest.InvalidBundle: it cannot be used, or needs too much memory or time.
+        """
+        bundle_manifest = manifest.read(folder)
+        self.labels, self.preprocess = bundle_manifest.labels, bundle_manifest.preprocess
+        self._output_count = len(self.labels) + bool(bundle_manifest.familiarity_digest)
+        self._lock = threading.Lock()
+        parent_socket, child_socket = socket.socketpair()
+        options = {"folder": str(folder), "memory_bytes": memory_bytes, "niceness": niceness}
+        config = json.dumps({"parent": os.getpid(), **options})
+        with child_socket:
+            self._process = subprocess.Popen(
+                child_command.command("worker.model_child", str(child_socket.fileno()), config),
+                pass_fds=(child_socket.fileno(),),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # ctrl-C in a terminal is meant for the parent
+                env=child_command.environment(OMP_NUM_THREADS="1"),
+            )
+        self._pipe: Any = connection.Connection(parent_socket.detach())
+        try:
+            error = json.loads(self._receive(START_SECONDS, "loading it"))["error"]
+        except BaseException:
+            self.close()
+            raise
+        if error is not None:
+            self.close()
+            raise manifest.InvalidBundle(error)
+
+    @property
+    def pid(self) -> int:
+        """Return the child's process id."""
+        return self._process.pid
+
+    def score(self, pixels: npt.NDArray[np.uint8]) -> classifier.Scores:
+        """Return probabilities and familiarity for uint8 RGB pixels [N, height, width, 3].
+
+        Raises:
+            manifest.InvalidBundle: the process has died or does not answer; it cannot be used any more.
+        """
+        with self._lock:
+            try:
+                self._pipe.send_bytes(pixels.tobytes())
+            except OSError:
+                raise manifest.InvalidBundle("Its process has died: it needs too much memory, or crashes.") from None
+            reply = self._receive(REPLY_SECONDS, "classifying a batch")
+        outputs = np.frombuffer(reply, np.float32).reshape(len(pixels), self._output_count).copy()
+        return self._to_scores(outputs)
+
+    def unknown(self, count: int) -> classifier.Scores:
+        """Return scores of NaN for `count` images."""
+        return self._to_scores(np.full((count, self._output_count), np.nan, np.float32))
+
+    def _to_scores(self, outputs: npt.NDArray[np.float32]) -> classifier.Scores:
+        count = len(self.labels)
+        return classifier.Scores(outputs[:, :count], outputs[:, count] if self._output_count > count else None)
+
+    def close(self) -> None:
+        """End the child."""
+        self._pipe.close()
+        child_command.end(self._process)
+
+    def _receive(self, seconds: float, activity: str) -> bytes:
+        try:
+            if self._pipe.poll(seconds):
+                reply: bytes = self._pipe.recv_bytes()
+                return reply
+        except (EOFError, OSError):
+            raise manifest.InvalidBundle(
+                f"Its process died {activity}: it needs too much memory, or crashes; use a smaller network."
+            ) from None
+        raise manifest.InvalidBundle(f"Its process was not done {activity} after {seconds:g} s; use a smaller network.")

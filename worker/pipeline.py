@@ -1,0 +1,134 @@
+"""Batch pipeline: claim images, decode them, classify them, commit the outcomes.
+
+The stages overlap: while the network classifies one batch, the next ones are claimed and decoded, and the one before
+is committed.
+"""
+
+import logging
+import threading
+import time
+from concurrent import futures
+
+from core import errors, settings
+from core.broker import job_events, wakeup
+from core.db import database, revision
+from core.db.queries import environments
+from core.sources import catalog
+from worker import (
+    batch,
+    batch_sizer,
+    fair_share,
+    lease_table,
+    model_manager,
+    prefetch,
+    progress,
+    settlement,
+    shadow_runner,
+    source_cooldown,
+    work_meter,
+)
+from worker.decoding import decoder_pool
+from worker.stages import claim, classify, commit, decode
+
+log = logging.getLogger(__name__)
+
+
+class BatchPipeline:
+    """Work until the queue is empty, the time of a run is up, or the worker stops; one run at a time."""
+
+    def __init__(
+        self,
+        worker_settings: settings.Settings,
+        worker_id: str,
+        db: database.Database,
+        wakeup_sender: wakeup.WakeupSender,
+        pool: decoder_pool.DecoderPool,
+        manager: model_manager.ModelManager,
+        shadow: shadow_runner.ShadowRunner,
+        events: job_events.JobEvents,
+        environment_id: int | None = None,
+        environment: environments.Environment | None = None,
+    ) -> None:
+        self._task_seconds = worker_settings.task_seconds
+        self._db = db
+        self._wakeup_sender = wakeup_sender
+        self._run_lock = threading.Lock()
+        self._stop = stop = threading.Event()
+        self._committer = futures.ThreadPoolExecutor(1, "committer")
+        self.leases = leases = lease_table.LeaseTable()
+        self.monitor = progress.RunMonitor(lambda: pool.last_progress_at)
+        self.finished = progress.FinishedCounter()
+        self.work = work_meter.WorkMeter()
+        self.sizers = sizers = batch_sizer.BatchSizers(worker_settings.batch_size, worker_settings.lease_seconds)
+        source_catalog = catalog.SourceCatalog.parse(worker_settings.sources)
+        self.sources = sources = source_cooldown.SourceCooldown(source_catalog.names)
+        settler = settlement.ClaimSettler(db, leases, sources, worker_settings.lease_seconds, stop)
+        shares = fair_share.FairShare(worker_settings.decoder_processes)
+        self._claim_stage = claim.ClaimStage(
+            worker_settings, worker_id, db, manager, sizers, sources, leases, settler, shares, stop
+        )
+        decode_stage = decode.DecodeStage(pool, source_catalog, settler, shares, stop)
+        self._prefetcher = prefetch.Prefetcher(
+            self._claim_stage, decode_stage, sizers, settler, self.monitor, shares, stop
+        )
+        self._classify_stage = classify.ClassifyStage(sizers, settler)
+        self._commit_stage = commit.CommitStage(
+            settler, self.finished, self.work, events, shadow, environment_id, environment
+        )
+
+    def run(self) -> None:
+        """Work for at most `task_seconds`; send a wake-up if more is queued. Return at once if a run is under way."""
+        if not self._run_lock.acquire(blocking=False):
+            return
+        try:
+            self._db.read(revision.check_existing)
+            if self._run_until_deadline():
+                self._wakeup_sender.send()
+        except errors.DatabaseUnavailable as error:
+            log.warning("%s", error.detail)
+        finally:
+            self.monitor.record_end()
+            self._run_lock.release()
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop, and wait for the current run to end."""
+        self.stop()
+        with self._run_lock:
+            self._prefetcher.close()
+            self._committer.shutdown()
+
+    def _run_until_deadline(self) -> bool:
+        """Process batch after batch; return whether more may be queued."""
+        deadline = time.monotonic() + self._task_seconds
+        self._prefetcher.decode_failed = False
+        while time.monotonic() < deadline and not self._prefetcher.decode_failed:
+            self.monitor.record_progress()
+            first = self._prefetcher.next_batch()
+            if first is None:
+                return False
+            if first.claims[0].is_retry:
+                self._run_isolated(first)
+            else:
+                self._run_pipelined(first, deadline)
+        return not self._prefetcher.decode_failed
+
+    def _run_isolated(self, suspect: batch.Batch) -> None:
+        """Process a suspect batch while no other is claimed: if the worker crashes, only these images are to blame."""
+        if self._prefetcher.collect(suspect) and self._claim_stage.begin_attempt(suspect):
+            self._classify_stage.classify(suspect)
+            self._commit_stage.commit(suspect)
+
+    def _run_pipelined(self, first: batch.Batch, deadline: float) -> None:
+        """Process batches until the deadline, each stage working on another one."""
+        commit_future: futures.Future[None] | None = None
+        for decoded in self._prefetcher.decoded_batches(first, deadline):
+            self._classify_stage.classify(decoded)
+            if commit_future is not None:
+                commit_future.result()
+            commit_future = self._committer.submit(self._commit_stage.commit, decoded)
+        if commit_future is not None:
+            commit_future.result()

@@ -1,0 +1,83 @@
+"""Settlement: write the end of claims to the database, and drop them from the lease table."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from core import errors
+from core.db import database
+from core.db.queries import claims as claim_queries
+from model.packaging import manifest
+from worker import lease_table, source_cooldown
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 0.5
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class ClaimSettler:
+    """End claims: complete, release or abandon them."""
+
+    db: database.Database
+    leases: lease_table.LeaseTable
+    sources: source_cooldown.SourceCooldown
+    lease_seconds: float
+    stop: threading.Event
+
+    def settle(
+        self,
+        claims: Sequence[claim_queries.Claim],
+        write: Callable[[sa.Connection, Sequence[claim_queries.Claim]], T],
+    ) -> T | None:
+        """Run `write` for claims; return its result, or None if it failed.
+
+        While the database is unavailable it is retried for as long as the leases can last; after that the images
+        belong to another worker anyway.
+        """
+        deadline = time.monotonic() + self.lease_seconds
+        try:
+            while claims:
+                try:
+                    return self.db.write(write, claims)
+                except errors.DatabaseUnavailable as error:
+                    if time.monotonic() > deadline or self.stop.is_set():
+                        log.error("a batch is given up: %s", error.detail)
+                        break
+                    log.warning("retrying: %s", error.detail)
+                    time.sleep(RETRY_SECONDS)
+        except Exception:
+            log.exception("the outcomes of %d images could not be written; they will be retried", len(claims))
+        finally:
+            self.leases.remove(claims)
+        return None
+
+    def release(self, claims: Sequence[claim_queries.Claim]) -> None:
+        """Hand claims back without spending an attempt."""
+        self.settle(claims, claim_queries.release)
+
+    def abandon(self, claims: Sequence[claim_queries.Claim]) -> None:
+        """Give claims up as if their worker had died: their images are retried in smaller batches."""
+        self.settle(claims, claim_queries.abandon)
+
+    @contextlib.contextmanager
+    def release_on_error(self, claims: Sequence[claim_queries.Claim]) -> Iterator[None]:
+        """Suppress any error in the block, and settle the claims: release them on an outage, else abandon them."""
+        try:
+            yield
+        except errors.SourceUnavailable as error:
+            log.warning("%s (%s)", error.detail, error.reason)
+            self.sources.start(error.source)
+            self.release(claims)
+        except (errors.ServiceUnavailable, manifest.InvalidBundle) as error:
+            log.warning("%s", error)
+            self.release(claims)
+        except Exception:
+            log.exception("a batch of %d failed; its images will be retried in smaller batches", len(claims))
+            self.abandon(claims)

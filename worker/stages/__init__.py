@@ -1,0 +1,1 @@
+"""The stages of the pipeline: claim, decode, classify, commit."""
