@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -49,12 +51,24 @@ def test_without_timm_its_networks_are_unknown_and_the_message_says_how_to_get_i
         factory.check_name("resnet18d")
 
 
+def _forbid_sleep(monkeypatch):
+    """Fail a sleep of this thread; a server that another test left in this process has threads that sleep."""
+    sleep, this_thread = time.sleep, threading.get_ident()
+
+    def sleep_elsewhere(seconds):
+        if threading.get_ident() == this_thread:
+            pytest.fail("it waits")
+        sleep(seconds)
+
+    monkeypatch.setattr("time.sleep", sleep_elsewhere)
+
+
 def test_without_a_connection_the_message_names_the_alternative_at_once(monkeypatch, tmp_path):
     """Where the weights are, and what to do with the file; without waiting for another try."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it waits"))
+    _forbid_sleep(monkeypatch)
 
     expected = r"resnet18d cannot be downloaded from timm/resnet18d\S+ \(.*\): .* as --weights FILE"
     with pytest.raises(ValueError, match=expected):
