@@ -12,13 +12,14 @@ from core.db import database, revision, tables
 from core.db.queries import api_keys
 
 ADVISORY_LOCK_ID = 0x536F7274  # concurrent migrations run one after the other
+OLDEST_REVISION = "0011"  # of 0.1
 
 
 def upgrade(connection: sa.Connection) -> None:
     """Migrate to the newest revision, in the transaction of this connection; leave later tables as they are.
 
     Raises:
-        errors.DatabaseUnavailable: the tables are of a later generation, with which this program cannot work.
+        errors.DatabaseUnavailable: the tables are of a later generation, or older than those of 0.1.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK_ID)))
@@ -28,6 +29,9 @@ def upgrade(connection: sa.Connection) -> None:
         note = f"The tables have revision {current}, later than this program's {tables.REVISION}, and work with it."
         print(f"sortbelt: {note}", file=sys.stderr)  # noqa: T201 (for the operator of a rollback)
         return
+    if current is not None and current < OLDEST_REVISION:
+        problem = f"The tables have revision {current}, older than {OLDEST_REVISION}, that of 0.1"
+        raise errors.DatabaseUnavailable(f"{problem}: upgrade them with release 0.2.0 first.")
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
