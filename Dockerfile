@@ -27,6 +27,7 @@ FROM ground AS api
 COPY --from=api-packages /venv /venv
 COPY imaging imaging
 COPY core core
+COPY sortbelt sortbelt
 COPY dispatcher dispatcher
 COPY migrations migrations
 COPY api api
@@ -45,6 +46,7 @@ COPY --from=worker-packages /venv /venv
 COPY imaging imaging
 COPY model model
 COPY core core
+COPY sortbelt sortbelt
 COPY dispatcher dispatcher
 COPY worker worker
 RUN python -m compileall -q .

@@ -24,9 +24,9 @@ from core.db.queries import quotas, scans
 from core.enums import ScanStatus
 from core.intake import admission, eta, header_check
 from core.sources import base, catalog
-from core.sources.file_rules import HARMLESS_REASONS, FileRules
 from core.storage import factory
 from dispatcher import poller
+from sortbelt.bulk.file_rules import HARMLESS_REASONS, FileRules
 
 CONCURRENCY = 4
 READER_THREADS = 16  # shared by all scans

@@ -16,10 +16,10 @@ from core.db import database
 from core.db.new_image import UNREAD_DIGEST, URL_SOURCE, NewImage
 from core.db.queries import jobs, known_blobs, models, new_images, quotas, retries
 from core.intake import admission, header_check, job_writer
-from core.sources import file_names
 from core.storage import base
 from core.tracing import tracer
 from core.webhooks import url_policy
+from sortbelt.client import file_names
 
 MAX_FAULTS = 100  # named in one error
 

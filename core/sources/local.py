@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from core import errors, specs
-from core.sources import archives, base, file_names, source_archives
-from core.sources.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules
+from core.sources import base, source_archives
 from core.sources.source_archives import NAME_TOO_LONG
+from sortbelt.bulk import archives
+from sortbelt.bulk.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules
+from sortbelt.client import file_names
 
 UNREADABLE_FOLDER = "unreadable folder"
 MAX_DEPTH = 256  # folders; a walk has a frame of the interpreter for each

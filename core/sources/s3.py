@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from core import errors, specs
-from core.sources import archives, base, file_names, source_archives
-from core.sources.file_rules import FileRules
+from core.sources import base, source_archives
 from core.storage import s3 as s3_storage
+from sortbelt.bulk import archives
+from sortbelt.bulk.file_rules import FileRules
+from sortbelt.client import file_names
 
 READ_AHEAD_BYTES = 1_000_000  # of an archive, per request
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from core.sources import archives, base, file_names
-from core.sources.file_rules import FileRules
+from core.sources import base
+from sortbelt.bulk import archives
+from sortbelt.bulk.file_rules import FileRules
+from sortbelt.client import file_names
 
 UNREADABLE_ARCHIVE, CHANGED_ARCHIVE, NAME_TOO_LONG = "unreadable archive", "changed archive", "name too long"
 

@@ -1,7 +1,6 @@
 """Archives: the images in a .zip or .tar file, read as the files of a folder, in bounded memory.
 
-`core/sources` and `sortbelt/bulk` have this module with the same text, since neither imports the other; a test
-compares them.
+The server imports this module too, for its sources: it needs the standard library only.
 """
 
 import bz2

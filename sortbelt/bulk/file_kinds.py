@@ -1,7 +1,6 @@
 """Kinds of files by their suffixes: images that are classified, and files whose content is not decoded.
 
-`core/sources` and `sortbelt/bulk` have this module with the same text, since neither imports the other; a test
-compares them.
+The server imports this module too, for its sources: it needs the standard library only.
 """
 
 IMAGE_SUFFIXES = (

@@ -1,7 +1,6 @@
 """File rules: which files of a folder, a bucket or an archive are images, and why the others are left out.
 
-`core/sources` and `sortbelt/bulk` have this module with the same text, since neither imports the other; a test
-compares them but for the import.
+The server imports this module too, for its sources: it needs the standard library only.
 """
 
 import fnmatch

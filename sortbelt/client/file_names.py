@@ -1,7 +1,6 @@
 """Image names of files: file names escaped one-to-one, so that any file name becomes printable text and back.
 
-`core/sources` and `sortbelt/client` have this module with the same text, since neither imports the other; a test
-compares them.
+The server imports this module too, for its sources: it needs the standard library only.
 """
 
 import re

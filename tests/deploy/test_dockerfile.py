@@ -32,6 +32,7 @@ def test_the_api_image_has_neither_worker_nor_model_nor_torch():
         "dispatcher",
         "imaging",
         "migrations",
+        "sortbelt",
         "api",
     }
     assert "torch" not in (ROOT / "requirements" / "api.txt").read_text(encoding="utf-8")

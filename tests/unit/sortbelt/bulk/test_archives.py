@@ -3,11 +3,10 @@ import io
 import random
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from core.sources import archives
+from sortbelt.bulk import archives
 
 FILES = {"a.jpg": b"a" * 700, "b/c.png": b"c" * 1024, "b/ü.jpg": b"", "notes.txt": b"n"}
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".TBZ2"]
@@ -199,12 +198,3 @@ def test_a_damaged_archive_is_an_error_and_nothing_else(suffix):
         data = data[: dice.choice([len(data), dice.randrange(len(data))])]
         with contextlib.suppress(archives.ArchiveError):
             read(bytes(data), f"x{suffix}")
-
-
-@pytest.mark.parametrize("module", ["archives", "file_kinds", "file_names", "file_rules"])
-def test_the_client_and_the_server_have_the_same_rules(module):
-    """The text of the module is the same but for the package in its import."""
-    root = Path(__file__).parents[4]
-    client_package = "client" if module == "file_names" else "bulk"
-    first, second = root / f"core/sources/{module}.py", root / f"sortbelt/{client_package}/{module}.py"
-    assert first.read_text().replace("from core.sources import", "from sortbelt.bulk import") == second.read_text()
