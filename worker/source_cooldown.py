@@ -10,9 +10,8 @@ COOLDOWN_SECONDS = 30.0
 class SourceCooldown:
     """Which sources a worker claims images from at the moment."""
 
-    def __init__(self, sources: Sequence[str], cooldown_seconds: float = COOLDOWN_SECONDS) -> None:
+    def __init__(self, sources: Sequence[str]) -> None:
         self._sources = sources
-        self._cooldown_seconds = cooldown_seconds
         self._lock = threading.Lock()
         self._retry_at: dict[str, float] = {}
         """By the monotonic clock."""
@@ -20,7 +19,7 @@ class SourceCooldown:
     def start(self, source: str) -> None:
         """Skip a source that failed for a while."""
         with self._lock:
-            self._retry_at[source] = time.monotonic() + self._cooldown_seconds
+            self._retry_at[source] = time.monotonic() + COOLDOWN_SECONDS
 
     def available(self) -> list[str]:
         """Return the sources that are not cooling down."""

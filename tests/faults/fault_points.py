@@ -88,7 +88,12 @@ def fault_segfaults(_):
 
 def fault_hangs(_):
     """Block forever when the network gets the poison image."""
-    _on_poison(lambda: time.sleep(3600))
+
+    def hang():
+        print("the network hangs", file=sys.stderr, flush=True)
+        time.sleep(3600)
+
+    _on_poison(hang)
 
 
 def fault_slow(seconds):

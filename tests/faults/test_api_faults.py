@@ -126,7 +126,6 @@ def test_logs_that_cannot_be_written(stack, sink):
         with stack.client() as client:
             assert stack.post(client, [*stack.new_files(5), ("bad.png", b"\x89PNG\r\n\x1a\n")]).status_code == 202
         stack.wait_until(lambda: stack.finished_count() == 6, 60, "all is done")
-        time.sleep(1)
         assert [process.poll() for process in processes] == [None, None]
         for process in processes:
             process.terminate()

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+import redis
 
 
 def test_a_worker_killed_in_the_middle_of_a_batch(stack_per_database):
@@ -53,7 +54,8 @@ def test_a_worker_killed_with_a_wakeup_it_has_not_handled(stack):
     stack.freeze(frozen)
     with stack.client() as client:
         assert stack.post(client, stack.new_files(4)).status_code == 202
-    time.sleep(0.5)
+    with redis.Redis(port=stack.redis_port) as broker:
+        stack.wait_until(lambda: "cmdstat_lpush" in broker.info("commandstats"), 15, "the wake-up is sent")
     frozen.kill()
     stack.start_workers(1)
     stack.wait_until_settled(10)

@@ -99,8 +99,7 @@ def test_sigterm_ends_a_worker_whose_network_hangs(stack):
     """Row 28: it ends in time, and another worker finishes its images."""
     stack.submit(5, ("poison.png", POISON_IMAGE))
     (worker,) = stack.start_workers(1, fault="hangs", watchdog_seconds=6)
-    stack.wait_until(stack.running_count, 10, "it has claimed")
-    time.sleep(2)  # it has decoded, and hangs
+    stack.wait_until(lambda: "the network hangs" in worker.read_log(), 20, "it hangs")
     worker.signal(signal.SIGTERM)
     assert worker.wait_for_exit(15) == 70
     stack.start_workers(1)

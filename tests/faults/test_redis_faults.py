@@ -189,8 +189,6 @@ def test_malformed_messages_end_no_worker(slow_poll_stack):
         for name, message in MALFORMED_MESSAGES.items():
             client.lpush(celery_app.QUEUE_NAME, message)
             stack.wait_until(lambda: client.llen(celery_app.QUEUE_NAME) == 0, 15, f"{name} is received")
-        time.sleep(0.5)
-    assert pids(stack) == workers
     stack.wait_until(lambda: are_wakeups_received(stack), 30, "wake-ups are received again")
     stack.wait_until_settled(30)
     assert pids(stack) == workers

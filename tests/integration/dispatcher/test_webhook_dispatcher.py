@@ -17,6 +17,7 @@ import pydantic
 import pytest
 import sqlalchemy as sa
 import standardwebhooks
+from httpcore._backends import sync as httpcore_sync
 
 from api.schemas import webhook_responses
 from core import enums, settings
@@ -26,7 +27,7 @@ from core.tracing import tracer
 from core.webhooks import payload, standard, url_policy
 from dispatcher import __main__, http_sender, webhook_dispatcher
 from sortbelt import webhooks as incoming
-from tests.support import factories, otlp_receiver
+from tests.support import factories, modules, otlp_receiver
 from tests.support import webhook_receiver as receivers
 
 DELIVERIES = tables.WebhookDelivery.__table__
@@ -315,10 +316,10 @@ def test_a_name_that_moves_after_it_was_judged_is_not_followed(webhook_receiver,
         there = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (there, port))]
 
-    monkeypatch.setattr(url_policy.socket, "getaddrinfo", resolve)
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "create_connection", _numeric(socket.create_connection))
-        outcome = attempt(f"http://rebinding.example:{webhook_receiver.server_port}/", "127.0.0.1/32")
+    monkeypatch.setattr(url_policy, "socket", modules.with_changes(socket, getaddrinfo=resolve))
+    connect = _numeric(socket.create_connection)
+    monkeypatch.setattr(httpcore_sync, "socket", modules.with_changes(socket, create_connection=connect))
+    outcome = attempt(f"http://rebinding.example:{webhook_receiver.server_port}/", "127.0.0.1/32")
     assert outcome == standard.DeliveryAttempt(204, None)
     assert asked == ["rebinding.example"]
     assert webhook_receiver.requests[0].headers["host"] == f"rebinding.example:{webhook_receiver.server_port}"

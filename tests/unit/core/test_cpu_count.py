@@ -3,6 +3,7 @@ import os
 import pytest
 
 from core import cpu_count, settings
+from tests.support import modules
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -48,6 +49,6 @@ def test_without_control_groups_the_affinity_counts(tmp_path):
 
 def test_by_default_a_worker_has_as_many_decoders_as_cpus(monkeypatch):
     """A container with 1 CPU on a large machine does not start a decoder for each core of the machine."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(cpu_count, "os", modules.with_changes(os, sched_getaffinity=lambda _: range(64)))
     monkeypatch.setattr(cpu_count, "_cgroup_quotas", lambda _: iter([1.5]))
     assert settings.read({}).decoder_processes == 2

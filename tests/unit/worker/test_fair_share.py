@@ -1,9 +1,12 @@
 """Fair share of keys."""
 
+import time
+
 import pytest
 
 from core.db.queries import claims as claim_queries
 from core.db.queries.fair_claims import QueuedKey
+from tests.support import modules
 from worker import fair_share
 from worker.decoding.decode_batch import DecodeOutcome
 
@@ -12,7 +15,7 @@ from worker.decoding.decode_batch import DecodeOutcome
 def clock(monkeypatch):
     """The monotonic clock of the fair share, as a list with one number."""
     now = [1000.0]
-    monkeypatch.setattr(fair_share.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(fair_share, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     return now
 
 

@@ -1,27 +1,38 @@
 import time
 
+import pytest
+
+from tests.support import modules
 from worker import progress
 
 
-def test_a_run_is_stalled_when_neither_a_step_nor_a_decode_was_recent():
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of the monitor, as a list with one number."""
+    now = [1000.0]
+    monkeypatch.setattr(progress, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_run_is_stalled_when_neither_a_step_nor_a_decode_was_recent(clock):
     decoded_at = [0.0]
     monitor = progress.RunMonitor(lambda: decoded_at[0])
     assert not monitor.is_stalled(0)
     monitor.record_progress()
-    time.sleep(0.02)
-    assert monitor.is_stalled(0.01)
+    clock[0] += 20
+    assert monitor.is_stalled(10)
     assert not monitor.is_stalled(60)
-    decoded_at[0] = time.monotonic()
-    assert not monitor.is_stalled(0.01)
+    decoded_at[0] = clock[0]
+    assert not monitor.is_stalled(10)
 
 
-def test_an_ended_run_is_idle_and_not_stalled():
+def test_an_ended_run_is_idle_and_not_stalled(clock):
     monitor = progress.RunMonitor(lambda: 0.0)
     monitor.record_progress()
     monitor.record_end()
-    time.sleep(0.02)
-    assert not monitor.is_stalled(0.01)
-    assert monitor.seconds_since_end() >= 0.02
+    clock[0] += 20
+    assert not monitor.is_stalled(10)
+    assert monitor.seconds_since_end() == 20
 
 
 def test_finished_images_are_counted_until_they_are_taken():

@@ -1,12 +1,16 @@
 import time
 
+from tests.support import modules
 from worker import source_cooldown
 
 
-def test_a_failed_source_is_skipped_for_a_while():
-    cooldown = source_cooldown.SourceCooldown(["camera", "scanner"], cooldown_seconds=0.05)
+def test_a_failed_source_is_skipped_for_a_while(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(source_cooldown, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    cooldown = source_cooldown.SourceCooldown(["camera", "scanner"])
     assert cooldown.available() == ["camera", "scanner"]
     cooldown.start("camera")
+    now[0] += source_cooldown.COOLDOWN_SECONDS - 1
     assert cooldown.available() == ["scanner"]
-    time.sleep(0.06)
+    now[0] += 1
     assert cooldown.available() == ["camera", "scanner"]

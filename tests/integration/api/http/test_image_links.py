@@ -1,13 +1,14 @@
 """Signed links to thumbnails, which need no key."""
 
 import json
+import time
 from urllib import parse
 
 import pytest
 
 from api.http import image_links
 from core.db.queries import api_keys, webhook_secrets
-from tests.support import factories
+from tests.support import factories, modules
 from tests.support.api_client import ApiClient, assert_problem
 
 ACCEPT = {"Accept": "application/vnd.label-studio+json; images=links"}
@@ -57,8 +58,8 @@ def test_a_link_is_for_one_image_and_until_its_end_only(anonymous_client, submit
 
 
 def test_an_expired_link_is_rejected(anonymous_client, submit_client, monkeypatch, link):
-    now = image_links.time.time()
-    monkeypatch.setattr(image_links.time, "time", lambda: now + image_links.VALID_SECONDS + 1)
+    later = time.time() + image_links.VALID_SECONDS + 1
+    monkeypatch.setattr(image_links, "time", modules.with_changes(time, time=lambda: later))
 
     assert_problem(anonymous_client.get(path_of(link)), 403, "invalid_link")
 

@@ -4,6 +4,8 @@ import gc
 import hashlib
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ from core.maintenance import orphans, retention
 from core.sandbox import child_command
 from core.storage import local
 from tests.faults import hostile_images
-from tests.support import factories
+from tests.support import factories, modules
 from tests.support.api_client import assert_problem
 
 SECRET = b"a secret place"
@@ -207,19 +209,19 @@ def dark_16_bit(mode):
 def test_a_child_has_no_settings_and_a_time_limit(monkeypatch):
     """Its environment is empty, its wall time is limited, and one that does not start is a server error."""
     environments = []
-    popen = thumbnail_process.subprocess.Popen
+    popen = subprocess.Popen
 
     def noted(command, **how):
         environments.append(how["env"])
         return popen(command, **how)
 
     monkeypatch.setenv("SORTBELT_DATABASE_URL", "postgresql+psycopg://a:secret@b/c")
-    monkeypatch.setattr(thumbnail_process.subprocess, "Popen", noted)
+    monkeypatch.setattr(thumbnail_process, "subprocess", modules.with_changes(subprocess, Popen=noted))
     render(factories.make_image(1))
     assert list(environments[0]) == ["PYTHONPATH"]
     with pytest.raises(errors.NoThumbnail, match="too long"):
         render(BOMBS["png"] if "png" in BOMBS else factories.make_image(1), decode_seconds=0.0001)
-    monkeypatch.setattr(child_command.sys, "executable", "/bin/false")
+    monkeypatch.setattr(child_command, "sys", modules.with_changes(sys, executable="/bin/false"))
     with pytest.raises(errors.ServiceUnavailable):
         render(factories.make_image(1))
 

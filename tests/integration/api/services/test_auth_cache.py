@@ -1,5 +1,7 @@
 """Addresses that send wrong keys are throttled; valid keys at these addresses are not."""
 
+import time
+
 import pytest
 
 from api import app as apps
@@ -7,6 +9,7 @@ from api.http import auth
 from api.services import auth_cache
 from core import enums
 from core.db.queries import api_keys
+from tests.support import modules
 from tests.support.api_client import ApiClient, assert_problem
 
 
@@ -50,7 +53,7 @@ def test_valid_keys_at_a_blocked_address_still_work(throttled_app, submit_client
 def test_a_valid_key_is_cached(throttled_app, submit_client, db, monkeypatch):
     """A key that another process revokes is valid here for ten seconds more, and not longer."""
     now = [1000.0]
-    monkeypatch.setattr(auth_cache.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     assert request_with(throttled_app, submit_client.key).status_code == 200
     db.write(api_keys.revoke, submit_client.id)
     now[0] += 9.9
@@ -63,7 +66,7 @@ def test_a_key_is_not_cached_beyond_its_expiry(throttled_app, db, monkeypatch):
     """One that expires in a second is looked up again then."""
     now, key = [1000.0], api_keys.generate()
     row = db.write(api_keys.create, "temporary", enums.Role.SUBMIT, key, expires_in=1)
-    monkeypatch.setattr(auth_cache.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     assert request_with(throttled_app, key).status_code == 200
     db.write(api_keys.update, row.id, {"expires_in": -1.0})
     now[0] += 1
@@ -79,7 +82,7 @@ def test_a_missing_key_is_not_counted(throttled_app):
 def test_an_address_is_unblocked_after_a_minute(monkeypatch):
     """And the count begins again; a limit of 0 is unlimited."""
     now = [1000.0]
-    monkeypatch.setattr(auth_cache.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     item, open_ = auth_cache.AuthCache(2), auth_cache.AuthCache(0)
     for _ in range(2):
         item.record_failure("a", "x")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,7 @@ from core import settings
 from core.db.queries import workers
 from core.maintenance import doctor, preflight, retention
 from core.storage import local
-from tests.support import factories, servers
+from tests.support import factories, modules, servers
 
 
 @pytest.fixture
@@ -167,8 +168,7 @@ def test_a_clock_that_is_wrong(healthy_db, healthy_settings, monkeypatch):
             return datetime.now(tz) + timedelta(seconds=60)
 
     monkeypatch.setattr(doctor, "datetime", Late)
-    real = preflight.time.time
-    monkeypatch.setattr(preflight.time, "time", lambda: real() - 60)
+    monkeypatch.setattr(preflight, "time", modules.with_changes(time, time=lambda: time.time() - 60))
     wrong = bad(healthy_settings)
     assert "NTP" in wrong["clock"]
     assert "NTP" in wrong["redis clock"]

