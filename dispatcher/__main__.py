@@ -53,13 +53,12 @@ def main() -> int:
 
 def _check_overdue(db: database.Database) -> int:
     try:
-        overdue_deliveries, overdue_scans = db.read(webhook_deliveries.count_overdue), db.read(scans.count_overdue)
-        overdue_fetches = db.read(url_fetches.count_overdue)
+        counts = [db.read(queries.count_overdue) for queries in (webhook_deliveries, scans, url_fetches)]
     except errors.DatabaseUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
-    print(f"{overdue_deliveries} webhooks, {overdue_scans} scans and {overdue_fetches} fetches are overdue")  # noqa: T201 (the answer)
-    return 1 if overdue_deliveries or overdue_scans or overdue_fetches else 0
+    print("{} webhooks, {} scans and {} fetches are overdue".format(*counts))  # noqa: T201 (the answer)
+    return 1 if any(counts) else 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from core import errors, settings
 from core.db import clock, database, leases, revision
-from core.db.queries import invariants, retention, scans, webhook_deliveries, workers
+from core.db.queries import invariants, retention, scans, url_fetches, webhook_deliveries, workers
 from core.maintenance import preflight
 from core.maintenance.preflight import CheckResult
 from core.storage import local
@@ -32,8 +32,7 @@ def run_checks(config: settings.Settings) -> Iterator[CheckResult]:
             _check_clock,
             _check_workers,
             _check_models,
-            _check_webhooks,
-            _check_scans,
+            _check_dispatcher,
             _check_retention,
             _check_waiting_blobs,
             _check_invariants,
@@ -100,16 +99,11 @@ def _check_models(conn: sa.Connection, _: settings.Settings) -> list[CheckResult
     return [CheckResult("models", not rejected, detail, hint)]
 
 
-def _check_webhooks(conn: sa.Connection, _: settings.Settings) -> list[CheckResult]:
-    overdue = webhook_deliveries.count_overdue(conn)
-    detail = f"{overdue} are overdue by more than {leases.OVERDUE_SECONDS:g} s"
-    return [CheckResult("webhooks", overdue == 0, detail, START_DISPATCHER_HINT)]
-
-
-def _check_scans(conn: sa.Connection, _: settings.Settings) -> list[CheckResult]:
-    overdue = scans.count_overdue(conn)
-    detail = f"{overdue} are overdue by more than {leases.OVERDUE_SECONDS:g} s"
-    return [CheckResult("scans", overdue == 0, detail, START_DISPATCHER_HINT)]
+def _check_dispatcher(conn: sa.Connection, _: settings.Settings) -> list[CheckResult]:
+    tasks = {"webhooks": webhook_deliveries, "scans": scans, "fetches": url_fetches}
+    counts = {name: queries.count_overdue(conn) for name, queries in tasks.items()}
+    late = f"are overdue by more than {leases.OVERDUE_SECONDS:g} s"
+    return [CheckResult(name, count == 0, f"{count} {late}", START_DISPATCHER_HINT) for name, count in counts.items()]
 
 
 def _check_retention(conn: sa.Connection, config: settings.Settings) -> list[CheckResult]:
@@ -126,39 +120,24 @@ def _check_retention(conn: sa.Connection, config: settings.Settings) -> list[Che
 
 def _check_invariants(conn: sa.Connection, config: settings.Settings) -> list[CheckResult]:
     grace_seconds = 2 * max(config.lease_seconds, 5.0)
-    checks: list[tuple[str, Callable[[], int], str]] = [
-        (
-            "finished images without result",
-            lambda: invariants.final_images_without_result(conn),
-            REPORT_HINT,
-        ),
-        (
-            "results of unfinished images",
-            lambda: invariants.results_of_unfinished_images(conn),
-            REPORT_HINT,
-        ),
-        ("miscounted jobs", lambda: invariants.miscounted_jobs(conn), REPORT_HINT),
-        ("complete but unfinished jobs", lambda: invariants.unfinished_complete_jobs(conn), REPORT_HINT),
-        (
-            "finished jobs without webhook delivery",
-            lambda: invariants.jobs_without_delivery(conn),
-            REPORT_HINT,
-        ),
+    violations = [
+        ("finished images without result", invariants.final_images_without_result(conn), REPORT_HINT),
+        ("results of unfinished images", invariants.results_of_unfinished_images(conn), REPORT_HINT),
+        ("miscounted jobs", invariants.miscounted_jobs(conn), REPORT_HINT),
+        ("complete but unfinished jobs", invariants.unfinished_complete_jobs(conn), REPORT_HINT),
+        ("finished jobs without webhook delivery", invariants.jobs_without_delivery(conn), REPORT_HINT),
         (
             "images over the attempt limit",
-            lambda: invariants.images_over_max_attempts(conn, max_attempts=config.max_attempts),
+            invariants.images_over_max_attempts(conn, max_attempts=config.max_attempts),
             "Unless SORTBELT_MAX_ATTEMPTS was lowered lately, this is a defect; report it.",
         ),
         (
             "stale leases",
-            lambda: invariants.stale_leases(conn, seconds=grace_seconds),
+            invariants.stale_leases(conn, seconds=grace_seconds),
             "No worker requeues them: start one, or see its log for why it cannot reach the database.",
         ),
     ]
-    return [
-        CheckResult(name, (count := count_violations()) == 0, str(count), hint)
-        for name, count_violations, hint in checks
-    ]
+    return [CheckResult(name, count == 0, str(count), hint) for name, count, hint in violations]
 
 
 def main() -> int:

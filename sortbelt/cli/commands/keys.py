@@ -1,6 +1,5 @@
 """`sortbelt keys`: create, list, change and revoke API keys."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -26,13 +25,8 @@ LIMIT_OPTIONS = (
         "--expires-in", type=_options.DURATION, metavar="DURATION", help="Time until it expires: 90d, 12h, or never."
     ),
 )
-
-
-def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for quotas and expiry."""
-    for option in reversed(LIMIT_OPTIONS):
-        function = option(function)
-    return function
+limit_options = _options.combine(LIMIT_OPTIONS)
+"""Adds the options for quotas and expiry."""
 
 
 @click.group()
