@@ -2,10 +2,9 @@
 
 import ctypes
 import os
-from collections.abc import Sequence
+import threading
+from concurrent import futures
 from pathlib import Path
-
-from core import group_commit
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -19,19 +18,32 @@ class FilesystemSync:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._group_commit = group_commit.GroupCommit(self._flush)
+        self._lock = threading.Lock()
+        self._flush_lock = threading.Lock()
+        self._next: futures.Future[None] | None = None
+        """The flush that has not begun yet, if any caller waits for one."""
 
     def flush(self) -> None:
         """Return once everything that was written and renamed before the call is on disk.
 
+        While a flush is running, callers wait for the next, which is one for all of them.
+
         Raises:
             OSError: something could not be written.
         """
-        self._group_commit.submit(None)
-
-    def _flush(self, batch: Sequence[None]) -> Sequence[None]:
-        _syncfs(self._folder)
-        return batch
+        with self._lock:
+            is_leader = self._next is None
+            flushed = self._next = self._next or futures.Future()
+        if is_leader:
+            with self._flush_lock:
+                with self._lock:
+                    self._next = None
+                try:
+                    _syncfs(self._folder)
+                    flushed.set_result(None)
+                except BaseException as error:  # noqa: BLE001 (else the other callers would wait without end)
+                    flushed.set_exception(error)
+        flushed.result()
 
 
 def _syncfs(folder: Path) -> None:

@@ -36,15 +36,35 @@ def test_those_who_ask_during_a_flush_share_the_next(tmp_path, slow_flush):
     assert 2 <= len(count) <= 3
 
 
-def test_all_callers_of_a_failed_flush_get_its_error(tmp_path, monkeypatch):
+def test_all_callers_of_a_failed_flush_get_its_error(tmp_path, slow_flush, monkeypatch):
+    """Those who waited for it too; the next flush works."""
+    begun, may_end, _ = slow_flush
+    wait_for_release = fsync._syncfs
+
     def full(folder):
+        wait_for_release(folder)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fsync, "_syncfs", full)
     flat = fsync.FilesystemSync(tmp_path)
-    for _ in range(2):
-        with pytest.raises(OSError, match="No space"):
-            flat.flush()
+    with futures.ThreadPoolExecutor(5) as pool:
+        callers = [pool.submit(flat.flush)]
+        assert begun.wait(10)
+        callers += [pool.submit(flat.flush) for _ in range(4)]
+        may_end.set()
+        assert all(isinstance(caller.exception(10), OSError) for caller in callers)
+    monkeypatch.setattr(fsync, "_syncfs", wait_for_release)
+    flat.flush()
+
+
+def test_single_flushes_are_not_shared(tmp_path, slow_flush):
+    """Each begins after its call."""
+    _, may_end, count = slow_flush
+    may_end.set()
+    flat = fsync.FilesystemSync(tmp_path)
+    for _ in range(3):
+        flat.flush()
+    assert len(count) == 3
 
 
 def test_a_real_disk_is_flushed(tmp_path):
