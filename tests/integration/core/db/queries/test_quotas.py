@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import clock, tables
-from core.db.queries import api_keys, jobs, new_images, quotas, retries
+from core.db.queries import api_keys, jobs, new_images, quotas, retries, scans
 from tests.support import factories
 
 KEYS = tables.ApiKey.__table__
@@ -186,15 +186,11 @@ def test_what_is_stored_of_a_key_is_what_it_has_sent(db, owner):
     """Finished images too, until they are purged; without those that stay in a source."""
     factories.create_job(db, owner, *"ab")
     purged = factories.create_job(db, owner, "c")
-    imported = factories.create_job(db, owner, "d")
+    imported = factories.create_job(db, owner, "d", sealed=False)
+    db.write(scans.create, imported, owner, scans.NewScan("source"))
+    is_purged = sa.update(factories.JOBS).where(factories.JOBS.c.id == purged).values(purged_at=clock.now())
+    db.write(lambda conn: conn.execute(is_purged))
     factories.complete_claims(db, factories.claim_images(db))
-
-    def change(conn):
-        conn.execute(sa.update(factories.JOBS).where(factories.JOBS.c.id == purged).values(purged_at=clock.now()))
-        scan = {"job_id": imported, "source": "s", "prefix": "", "seal_when_done": True, "created_at": clock.now()}
-        conn.execute(sa.insert(tables.Scan.__table__).values(**scan, status="done"))
-
-    db.write(change)
     assert db.read(quotas.stored_loads) == {owner: quotas.Load(2, 2 * 1234)}
 
 
