@@ -67,7 +67,8 @@ class WriterThread(Generic[T, R]):
             del group, outcomes  # they hold the bytes of images
 
     def _take_group(self) -> list[tuple[T, futures.Future[R], contextvars.Context]]:
-        group, weight = [], 0
+        group: list[tuple[T, futures.Future[R], contextvars.Context]] = []
+        weight = 0
         while len(group) < self._max_items and weight < self._max_weight and (taken := self._pending.take()):
             group.append(taken[1])
             weight += self._weigh(taken[1][0])
