@@ -287,6 +287,12 @@ class QueueFull(TemporarilyRejected):
     code = "queue_full"
 
 
+class StoreFull(TemporarilyRejected):
+    """The disk for images is nearly full, and this key has the most on it; delete jobs, or retry later."""
+
+    code = "store_full"
+
+
 class RateLimited(TemporarilyRejected):
     """The key has used up its rate limit; retry later."""
 

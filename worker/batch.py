@@ -37,8 +37,12 @@ class Batch:
     """By the wall clock, in nanoseconds."""
     claimed_at: float = field(default_factory=time.monotonic)
     """The same moment by the monotonic clock."""
+    decode_started_at: float | None = None
+    """When its first image was about to be decoded, by the monotonic clock."""
     decoded_at: float | None = None
     """By the monotonic clock."""
+    is_overtaking: bool = False
+    """Whether it was claimed while another one was being decoded for long, and is decoded beside that."""
     decode_seconds: float = 0.0
     """How long the decoders worked on it."""
 
@@ -46,6 +50,10 @@ class Batch:
     def is_decoded(self) -> bool:
         """Return whether the decoders are done with it."""
         return self.decode_future is not None and self.decode_future.done()
+
+    def record_decode_start(self) -> None:
+        """Note that the first image is about to be decoded; called in a decoder's thread."""
+        self.decode_started_at = time.monotonic()
 
     def record_decoded(self, _: object) -> None:
         """Note that the decoders are done with it; called in their thread."""

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from core.db.queries import claims as claim_queries
@@ -17,6 +17,7 @@ INTERACTIVE_WEIGHT = 4.0  # of a key that has had no more than its share, agains
 UNKNOWN_COST_SECONDS = 0.01  # charged for an image of a key that has had none yet
 BATCH_SECONDS = 2 * batch_sizer.TARGET_SECONDS  # of decoding in a batch; what is not started by then is handed back
 SLOW_SECONDS = 0.1  # an image that takes longer is slow: quick ones are not put behind it, in one batch with it
+SLOW_KEY_SECONDS = 30.0  # for so long a key is slow after one image that took longer than a batch may
 LEARNING_RATE = 0.2
 FORGET_BELOW_SECONDS = 0.001
 
@@ -28,6 +29,8 @@ class _Usage:
     updated_at: float = 0.0
     cost: float | None = None
     """Seconds of CPU to decode one of its images, lately; None if that is not known."""
+    slow_until: float = 0.0
+    """Until when it counts as slow, whatever the mean cost of its images."""
 
 
 class FairShare:
@@ -39,7 +42,11 @@ class FairShare:
         self._usages: dict[str | None, _Usage] = {}
 
     def take_turns(
-        self, queued: Sequence[fair_claims.QueuedKey], *, slow: bool | None = None
+        self,
+        queued: Sequence[fair_claims.QueuedKey],
+        *,
+        slow: bool | None = None,
+        without: Collection[str | None] = (),
     ) -> list[fair_claims.Turn]:
         """Choose the keys of the next batch, those first that have had least: all with slow images, or all without.
 
@@ -48,7 +55,9 @@ class FairShare:
         Args:
             queued: the keys to choose from.
             slow: whether to choose those with slow images; by default, whether the first one has.
+            without: keys that have no turn.
         """
+        queued = [key for key in queued if key.id not in without]
         with self._lock:
             seconds = {key.id: self._seconds(key.id) for key in queued}
             share = sum(seconds.values()) / max(1, len(seconds))
@@ -91,6 +100,8 @@ class FairShare:
                 usage, mean = self._usages.setdefault(key, _Usage()), sum(seconds) / len(seconds)
                 previous = mean if usage.cost is None else usage.cost
                 usage.cost = max(mean, previous + LEARNING_RATE * (mean - previous))
+                if max(seconds) > BATCH_SECONDS:
+                    usage.slow_until = time.monotonic() + SLOW_KEY_SECONDS
             self._forget()
 
     def _seconds(self, key: str | None) -> float:
@@ -101,7 +112,9 @@ class FairShare:
 
     def _is_slow(self, key: str | None) -> bool:
         usage = self._usages.get(key)
-        return usage is not None and usage.cost is not None and usage.cost > SLOW_SECONDS
+        if usage is None or usage.cost is None:
+            return False
+        return usage.cost > SLOW_SECONDS or usage.slow_until > time.monotonic()
 
     def _max_digests(self, key: str | None, chosen: Sequence[str | None]) -> int:
         """Return how many images of a key the decoders get through in its part of the time of a batch."""

@@ -1,9 +1,13 @@
-"""Prefetching: claim and decode the next batches while one is being classified."""
+"""Prefetching: claim and decode the next batches while one is being classified.
+
+A batch that is being decoded for long is overtaken: images of other keys are claimed and decoded beside it, so that
+they wait neither for it nor for the decoders that work on it.
+"""
 
 import collections
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -13,6 +17,9 @@ from worker.stages import claim, decode
 
 MAX_PREFETCH = 3  # batches claimed ahead of the network: more would keep them from other workers
 MIN_PREFETCH = 2
+OVERDUE_SECONDS = fair_share.BATCH_SECONDS  # after which a batch is overtaken: it has started its last image by then
+POLL_SECONDS = 0.1  # between two claims that overtake
+MAX_OVERDUE = 8  # batches; each is of other keys
 SLOW_RATIO = 4  # a full batch that is so much smaller than what keeps the decoders busy has slow images
 
 
@@ -40,9 +47,9 @@ class Prefetcher:
         self.decode_failed = False
         """Whether a batch of this run could not be decoded: nothing more is claimed until the next run."""
 
-    def next_batch(self, *, only_new: bool = False) -> batch.Batch | None:
+    def next_batch(self, *, only_new: bool = False, overtaken: Collection[str | None] = ()) -> batch.Batch | None:
         """Claim a batch and begin to decode it; return None if there is none, or if that failed."""
-        claimed = self._claim_stage.claim(only_new=only_new)
+        claimed = self._claim_stage.claim(only_new=only_new, overtaken=overtaken)
         return claimed if claimed is not None and self._decode_stage.submit(claimed) else None
 
     def collect(self, pending: batch.Batch) -> bool:
@@ -52,40 +59,47 @@ class Prefetcher:
         return is_decoded
 
     def decoded_batches(self, first: batch.Batch, deadline: float) -> Iterator[batch.Batch]:
-        """Yield the first batch, and those claimed until the deadline, decoded and in claim order.
+        """Yield the first batch, and those claimed until the deadline, decoded and in claim order, unless overtaken.
 
         If the worker stops, the batches that were not yielded are handed back.
         """
-        pending = collections.deque([first])
-        next_claim: futures.Future[batch.Batch | None] | None = None
-        queue_is_empty = False
-        while pending or next_claim is not None:
-            self._monitor.record_progress()
-            if next_claim is not None and next_claim.done():
-                claimed, next_claim = next_claim.result(), None
-                queue_is_empty = claimed is None  # until another batch is classified
-                pending.extend([claimed] if claimed is not None else [])
-            ready = pending.popleft() if pending and pending[0].is_decoded else None
-            has_demand = not pending if ready is not None else not queue_is_empty and self._should_prefetch(pending)
-            if has_demand and next_claim is None and time.monotonic() < deadline and not self.decode_failed:
-                next_claim = self._executor.submit(self.next_batch, only_new=True)
+        pending, ahead = collections.deque([first]), _ClaimAhead(self._executor, self.next_batch)
+        while pending or ahead.future is not None:
+            if (claimed := ahead.take()) is not None:
+                self._monitor.record_progress()
+                pending.append(claimed)
+            ready = _take_decoded(pending)
+            if ahead.future is None and not self.decode_failed:
+                if self._has_demand(ready, pending, ahead) and time.monotonic() < deadline:
+                    ahead.begin()
+                else:
+                    ahead.begin_overtaking(_overtaken_keys(pending))
             if ready is None:
-                _wait_for_first(pending, next_claim)
-            elif self.collect(ready):
-                yield ready
+                _wait_for_any(pending, ahead.future)
+            else:
+                self._monitor.record_progress()
+                if self.collect(ready):
+                    yield ready
             if self._stop.is_set():
-                self._hand_back(pending, next_claim)
+                self._hand_back(pending, ahead.future)
                 return
 
     def close(self) -> None:
         """End the thread."""
         self._executor.shutdown()
 
+    def _has_demand(self, ready: batch.Batch | None, pending: Sequence[batch.Batch], ahead: "_ClaimAhead") -> bool:
+        if ready is not None:
+            return not pending
+        return not ahead.queue_is_empty and self._should_prefetch(pending)
+
     def _should_prefetch(self, pending: Sequence[batch.Batch]) -> bool:
         """Return whether to claim another batch before the first of these is decoded: only behind full ones."""
         if not pending:
             return True
         last = pending[-1]
+        if any(each.is_overtaking for each in pending):
+            return False
         if self._shares.is_shared() and self._shares.is_slow(last.claims[0].api_key_id):
             return False  # others' images would wait for two slow batches
         batches_are_large = self._sizers.size(last.loaded.model_ref.name) >= 2 * self._decode_stage.capacity
@@ -99,7 +113,67 @@ class Prefetcher:
             self._settler.release(unstarted.claims)
 
 
-def _wait_for_first(pending: Sequence[batch.Batch], next_claim: futures.Future[batch.Batch | None] | None) -> None:
-    """Wait until the first pending batch is decoded, or another one is claimed."""
-    awaited: list[futures.Future[Any] | None] = [*(each.decode_future for each in list(pending)[:1]), next_claim]
-    futures.wait([future for future in awaited if future is not None], return_when=futures.FIRST_COMPLETED)
+class _ClaimAhead:
+    """The claim that is under way in another thread, of which there is one at most."""
+
+    def __init__(self, executor: futures.Executor, claim: Callable[..., batch.Batch | None]) -> None:
+        self._executor = executor
+        self._claim = claim
+        self._next_overtaking_at = 0.0
+        self._is_overtaking = False
+        self.future: futures.Future[batch.Batch | None] | None = None
+        self.queue_is_empty = False
+        """Whether the last claim has found nothing, except for one that overtakes."""
+
+    def begin(self) -> None:
+        """Claim a batch behind the others."""
+        self._is_overtaking = False
+        self.future = self._executor.submit(self._claim, only_new=True)
+
+    def begin_overtaking(self, keys: Collection[str | None]) -> None:
+        """Claim a batch that overtakes those of some keys, if there are any, and not too often."""
+        if keys and time.monotonic() > self._next_overtaking_at:
+            self._next_overtaking_at = time.monotonic() + POLL_SECONDS
+            self._is_overtaking = True
+            self.future = self._executor.submit(self._claim, only_new=True, overtaken=keys)
+
+    def take(self) -> batch.Batch | None:
+        """Return the batch of a claim that has ended just now; None if there is none."""
+        if self.future is None or not self.future.done():
+            return None
+        claimed, self.future = self.future.result(), None
+        if not self._is_overtaking:
+            self.queue_is_empty = claimed is None
+        return claimed
+
+
+def _take_decoded(pending: collections.deque[batch.Batch]) -> batch.Batch | None:
+    """Remove and return a batch that is decoded: the first one, or one that overtakes it; None if there is none."""
+    ready = next((each for each in _next_batches(pending) if each.is_decoded), None)
+    if ready is not None:
+        pending.remove(ready)
+    return ready
+
+
+def _next_batches(pending: Sequence[batch.Batch]) -> list[batch.Batch]:
+    """Return the batches that may be next: the first one, and those that overtake it."""
+    return [each for number, each in enumerate(pending) if number == 0 or each.is_overtaking]
+
+
+def _overtaken_keys(pending: Sequence[batch.Batch]) -> set[str | None]:
+    """Return the keys of the batches to be overtaken now; none while another batch overtakes them already."""
+    overdue = [each for each in pending if _is_overdue(each)]
+    if len(overdue) > MAX_OVERDUE or any(each.is_overtaking for each in pending if each not in overdue):
+        return set()
+    return {claim.api_key_id for each in overdue for claim in each.claims}
+
+
+def _is_overdue(pending: batch.Batch) -> bool:
+    started_at = pending.decode_started_at
+    return started_at is not None and not pending.is_decoded and time.monotonic() - started_at > OVERDUE_SECONDS
+
+
+def _wait_for_any(pending: Sequence[batch.Batch], next_claim: futures.Future[batch.Batch | None] | None) -> None:
+    """Wait for a while until the next batch is decoded, or another one is claimed."""
+    awaited: list[futures.Future[Any] | None] = [*(each.decode_future for each in _next_batches(pending)), next_claim]
+    futures.wait([each for each in awaited if each is not None], POLL_SECONDS, return_when=futures.FIRST_COMPLETED)

@@ -55,6 +55,7 @@ STATUS_BY_CODE = {
     "result_not_found": 404,
     "selection_too_large": 422,
     "scan_taken": 409,
+    "store_full": 503,
     "too_large": 422,
     "test_failed": 409,
     "too_busy": 503,

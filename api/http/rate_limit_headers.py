@@ -18,7 +18,7 @@ HEADERS = {
     "RateLimit-Policy": "what the key may submit, if that is limited: images, bytes and seconds of work in 60 seconds",
     "RateLimit": "what remains of it (`r`), and in how many seconds all of it is available again (`t`)",
 }
-PROBLEM_CODES = {429: ["rate_limited", "quota_exceeded"], 503: ["queue_full"]}
+PROBLEM_CODES = {429: ["rate_limited", "quota_exceeded"], 503: ["queue_full", "store_full"]}
 
 
 def register(app: flask.Flask, db: database.Database) -> None:

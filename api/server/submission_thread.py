@@ -7,14 +7,14 @@ to this thread and back, and requests that are finished at about the same time g
 import asyncio
 import contextlib
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from api.http import suspension
 from api.server import wsgi_call
 from api.server.response import Response
-from core import blocking_call
+from core import blocking_call, turn_queue
 
 MAX_DELIVERY = 8  # responses that go back together
 Outcome = Response | suspension.SuspendedRequest | BaseException
@@ -29,7 +29,7 @@ class SubmissionThread:
         self._app = app
         self._changed = threading.Condition()
         self._ready: deque[tuple[suspension.SuspendedRequest, asyncio.Future[Result]]] = deque()
-        self._waiting: OrderedDict[str, deque[tuple[dict[str, Any], asyncio.Future[Result]]]] = OrderedDict()
+        self._waiting: turn_queue.TurnQueue[tuple[dict[str, Any], asyncio.Future[Result]]] = turn_queue.TurnQueue()
         self._thread: threading.Thread | None = None
         self._is_shut_down = False
 
@@ -37,7 +37,7 @@ class SubmissionThread:
         """Return the response to a request; or the request, if it must be finished by a call that may block."""
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._changed:
-            self._waiting.setdefault(sender, deque()).append((environ, result))
+            self._waiting.put(sender, (environ, result))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="submission", daemon=True)
                 self._thread.start()
@@ -72,12 +72,10 @@ class SubmissionThread:
             if self._ready:
                 request, result = self._ready.popleft()
                 return lambda: wsgi_call.advance(request), result
-            if not self._waiting:
+            taken = self._waiting.take()
+            if taken is None:
                 return None
-            sender, turns = self._waiting.popitem(last=False)
-            environ, result = turns.popleft()
-            if turns:
-                self._waiting[sender] = turns
+            environ, result = taken[1]
             return lambda: wsgi_call.start(self._app, environ, suspends=True), result
 
     def _await_future(self, request: suspension.SuspendedRequest, result: "asyncio.Future[Result]") -> None:

@@ -5,7 +5,7 @@ import threading
 from core import enums, errors, settings
 from core.db import database
 from core.db.queries import quotas, throughput
-from core.intake import eta
+from core.intake import disk_share, eta, key_loads
 
 INTERACTIVE_HEADROOM = 1.1  # interactive jobs may exceed the limit of bulk jobs by this factor
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 60.0  # bounds of Retry-After
@@ -20,18 +20,29 @@ def default_quotas(config: settings.Settings) -> quotas.Quotas:
 class AdmissionControl:
     """Limits the queue to its maximum, and each key to its quotas.
 
-    The open images of all keys are read every two seconds, with the ETA estimate; those admitted since are added. Other
+    A full queue rejects only the keys that would have more of it than an equal share: else one key could fill it, and
+    keep all others out. So it may exceed its maximum, by the shares of the keys that came later.
+
+    The open images of each key are read every two seconds, with the ETA estimate; those admitted since are added. Other
     processes may therefore exceed the maximum a little. A key's own quotas are exact: `core.db.queries.quotas` checks
     them again when the images are written.
     """
 
-    def __init__(self, config: settings.Settings, db: database.Database, eta_cache: eta.EtaCache) -> None:
+    def __init__(
+        self,
+        config: settings.Settings,
+        db: database.Database,
+        eta_cache: eta.EtaCache,
+        disk: disk_share.DiskShare | None = None,
+    ) -> None:
         self._db = db
         self._eta_cache = eta_cache
+        self._disk = disk
         self._queue_limit = quotas.Load(config.max_queued_images, config.max_queued_bytes)
         self._lock = threading.Lock()
         self._last_estimate: throughput.QueueEstimate | None = None
-        self._admitted_since = quotas.NO_LOAD
+        self._open = key_loads.KeyLoads({})
+        """The open images of each key: of the last estimate, and those admitted since."""
 
     def check(
         self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK.value
@@ -45,8 +56,10 @@ class AdmissionControl:
         """
         if key_quotas.is_limited:
             self._check_key(owner, key_quotas, load)
+        if self._disk is not None:
+            self._disk.check(owner, load)
         if self._queue_limit != quotas.NO_LOAD:
-            self._check_queue(load, INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0)
+            self._check_queue(owner, load, INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0)
 
     def refresh_estimate(self) -> None:
         """Refresh the ETA estimate if it is old: responses to submissions take the latest, and ask no database.
@@ -67,22 +80,21 @@ class AdmissionControl:
                 raise errors.QuotaExceeded(error.detail, self._retry_after(excess)) from None
             raise
 
-    def _check_queue(self, load: quotas.Load, headroom: float) -> None:
+    def _check_queue(self, owner: str, load: quotas.Load, headroom: float) -> None:
         estimate = self._eta_cache.get()
         if estimate is None:
             return
         with self._lock:
             if estimate is not self._last_estimate:
-                self._last_estimate, self._admitted_since = estimate, quotas.NO_LOAD
-            queued = estimate.open_load + self._admitted_since
+                self._last_estimate, self._open = estimate, key_loads.KeyLoads(estimate.open_loads)
             for unit, unit_name in quotas.UNITS.items():
-                limit, current = getattr(self._queue_limit, unit) * headroom, getattr(queued, unit)
-                # A submission larger than the whole queue is accepted when the queue is empty.
-                if limit and current and current + getattr(load, unit) > limit:
-                    excess = (current + getattr(load, unit) - limit) * (queued.images / current)
-                    detail = f"The queue is full ({current:,.0f} {unit_name}); retry later."
-                    raise errors.QueueFull(detail, self._retry_after(excess))
-            self._admitted_since += load
+                limit, current = getattr(self._queue_limit, unit) * headroom, getattr(self._open.total, unit)
+                excess = current + getattr(load, unit) - limit
+                if limit and excess > 0 and self._open.is_above_share(owner, load, limit, unit):
+                    own = getattr(self._open.of(owner), unit)
+                    detail = f"The queue is full ({current:,.0f} {unit_name}, {own:,.0f} of this key); retry later."
+                    raise errors.QueueFull(detail, self._retry_after(excess * self._open.total.images / current))
+            self._open.add(owner, load)
 
     def _retry_after(self, images: float) -> float:
         """Return in how many seconds so many images will be done."""

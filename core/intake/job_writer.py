@@ -15,6 +15,7 @@ from core.intake import admission
 from core.storage import base
 
 MAX_GROUP = 64  # submissions that are written together
+MAX_GROUP_IMAGES = 1_000  # after which no other submission is added to a group: each waits for the whole group
 MAX_BYTES = 1_000_000  # of one submission: the others of its group wait for it
 Outcome = sa.Row[Any] | Exception
 
@@ -33,14 +34,16 @@ class JobWriter:
         self._blob_store = blob_store
         self._wakeup = wakeup
         self._admission_control = admission_control
-        self._thread = writer_thread.WriterThread(self._write, name="job writer", max_items=MAX_GROUP)
+        self._thread = writer_thread.WriterThread(
+            self._write, name="job writer", max_items=MAX_GROUP, weigh=_count_images, max_weight=MAX_GROUP_IMAGES
+        )
 
     def submit(self, job: jobs.NewJob, images: Sequence[NewImage]) -> futures.Future[sa.Row[Any]]:
         """Return the future job; when it is there, it is on disk.
 
         The future raises what `SubmissionService.create_job` does.
         """
-        return self._thread.submit((job, images))
+        return self._thread.submit(job.owner, (job, images))
 
     def _write(self, submissions: Sequence[jobs.Submission]) -> list[Outcome]:
         if self._admission_control is not None:
@@ -100,3 +103,7 @@ class JobWriter:
             return self._insert([submission])
         except errors.ServiceUnavailable as error:
             return [error]
+
+
+def _count_images(submission: jobs.Submission) -> int:
+    return len(submission[1])

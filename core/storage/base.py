@@ -1,5 +1,6 @@
 """Blob store: image bytes under their SHA-256, in a local folder or in an S3 bucket."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +58,9 @@ class BlobStore(Protocol):
 
     def path(self, sha256: str) -> Path | None:
         """Return the path of a blob's file, if the store has files: a reader may then open it itself."""
+
+    def disk(self) -> os.statvfs_result | None:
+        """Return size and free space of the store's file system, if it has one."""
 
     def remove_temp_files(self) -> None:
         """Remove the temporary files of writers that were killed."""

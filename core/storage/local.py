@@ -132,6 +132,13 @@ class LocalBlobStore:
         """See `BlobStore.path`."""
         return self.root / sha256[:2] / sha256
 
+    def disk(self) -> os.statvfs_result | None:
+        """See `BlobStore.disk`."""
+        try:
+            return os.statvfs(self._root_path)
+        except OSError:  # it does not exist yet
+            return None
+
     def check(self) -> None:
         """See `BlobStore.check`."""
         try:

@@ -80,6 +80,10 @@ class S3BlobStore:
         """See `BlobStore.path`."""
         return
 
+    def disk(self) -> None:
+        """See `BlobStore.disk`; a bucket does not fill up."""
+        return
+
     def remove_temp_files(self) -> None:
         """See `BlobStore.remove_temp_files`; a bucket shows no partial objects."""
 

@@ -15,8 +15,13 @@ MAX_P99_SECONDS = 2.0
 MIN_FOLDER_SPEED = 0.5  # of the speed without the flood
 FOLDER_IMAGES = 300
 SINGLE_EVERY_SECONDS = 1.0
+GIVE_UP_SECONDS = 60.0  # until a request of the quiet key is not repeated any more
 PREFIX = "hostile-"
 """Of the names of all images sent here: the history of the ordinary load does not know them."""
+
+
+class GivenUp(Exception):
+    """A request had no successful response, however often it was repeated."""
 
 
 @functools.cache
@@ -46,6 +51,7 @@ class HostileTenants:
         waits: how long each single image of the quiet key took from the request to its result, in seconds.
         phases: of each of them, how long it took to be accepted, to be claimed, to get its result, and to be reported.
         refusals: how often the flood was refused, by status.
+        quiet_refusals: how often a request of the quiet key had to be repeated, by the reason.
     """
 
     def __init__(self, stack, small_image):
@@ -54,11 +60,13 @@ class HostileTenants:
         self._stop = threading.Event()
         self._numbers = itertools.count()
         self._keys = {name: self._create_key(name) for name in ("flood", "quiet")}
-        self.waits, self.phases, self.failures, self.refusals = [], [], [], {}
+        self.waits, self.phases, self.failures = [], [], []
+        self.refusals, self.quiet_refusals = {}, {}
         self.alone_seconds = self.flooded_seconds = None
 
     def start(self):
         """Time a folder without the flood, then begin it, with the quiet key's singles beside it."""
+        self._started = time.monotonic()
         self.alone_seconds = self._time_folder()
         floods = (self._flood_slow, self._flood_same, self._flood_interactive, self._flood_waits, self._flood_garbage)
         for action in (*floods, self._flood_connections):
@@ -70,10 +78,9 @@ class HostileTenants:
         """End the flood, and cancel what it has queued."""
         self._stop.set()
         with self._client("flood") as client:
-            page = client.get("/v1/jobs?limit=1000").json()["jobs"]
-            for job in page:
+            for job in self._retry(lambda: client.get("/v1/jobs?limit=1000"))["jobs"]:
                 if job["status"] in ("queued", "running"):
-                    client.post(f"/v1/jobs/{job['id']}/cancel")
+                    self._retry(lambda url=f"/v1/jobs/{job['id']}/cancel": client.post(url))
 
     def summary(self):
         """Return what the quiet key has seen, and whether that is as promised."""
@@ -88,6 +95,7 @@ class HostileTenants:
             "folder_seconds": {"alone": self.alone_seconds, "flooded": self.flooded_seconds},
             "folder_speed": speed,
             "answers_to_the_flood": self.refusals,
+            "answers_to_the_quiet_key": self.quiet_refusals,
             "ok": not self.failures and p99 <= MAX_P99_SECONDS and speed >= MIN_FOLDER_SPEED,
         }
 
@@ -114,8 +122,8 @@ class HostileTenants:
     def _names(self, count):
         return [f"{PREFIX}{number:07}.png" for number in itertools.islice(self._numbers, count)]
 
-    def _post(self, client, files, **fields):
-        return client.post("/v1/jobs", files=[("images", file) for file in files], data=fields)
+    def _post(self, client, files, headers=None, **fields):
+        return client.post("/v1/jobs", files=[("images", file) for file in files], data=fields, headers=headers)
 
     def _flood_slow(self, client):
         files = [(name, slow_image(number) + os.urandom(8)) for number, name in enumerate(self._names(2))]
@@ -130,8 +138,9 @@ class HostileTenants:
         return self._post(client, files, priority="interactive")
 
     def _flood_waits(self, client):
-        job = client.get("/v1/jobs?limit=1").json()["jobs"]
-        return client.get(f"/v1/jobs/{job[0]['id']}?wait=2") if job else None
+        response = client.get("/v1/jobs?limit=1")
+        jobs = response.json()["jobs"] if response.is_success else []
+        return client.get(f"/v1/jobs/{jobs[0]['id']}?wait=2") if jobs else response
 
     def _flood_garbage(self, client):
         files = [(name, os.urandom(200_000)) for name in self._names(20)]
@@ -145,14 +154,11 @@ class HostileTenants:
             while not self._stop.wait(SINGLE_EVERY_SECONDS):
                 started = time.monotonic()
                 try:
-                    file = (self._names(1)[0], self._small_image + os.urandom(8))
-                    response = self._post(client, [file], priority="interactive")
-                    response.raise_for_status()
-                    job, accepted = response.json(), time.monotonic()
-                    while job.get("status") not in ("done", "failed") and time.monotonic() - started < 60:
-                        job = client.get(f"/v1/jobs/{job['id']}?wait=5").json()
-                except (httpx.HTTPError, KeyError, ValueError) as error:
-                    self.failures.append(f"{type(error).__name__}: {error}")
+                    job = self._submit(client, self._new_files(1), priority="interactive")
+                    accepted = time.monotonic()
+                    job = self._wait_for_end(client, job, wait=5)
+                except GivenUp as error:
+                    self.failures.append(f"at {started - self._started:.0f} s: {error}")
                 else:
                     self.waits.append(time.monotonic() - started)
                     self.phases.append(_phases(job, accepted - started, self.waits[-1]))
@@ -162,10 +168,40 @@ class HostileTenants:
         self.flooded_seconds = self._time_folder()
 
     def _time_folder(self):
-        files = [(name, self._small_image + os.urandom(8)) for name in self._names(FOLDER_IMAGES)]
         started = time.monotonic()
         with self._client("quiet") as client:
-            job = self._post(client, files).json()
-            while job["status"] not in ("done", "failed"):
-                job = client.get(f"/v1/jobs/{job['id']}?wait=10").json()
+            self._wait_for_end(client, self._submit(client, self._new_files(FOLDER_IMAGES)), wait=10)
         return time.monotonic() - started
+
+    def _new_files(self, count):
+        return [(name, self._small_image + os.urandom(8)) for name in self._names(count)]
+
+    def _submit(self, client, files, **fields):
+        """Submit a job as a good client does: repeat it under its idempotency key until it is accepted."""
+        headers = {"Idempotency-Key": files[0][0]}
+        return self._retry(lambda: self._post(client, files, headers, **fields))
+
+    def _wait_for_end(self, client, job, wait):
+        while job["status"] not in ("done", "failed", "cancelled"):
+            job = self._retry(lambda url=f"/v1/jobs/{job['id']}?wait={wait}": client.get(url))
+        return job
+
+    def _retry(self, send):
+        """Return the body of the first successful response; count the others.
+
+        Raises:
+            GivenUp: there is none for too long.
+        """
+        deadline, reason = time.monotonic() + GIVE_UP_SECONDS, ""
+        while time.monotonic() < deadline:
+            try:
+                response = send()
+            except httpx.TransportError as error:
+                response, reason = None, type(error).__name__
+            if response is not None and response.is_success:
+                return response.json()
+            if response is not None:
+                reason = f"{response.status_code} {response.text[:200]}"
+            self.quiet_refusals[reason] = self.quiet_refusals.get(reason, 0) + 1
+            time.sleep(0.2 if response is None else min(2.0, float(response.headers.get("Retry-After", 0.3))))
+        raise GivenUp(reason)

@@ -45,6 +45,10 @@ class DecodeBatch:
     """Once set, no further image is started."""
     seconds: float | None = None
     """How long after its first image is started another may be; None for no limit."""
+    on_start: Callable[[], None] = lambda: None
+    """Called when its first image is about to be decoded."""
+    is_urgent: bool = False
+    """Whether it goes before other batches, and the decoder that is kept for such may decode it."""
     future: futures.Future[DecodeResult] = field(default_factory=futures.Future)
     error: BaseException | None = None
     open_chunks: int = 0
@@ -66,7 +70,9 @@ class DecodeBatch:
 
     def start(self) -> None:
         """Note that the first of its images is about to be decoded."""
-        self._started_at = self._started_at or time.monotonic()
+        if self._started_at is None:
+            self._started_at = time.monotonic()
+            self.on_start()
 
     def remaining_seconds(self) -> float | None:
         """Return how much of its time is left; None for no limit."""

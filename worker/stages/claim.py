@@ -5,6 +5,7 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from core import errors, settings
@@ -45,20 +46,21 @@ class ClaimStage:
     """Batches claimed of each model."""
     _last_model: str = field(init=False, default="")
 
-    def claim(self, *, only_new: bool) -> batch.Batch | None:
+    def claim(self, *, only_new: bool, overtaken: Collection[str | None] = ()) -> batch.Batch | None:
         """Claim a batch; return None if nothing is queued, or if the claim failed.
 
-        With `only_new`, images that were claimed before and lost are left in the queue.
+        With `only_new`, images that were claimed before and lost are left in the queue; with keys that are `overtaken`,
+        theirs, and those of other keys with slow images.
         """
         claims: list[claim_queries.Claim] = []
         trace = batch_tracing.start_trace(self.db, self.worker_id, claims)
         with self.settler.release_on_error(claims):
             with trace.span("claim"):
-                model, flush_reason = self._fill(claims, only_new=only_new)
+                model, flush_reason = self._fill(claims, only_new=only_new, overtaken=overtaken)
             if claims:
                 loaded = self.manager.get(model)  # a version promoted from now on does not change this batch
                 self._release_surplus(claims, loaded)
-                return batch.Batch(loaded, claims, flush_reason, trace)
+                return batch.Batch(loaded, claims, flush_reason, trace, is_overtaking=bool(overtaken))
         return None
 
     def _release_surplus(self, claims: list[claim_queries.Claim], loaded: loaded_model.LoadedModel) -> None:
@@ -90,7 +92,9 @@ class ClaimStage:
         retried.claims = [claims_by_id.get(claim.image_id, claim) for claim in retried.claims]
         return True
 
-    def _fill(self, claims: list[claim_queries.Claim], *, only_new: bool) -> tuple[str, counters.FlushReason]:
+    def _fill(
+        self, claims: list[claim_queries.Claim], *, only_new: bool, overtaken: Collection[str | None]
+    ) -> tuple[str, counters.FlushReason]:
         """Claim a batch into `claims`; return its model, and why it is not larger.
 
         A partial batch lingers for more images only while another batch is on the device (`only_new`). The first batch
@@ -98,13 +102,14 @@ class ClaimStage:
         """
         rotation = self._model_rotation()
         limits = {name: self.sizers.size(name) for name in rotation}
-        first = self._claim_images(claims, rotation, limits, only_new=only_new)
+        slow = False if overtaken else None
+        first = self._claim_images(claims, rotation, limits, only_new=only_new, slow=slow, without=overtaken)
         limit = limits.get(first.model, 0)
         if claims and claims[0].is_retry:
             return first.model, counters.FlushReason.RETRY
         if first.is_full:
             return first.model, counters.FlushReason.FULL
-        if only_new and claims and self.worker_settings.linger_ms:
+        if only_new and claims and self.worker_settings.linger_ms and not overtaken:
             slow = self.shares.is_slow(claims[0].api_key_id)
             time.sleep(self.worker_settings.linger_ms / 1000)
             remaining = {first.model: limit - len(claims)}
@@ -126,6 +131,7 @@ class ClaimStage:
         *,
         only_new: bool,
         slow: bool | None = None,
+        without: Collection[str | None] = (),
     ) -> fair_claims.FairBatch:
         """Append claims of the first model that has queued images, of slow or quick ones, and return them."""
         if self.stop.is_set():
@@ -134,7 +140,7 @@ class ClaimStage:
             fair_claims.claim,
             self.worker_id,
             rotation,
-            functools.partial(self.shares.take_turns, slow=slow),
+            functools.partial(self.shares.take_turns, slow=slow, without=without),
             limits=limits,
             lease_seconds=self.worker_settings.lease_seconds,
             only_new=only_new,

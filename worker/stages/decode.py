@@ -39,7 +39,8 @@ class DecodeStage:
             readers = [self.source_catalog.reader(claim.source, claim.location, claim.bytes) for claim in unique]
             sha256s = [claim.sha256 for claim in unique]
             preprocess, seconds = claimed.loaded.preprocess, fair_share.BATCH_SECONDS
-            future = self.pool.submit(sha256s, preprocess, self.stop, readers, seconds)
+            on_start, is_urgent = claimed.record_decode_start, claimed.is_overtaking
+            future = self.pool.submit(sha256s, preprocess, self.stop, readers, seconds, on_start, is_urgent)
             future.add_done_callback(claimed.record_decoded)
             claimed.decode_future = future
             return True

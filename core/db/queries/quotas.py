@@ -10,13 +10,16 @@ import sqlalchemy as sa
 
 from core import errors
 from core.db import clock
-from core.db.expressions import API_KEYS, ENDED_COUNT, JOBS
+from core.db.expressions import API_KEYS, ENDED_COUNT, JOBS, SCANS
 
 WINDOW_SECONDS = 60.0
 DEFAULT_RETRY_SECONDS = 5.0  # for a key with too many open images, if the throughput is not known
 UNITS = {"images": "images", "bytes": "bytes of images"}
 RATE_UNITS = {**UNITS, "seconds": "seconds of work"}
 """The units of limits per minute. The seconds are known only when the work is done, and are charged then."""
+OPEN_IMAGES = JOBS.c.total - ENDED_COUNT
+OPEN_BYTES = JOBS.c.bytes * sa.cast(OPEN_IMAGES, sa.Double) / sa.func.nullif(JOBS.c.total, 0)
+OPEN_SUMS = (sa.func.sum(OPEN_IMAGES), sa.func.sum(OPEN_BYTES))
 
 
 @dataclass(frozen=True)
@@ -218,18 +221,29 @@ def check(quotas: Quotas, usage: Usage, load: Load) -> None:
             raise errors.RateLimited(detail, (min(requested, per_minute) - remaining) / per_minute * WINDOW_SECONDS)
 
 
-def open_load(conn: sa.Connection, owner: str | None = None, *, exclude_job: str | None = None) -> Load:
-    """Sum up the images without a result: of a key, or of all; without those of the job `exclude_job`.
+def open_load(conn: sa.Connection, owner: str, *, exclude_job: str | None = None) -> Load:
+    """Sum up the images of a key without a result, without those of the job `exclude_job`.
 
     Read from the unfinished jobs, however many images they have. The open bytes of a job are estimated by its mean
     image size.
     """
-    remaining = JOBS.c.total - ENDED_COUNT
-    open_bytes = JOBS.c.bytes * sa.cast(remaining, sa.Double) / sa.func.nullif(JOBS.c.total, 0)
-    query = sa.select(sa.func.sum(remaining), sa.func.sum(open_bytes)).where(JOBS.c.finished_at.is_(None))
-    if owner is not None:
-        query = query.where(JOBS.c.api_key_id == owner)
+    query = sa.select(*OPEN_SUMS).where(JOBS.c.finished_at.is_(None), JOBS.c.api_key_id == owner)
     if exclude_job is not None:
         query = query.where(JOBS.c.id != exclude_job)
     images, bytes_ = conn.execute(query).one()
     return Load(int(images or 0), int(bytes_ or 0))
+
+
+def open_loads(conn: sa.Connection) -> dict[str, Load]:
+    """Sum up the images without a result of each key that has any, as `open_load` does."""
+    query = sa.select(JOBS.c.api_key_id, *OPEN_SUMS).where(JOBS.c.finished_at.is_(None)).group_by(JOBS.c.api_key_id)
+    return {key: Load(int(images), int(bytes_ or 0)) for key, images, bytes_ in conn.execute(query) if images}
+
+
+def stored_loads(conn: sa.Connection) -> dict[str, Load]:
+    """Sum up the images of each key whose bytes it has sent; reads all jobs that are not purged."""
+    has_scan = sa.exists().where(SCANS.c.job_id == JOBS.c.id)  # its images stay in their source
+    sums = (sa.func.sum(JOBS.c.total), sa.func.sum(JOBS.c.bytes))
+    query = sa.select(JOBS.c.api_key_id, *sums).where(JOBS.c.purged_at.is_(None), ~has_scan)
+    rows = conn.execute(query.group_by(JOBS.c.api_key_id))
+    return {key: Load(int(images), int(bytes_)) for key, images, bytes_ in rows if images}

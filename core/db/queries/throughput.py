@@ -3,7 +3,7 @@
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -73,8 +73,8 @@ class QueueEstimate:
     """Priority and id of each job."""
     images_ahead: list[int] = field(default_factory=lambda: [0])
     """The number of open images of the jobs before each job, and at the end of all jobs."""
-    open_load: quotas.Load = quotas.NO_LOAD
-    """The open images of all jobs."""
+    open_loads: Mapping[str, quotas.Load] = field(default_factory=dict)
+    """The open images of each key."""
 
     def position(self, priority: int, job_id: str) -> int:
         """Return how many images are ahead of those of a job."""
@@ -101,5 +101,5 @@ def estimate_queue(conn: sa.Connection) -> QueueEstimate:
     rows = conn.execute(unfinished.order_by(JOBS.c.priority, JOBS.c.id).limit(MAX_JOBS)).all()
     job_keys = [(row.priority, str(row.id)) for row in rows]
     return QueueEstimate(
-        now, throughput, job_keys, [0, *accumulate(row.remaining for row in rows)], quotas.open_load(conn)
+        now, throughput, job_keys, [0, *accumulate(row.remaining for row in rows)], quotas.open_loads(conn)
     )

@@ -86,11 +86,11 @@ def make_pipeline(db, shared_blob_store, batch_classifier, shipped_bundle, share
 def submit_job(db, owner, shared_blob_store, make_jpeg):  # noqa: F811
     """Submit a job of `count` good images, and other files, through the real intake; return its id."""
 
-    def submit(count, *other_files, **fields):
+    def submit(count, *other_files, key=owner, **fields):
         intake = service.SubmissionService(settings.Settings(), db, shared_blob_store, fakes.FakeWakeupSender())
         files = [*((f"{n:03}.jpg", make_jpeg(n)) for n in range(count)), *other_files]
         uploads = [service.Upload(name, data) for name, data in files]
-        return intake.create_job(factories.new_job(owner, **fields), uploads).id
+        return intake.create_job(factories.new_job(key, **fields), uploads).id
 
     return submit
 

@@ -127,6 +127,37 @@ class FakeShadowRunner:
         self.offered.append(batch)
 
 
+class PoolWithSlowBatch:
+    """A decoder pool whose first batch is decoded, but not done until the test says so."""
+
+    def __init__(self):
+        self.pool = None
+        self.last_progress_at = 0.0
+        self.slow = None
+        self.urgent = []
+        """Whether each of the other batches was urgent."""
+        self.go = threading.Event()
+
+    def wrap(self, pool):
+        """Stand in for a real pool."""
+        self.pool, self.capacity = pool, pool.capacity
+        return self
+
+    def submit(self, *arguments):
+        """Submit a batch; keep the first one from being done."""
+        future = self.pool.submit(*arguments)
+        if self.slow is not None:
+            self.urgent.append(arguments[-1])
+            return future
+        self.slow = concurrent.futures.Future()
+        threading.Thread(target=self._finish_slow, args=(future,), daemon=True).start()
+        return self.slow
+
+    def _finish_slow(self, future):
+        assert self.go.wait(100)
+        self.slow.set_result(future.result())
+
+
 class HeldDecoderPool:
     """A decoder pool that holds batches back until the test lets them go."""
 

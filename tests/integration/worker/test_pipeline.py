@@ -424,10 +424,10 @@ class CountingPool:
         self.pool, self.capacity, self.last_progress_at = pool, pool.capacity, 0.0
         self.sizes, self.cut = [], cut
 
-    def submit(self, sha256s, preprocess, stop, readers, seconds):
+    def submit(self, sha256s, *options):
         """Decode a batch, or a part of it."""
         self.sizes.append(len(sha256s))
-        future = self.pool.submit(sha256s, preprocess, stop, readers, seconds)
+        future = self.pool.submit(sha256s, *options)
         if len(self.sizes) <= self.cut:
             pixels, outcomes = future.result()
             future = concurrent.futures.Future()

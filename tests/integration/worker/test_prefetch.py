@@ -1,6 +1,7 @@
 import time
 
-from core.db.queries import counters
+from core import enums
+from core.db.queries import api_keys, counters
 from tests.integration.worker import fakes, helpers
 from tests.support import factories
 
@@ -57,3 +58,25 @@ def test_claimed_batches_are_handed_back_when_the_worker_stops(db, make_pipeline
     assert pipeline.leases.snapshot() == []
     assert factories.job_counts(db, job_id) == {"done": 8, "queued": 32}
     assert helpers.attempts(db, "queued") == {0}
+
+
+def test_other_keys_overtake_a_batch_that_takes_long(db, make_pipeline, submit_job):
+    """Their images are decoded and classified meanwhile, those of its own key are not claimed, and nothing is lost.
+
+    That goes on after the time of a run.
+    """
+    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    slow_job = submit_job(20)
+    pool = fakes.PoolWithSlowBatch()
+    run = helpers.start_run(make_pipeline(batch_size=4, wrap_pool=pool.wrap, task_seconds=0.1))
+    helpers.wait_until(lambda: pool.slow is not None)
+    for count in (3, 1):
+        quick_job = submit_job(count, key=other)
+        helpers.wait_until(lambda: factories.job_counts(db, quick_job) == {"done": count})  # noqa: B023 (called here only)
+    assert not pool.slow.done()
+    assert "done" not in factories.job_counts(db, slow_job)
+    pool.go.set()
+    run.join(100)
+    assert True in pool.urgent
+    make_pipeline(batch_size=4).run()
+    assert factories.job_counts(db, slow_job) == {"done": 20}

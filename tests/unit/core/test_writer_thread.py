@@ -30,12 +30,13 @@ def held_write():
     return HeldWrite()
 
 
-def submit_behind_another(held_write, *items, max_items=10):
+def submit_behind_another(held_write, *items, senders=None, **limits):
     """Submit one item, and the others while it is being written; return their futures."""
-    thread = writer_thread.WriterThread(held_write, name="test", max_items=max_items)
-    first = thread.submit("first")
+    options = {"max_items": 10, "weigh": len, "max_weight": 1000} | limits
+    thread = writer_thread.WriterThread(held_write, name="test", **options)
+    first = thread.submit("one", "first")
     assert held_write.begun.acquire(timeout=TIMEOUT_SECONDS)
-    futures = [thread.submit(item) for item in items]
+    futures = [thread.submit(sender, item) for sender, item in zip(senders or ["one"] * len(items), items, strict=True)]
     held_write.go.release(10)
     assert first.result(TIMEOUT_SECONDS) == "FIRST"
     return futures
@@ -54,6 +55,20 @@ def test_a_group_has_a_largest_size(held_write):
     """The rest is written next."""
     assert [future.result(TIMEOUT_SECONDS) for future in submit_behind_another(held_write, *"abc", max_items=2)]
     assert held_write.groups == [["first"], ["a", "b"], ["c"]]
+
+
+def test_a_group_has_a_largest_weight(held_write):
+    """Only its last item may exceed it."""
+    for future in submit_behind_another(held_write, "aaa", "bbb", "c", max_weight=4):
+        future.result(TIMEOUT_SECONDS)
+    assert held_write.groups == [["first"], ["aaa", "bbb"], ["c"]]
+
+
+def test_senders_take_turns(held_write):
+    """A sender with one item does not wait for all those of another that came before."""
+    for future in submit_behind_another(held_write, *"abcq", senders=["greedy"] * 3 + ["quiet"], max_items=2):
+        future.result(TIMEOUT_SECONDS)
+    assert held_write.groups == [["first"], ["a", "q"], ["b", "c"]]
 
 
 def test_a_failed_write_fails_its_items_only(held_write):

@@ -117,3 +117,20 @@ def test_a_batch_has_a_bounded_number_of_keys(clock):
         serve(shares, name, n + 1, 10)
     turns = shares.take_turns(queued(*reversed(names)))
     assert [turn.key for turn in turns] == names[: fair_share.MAX_KEYS_PER_BATCH]
+
+
+def test_one_very_slow_image_makes_a_key_slow_for_a_while(clock):
+    """However many quick ones it mixes with it."""
+    shares = fair_share.FairShare(2)
+    claims = make_claims("mixed", 100)
+    shares.charge(claims)
+    shares.observe(claims, [DecodeOutcome(None, 600, 600), *[DecodeOutcome(None, 1, 1)] * 99])
+    assert shares.is_slow("mixed")
+    clock[0] += fair_share.SLOW_KEY_SECONDS
+    assert not shares.is_slow("mixed")
+
+
+def test_overtaken_keys_have_no_turn(clock):
+    shares = fair_share.FairShare(2)
+    turns = shares.take_turns(queued("a", "b"), slow=False, without={"a"})
+    assert [turn.key for turn in turns] == ["b"]

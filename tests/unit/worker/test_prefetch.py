@@ -20,7 +20,9 @@ def test_nothing_is_claimed_ahead_of_slow_images_while_keys_share_a_worker():
     )
 
     def should_prefetch(claims):
-        full_batch = SimpleNamespace(claims=claims, flush_reason=counters.FlushReason.FULL, loaded=loaded)
+        full_batch = SimpleNamespace(
+            claims=claims, flush_reason=counters.FlushReason.FULL, loaded=loaded, is_overtaking=False
+        )
         return prefetcher._should_prefetch([full_batch])
 
     shares.charge(slow)

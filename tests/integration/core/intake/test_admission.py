@@ -1,8 +1,11 @@
+import os
+
 import pytest
 
 from core import enums, errors, settings
-from core.db.queries import quotas
-from core.intake import admission, eta
+from core.db.queries import api_keys, quotas
+from core.intake import admission, disk_share, eta
+from core.storage import local
 from tests.support import factories
 
 Load, NONE = quotas.Load, quotas.UNSET
@@ -42,6 +45,69 @@ def test_interactive_jobs_have_headroom_in_a_full_queue(db, owner):
     for priority in (URGENT, enums.Priority.BULK.value):
         with pytest.raises(errors.QueueFull):
             one.check(owner, NONE, Load(1, 0), priority)
+
+
+def make_key(db, name):
+    """Create another key, and return its id."""
+    return db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id
+
+
+@pytest.mark.parametrize("limits", [{"max_queued_images": 12}, {"max_queued_bytes": 12 * 1234}])
+def test_a_full_queue_rejects_only_keys_with_more_than_an_equal_share(db, owner, limits):
+    """One key has filled the queue: it is rejected, another one goes on until it has half, a third until a third."""
+    quiet, late = make_key(db, "quiet"), make_key(db, "late")
+    factories.create_job(db, owner, *map(str, range(12)))
+    one, single = made(db, **limits), Load(1, 1234)
+    with pytest.raises(errors.QueueFull, match="of this key"):
+        one.check(owner, NONE, single)
+    for key, share in ((quiet, 6), (late, 4)):
+        for _ in range(share):
+            one.check(key, NONE, single)
+        for rejected in (owner, key):
+            with pytest.raises(errors.QueueFull):
+                one.check(rejected, NONE, single)
+
+
+class SmallDisk(local.LocalBlobStore):
+    """A blob store on a disk of 1,000 blocks."""
+
+    free_blocks = free_files = 1000
+
+    def disk(self):
+        """Return the state of that disk."""
+        block = 4096
+        return os.statvfs_result(
+            (block, block, 1000, self.free_blocks, self.free_blocks, 1000, self.free_files, self.free_files, 0, 255)
+        )
+
+
+@pytest.mark.parametrize("free", ["free_blocks", "free_files"])
+def test_the_rest_of_a_disk_is_for_keys_that_store_little(db, owner, tmp_path, free):
+    """One key has filled the disk: below a tenth it is rejected, whatever is done with its images, others are not."""
+    factories.create_job(db, owner, *map(str, range(30)))
+    factories.complete_claims(db, factories.claim_images(db))
+    quiet, late = make_key(db, "quiet"), make_key(db, "late")
+    factories.create_job(db, quiet, "a")
+    store, single = SmallDisk(tmp_path), Load(1, 1234)
+    setattr(store, free, 20)
+    share = disk_share.DiskShare(db, store)
+    one = admission.AdmissionControl(settings.Settings(), db, eta.EtaCache(db), share)
+    with pytest.raises(errors.StoreFull):
+        one.check(owner, NONE, single)
+    for key in (quiet, late):
+        one.check(key, NONE, single)
+    one.check(owner, NONE, Load(1, 0))  # a retry stores nothing
+    setattr(store, free, 200)
+    one.check(owner, NONE, single)
+
+
+def test_a_key_that_is_alone_may_fill_the_disk(db, owner, tmp_path):
+    """Nothing is kept from it for others, of which there are none."""
+    factories.create_job(db, owner, *map(str, range(30)))
+    store = SmallDisk(tmp_path)
+    store.free_blocks = 20
+    share = disk_share.DiskShare(db, store)
+    share.check(owner, Load(1, 1234))
 
 
 def test_what_is_larger_than_the_queue_is_taken_when_that_is_empty(db, owner):

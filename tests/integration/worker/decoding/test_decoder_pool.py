@@ -555,6 +555,29 @@ def test_a_batch_can_finish_before_the_one_submitted_earlier(make_pool, blob_sto
         np.testing.assert_array_equal(pixels[n], PREPROCESS.decode(make_jpeg(n)))
 
 
+def test_an_urgent_batch_does_not_wait_for_decoders(make_pool, blob_store, put_blob, make_jpeg, tmp_path):
+    """While the only decoder works on one image, and others wait for it, an urgent batch is decoded by another one."""
+    store = TrapStore(blob_store, tmp_path)
+    names = [put_blob(make_jpeg(n)) for n in range(30)]
+    store.set_trap(names[0])
+    pool = make_pool(1, store)
+    slow, waiting = pool.submit(names[:1], PREPROCESS), pool.submit(names[1:10], PREPROCESS)
+    started = threading.Event()
+    urgent = pool.submit(names[10:], PREPROCESS, on_start=started.set, is_urgent=True)
+    pixels, outcomes = urgent.result(100)
+    assert started.is_set()
+    assert not slow.done()
+    assert not waiting.done()
+    assert len(pool.pids()) == 2
+    assert not any(codes(outcomes))
+    np.testing.assert_array_equal(pixels[-1], PREPROCESS.decode(make_jpeg(29)))
+    _, end = store.wait_for_reader(names[0])
+    os.write(end, make_jpeg(0))
+    os.close(end)
+    for future in (slow, waiting):
+        assert not any(codes(future.result(100)[1]))
+
+
 def test_batches_of_several_networks_are_queued_together(make_pool, put_blob, make_jpeg):
     """Each gets its own pixels, whatever the image size of the one before, and whether or not it needs more memory."""
     pool = make_pool(2)

@@ -28,6 +28,22 @@ def test_senders_take_turns():
     assert order == ["greedy 0", "quiet", "other", "greedy 1", "greedy 2", "greedy 3", "greedy 4"]
 
 
+def test_one_thread_is_left_to_other_senders():
+    """However many calls of one sender run for long, those of another find a thread."""
+
+    async def main():
+        executor, end = fair_executor.FairExecutor(3, "t"), threading.Event()
+        calls = [asyncio.create_task(executor.run("greedy", end.wait)) for _ in range(5)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await executor.run("quiet", int, "1") == 1
+        end.set()
+        await asyncio.gather(*calls)
+        executor.shutdown()
+
+    asyncio.run(main())
+
+
 def test_cancelled_and_failed_calls_leave_their_thread_to_others():
     """Whether a call is cancelled while it waits, just when its turn comes, or fails."""
 

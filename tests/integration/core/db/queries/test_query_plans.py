@@ -373,7 +373,7 @@ QUESTIONS = {
     "jobs by status": (job_page(status="done"), "ix_jobs_newest"),
     "forecast": (lambda f: f.db.read(throughput.estimate_queue), "ix_jobs_open"),
     "what is open of a key": (lambda f: f.db.read(quotas.open_load, f.owner), "ix_jobs_open_of"),
-    "what is open of all": (lambda f: f.db.read(quotas.open_load), "ix_jobs_open"),
+    "what is open of each key": (lambda f: f.db.read(quotas.open_loads), "ix_jobs_open"),
     "look for webhooks": (lambda f: f.db.read(webhook_deliveries.has_due), "ix_deliveries_pending"),
     "claim webhooks": (
         lambda f: f.db.write(webhook_deliveries.claim, limit=1, max_per_owner=8, exclude_owners=[]),

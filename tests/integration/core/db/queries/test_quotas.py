@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db import tables
-from core.db.queries import api_keys, jobs, new_images, quotas, retries
+from core.db import clock, tables
+from core.db.queries import api_keys, jobs, new_images, quotas, retries, scans
 from tests.support import factories
 
 KEYS = tables.ApiKey.__table__
@@ -138,7 +138,7 @@ def test_a_retry_is_an_order_too(db, owner):
         db.write(retries.create_retry, job, owner, Q(open_images=2))
     again = db.write(retries.create_retry, job, owner, Q(open_images=3))
     assert db.write(retries.create_retry, job, owner, Q(open_images=3)) == again
-    assert db.read(quotas.open_load) == quotas.Load(3, 3 * 1234)
+    assert db.read(quotas.open_load, owner) == quotas.Load(3, 3 * 1234)
 
 
 @pytest.mark.parametrize("limits", [Q(open_images=5), Q(images_per_minute=5)])
@@ -172,14 +172,26 @@ def test_another_measure_begins_with_a_whole_minute(db, owner):
 
 
 def test_the_load_is_what_has_no_result(db, owner):
-    """Of a key and of all; bytes by the mean image of each job."""
+    """Of a key and of each; bytes by the mean image of each job."""
     other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
     factories.create_job(db, owner, *"abcd")
     factories.create_job(db, other, "a", sealed=False)
     factories.create_job(db, other, sealed=False)
     factories.complete_claims(db, factories.claim_images(db, limit=1))
-    assert db.read(quotas.open_load) == quotas.Load(4, 4 * 1234)
-    assert db.read(quotas.open_load, other) == quotas.Load(1, 1234)
+    expected = {owner: quotas.Load(3, 3 * 1234), other: quotas.Load(1, 1234)}
+    assert {key: db.read(quotas.open_load, key) for key in expected} == db.read(quotas.open_loads) == expected
+
+
+def test_what_is_stored_of_a_key_is_what_it_has_sent(db, owner):
+    """Finished images too, until they are purged; without those that stay in a source."""
+    factories.create_job(db, owner, *"ab")
+    purged = factories.create_job(db, owner, "c")
+    imported = factories.create_job(db, owner, "d", sealed=False)
+    db.write(scans.create, imported, owner, scans.NewScan("source"))
+    is_purged = sa.update(factories.JOBS).where(factories.JOBS.c.id == purged).values(purged_at=clock.now())
+    db.write(lambda conn: conn.execute(is_purged))
+    factories.complete_claims(db, factories.claim_images(db))
+    assert db.read(quotas.stored_loads) == {owner: quotas.Load(2, 2 * 1234)}
 
 
 def test_a_key_s_own_quota_goes_before_the_default():
