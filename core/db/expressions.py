@@ -97,7 +97,7 @@ class AnyOf(functions.FunctionElement[bool]):
     inherit_cache = True
 
 
-def any_of(column: sa.Column[Any], parameter: str) -> AnyOf:
+def any_of(column: "sa.Column[Any] | NoIndexHint", parameter: str) -> AnyOf:
     """Return the condition that a column is one of the values in a parameter of a prepared statement."""
     return AnyOf(column, sa.bindparam(parameter, type_=ValueList(column.type)))
 
