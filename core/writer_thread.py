@@ -43,7 +43,8 @@ class WriterThread(Generic[T, R]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending)
+                while not self._pending:
+                    self._changed.wait()
                 group = [self._pending.popleft() for _ in range(min(len(self._pending), self._max_items))]
             outcomes: Sequence[R | BaseException]
             try:

@@ -72,27 +72,21 @@ class Prepared:
         Raises:
             exc.DBAPIError: as SQLAlchemy raises it.
         """
-        text = self._text(conn.dialect)
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
         rows = _run(conn, text.sql, text.bind(parameters), has_rows=bool(self._types))
         return [text.decode(row) for row in rows]
 
     def insert_rows(self, conn: sa.Connection, rows: Sequence[Parameters]) -> list[tuple[Any, ...]]:
         """Run an INSERT of one row as one of several, at least one; return what it returns for all. See `execute`."""
-        text = self._text(conn.dialect)
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
         sql = text.sql.replace(text.row_sql, ", ".join([text.row_sql] * len(rows)))
         values = tuple(itertools.chain.from_iterable(map(text.bind, rows)))
         return [text.decode(row) for row in _run(conn, sql, values, has_rows=bool(self._types))]
 
     def execute_many(self, conn: sa.Connection, parameters: Iterable[Parameters]) -> None:
         """Run the statement for each of these parameters; see `execute`."""
-        text = self._text(conn.dialect)
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
         _run(conn, text.sql, [text.bind(each) for each in parameters], has_rows=False)
-
-    def _text(self, dialect: sa.Dialect) -> _Text:
-        text = self._texts.get(dialect.name)
-        if text is None:
-            text = self._texts[dialect.name] = self._compile(dialect)
-        return text
 
     def _compile(self, dialect: sa.Dialect) -> _Text:
         compiled: Any = self._statement.compile(dialect=dialect, column_keys=self._sets)
@@ -116,7 +110,8 @@ class Prepared:
         if order is None:  # the driver takes parameters by name, or in their order
             sql, order = NAMED_PARAMETER.sub("%s", sql), NAMED_PARAMETER.findall(sql)
         row = INSERTED_ROW.search(sql)
-        return _Text(sql, row[1] if row else "", order, defaults, encoders, decoders)
+        text = self._texts[dialect.name] = _Text(sql, row[1] if row else "", order, defaults, encoders, decoders)
+        return text
 
 
 def _run(conn: sa.Connection, sql: str, values: Any, *, has_rows: bool) -> Sequence[Sequence[Any]]:

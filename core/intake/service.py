@@ -99,7 +99,8 @@ class SubmissionService:
     def _create(self, job: jobs.NewJob, images: Sequence[NewImage], reject_invalid: bool) -> futures.Future[JobRow]:
         if reject_invalid and (rejection := next((image.error for image in images if image.error is not None), None)):
             raise errors.ImageRejected(rejection.code, rejection.detail)
-        job = replace(job, fingerprint=_fingerprint(job, images), max_open_jobs=self.settings.key_open_jobs)
+        if job.idempotency_key is not None:
+            job = replace(job, fingerprint=_fingerprint(job, images))
         is_small = sum(image.bytes for image in images) <= job_writer.MAX_BYTES
         if job.sealed and is_small and not job.limits.is_limited:
             return self._job_writer.submit(job, images)
@@ -123,6 +124,7 @@ class SubmissionService:
         return self._insert(job, images)
 
     def _insert(self, job: jobs.NewJob, images: Sequence[NewImage]) -> JobRow:
+        job = replace(job, max_open_jobs=self.settings.key_open_jobs)
         (row,) = self.db.write(jobs.insert_jobs, [(job, images)])
         self.wakeup.send()
         return row

@@ -164,7 +164,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     webhook_deliveries.enqueue(conn, [row for row in rows if row is not None and row.finished_at is not None])
     if None not in rows:
         return [row for row in rows if row is not None]
-    repeated = find_repeated(conn, [job for job, _ in submissions])
+    repeated = _find_repeated(conn, [job for job, _ in submissions])
     return [_require_repeated(repeat) if row is None else row for row, repeat in zip(rows, repeated, strict=True)]
 
 
@@ -235,6 +235,10 @@ def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
 
 def find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
     """Return for each new job the one that it repeats under its idempotency key, or the error of that; else None."""
+    return _find_repeated(conn, new_jobs)
+
+
+def _find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
     keyed = [job for job in new_jobs if job.idempotency_key is not None]
     if not keyed:
         return [None] * len(new_jobs)
