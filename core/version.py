@@ -1,4 +1,4 @@
-"""The version of Sortbelt: the build reads it here, and `sortbelt.__version__` the metadata of the built package.
+"""The version of Sortbelt: the build reads it here; `sortbelt/version.py` has the same.
 
 The container images hold the folders and no installed package, so the server's programs import this module.
 """

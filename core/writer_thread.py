@@ -56,7 +56,8 @@ class WriterThread(Generic[T, R]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending)
+                while not self._pending:
+                    self._changed.wait()
                 group = self._take_group()
             outcomes: Sequence[R | BaseException]
             try:

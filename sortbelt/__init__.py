@@ -9,8 +9,9 @@ with Client() as client:
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
+
+from sortbelt import version
 
 if TYPE_CHECKING:
     from sortbelt.client.async_client import AsyncClient, AsyncJob
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from sortbelt.client.transport import RetryPolicy
     from sortbelt.errors import SortbeltError
 
-    __version__: str
-
+__version__ = version.VERSION
 __all__ = ["AsyncClient", "AsyncJob", "Client", "Job", "Key", "Result", "RetryPolicy", "SortbeltError", "__version__"]
 
 _LAZY_EXPORTS = {
@@ -37,8 +37,6 @@ _LAZY_EXPORTS = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: `sortbelt --help` must not wait for the HTTP library."""
-    if name == "__version__":
-        return importlib.metadata.version("sortbelt")
     if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module 'sortbelt' has no attribute {name!r}")
     return getattr(importlib.import_module(f"sortbelt.{_LAZY_EXPORTS[name]}"), name)

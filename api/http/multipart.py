@@ -2,7 +2,6 @@
 
 import functools
 import io
-from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 import flask
@@ -17,6 +16,7 @@ ParsedForm = tuple[
 ]
 MAX_HEADER_BYTES = 8_192  # enough for a name of 1,024 characters, each of them escaped
 MAX_FIELDS = 20  # besides the files
+NO_ARGS: datastructures.ImmutableMultiDict[str, str] = datastructures.ImmutableMultiDict()
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -34,11 +34,19 @@ class Request(flask.Request):
     @functools.cached_property
     def stream(self) -> IO[bytes]:
         """The body, which is in memory already: reading it through Werkzeug's wrapper would copy it three times."""
-        limited_stream = super().stream  # raises if the body is too long
-        raw_stream = self.environ["wsgi.input"]
-        return raw_stream if isinstance(raw_stream, io.BytesIO) else limited_stream
+        raw_stream, length = self.environ["wsgi.input"], self.content_length
+        if length is None or not isinstance(raw_stream, io.BytesIO):
+            return super().stream
+        if length > (self.max_content_length or length):
+            raise exceptions.RequestEntityTooLarge
+        return raw_stream
 
-    @property
+    @functools.cached_property
+    def args(self) -> datastructures.MultiDict[str, str]:
+        """The parameters of the URL; most requests have none."""
+        return super().args if self.query_string else NO_ARGS
+
+    @functools.cached_property
     def host(self) -> str:
         """The host and port that the client asks for; empty if there are none, or they are malformed.
 
@@ -48,10 +56,6 @@ class Request(flask.Request):
         if header is None and self.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":  # which has no such header
             return wsgi.get_host(self.environ)
         return _normalize_host(self.scheme, header or "")
-
-    @host.setter
-    def host(self, _value: str) -> None:
-        """Ignore Flask, which sets Werkzeug's."""
 
     @functools.cached_property
     def root_url(self) -> str:
@@ -123,41 +127,35 @@ class MultipartParser(formparser.FormDataParser):
         return io.BytesIO(), fields, files
 
     def _read_parts(self, body: bytes, boundary: str) -> list[_Part]:
+        """Split a form into its parts.
+
+        Raises:
+            errors.BadParameter: the form is malformed.
+            werkzeug.exceptions.RequestEntityTooLarge: it has too many parts, or too large fields.
+        """
+        if not body:
+            raise errors.BadParameter("The form has no bytes; send its parts, and a line that ends it.")
         parts: list[_Part] = []
         text_bytes = 0
         max_parts, max_text_bytes = self.max_form_parts or 0, self.max_form_memory_size or 0
-        for event in _parse_events(body, boundary):
-            if isinstance(event, multipart.MultipartSegment):
-                parts.append(_Part(event, _filename(event), b""))
-            elif event is not None:
-                part = parts[-1]
-                parts[-1] = part._replace(data=part.data + event)
-                text_bytes += len(event) if part.filename is None else 0
-            if text_bytes > max_text_bytes:
-                raise FormFieldsTooLarge
-            if len(parts) > max_parts:
-                field_count = sum(part.filename is None for part in parts)
-                raise TooManyFormFields if field_count > MAX_FIELDS else exceptions.RequestEntityTooLarge
+        try:
+            with multipart.PushMultipartParser(boundary, max_header_size=MAX_HEADER_BYTES) as parser:
+                for event in parser.parse(body):
+                    if isinstance(event, multipart.MultipartSegment):
+                        parts.append(_Part(event, _filename(event), b""))
+                    elif event is not None:  # a piece of the content of the part; None is its end
+                        part = parts[-1]
+                        parts[-1] = part._replace(data=part.data + event if part.data else event)
+                        text_bytes += len(event) if part.filename is None else 0
+                    if text_bytes > max_text_bytes:
+                        raise FormFieldsTooLarge
+                    if len(parts) > max_parts:
+                        field_count = sum(part.filename is None for part in parts)
+                        raise TooManyFormFields if field_count > MAX_FIELDS else exceptions.RequestEntityTooLarge
+        except multipart.MultipartError as error:
+            last_name = str(parts[-1].segment.name) if parts else ""
+            raise errors.BadParameter(_malformed_detail(body, boundary, error, len(parts), last_name)) from None
         return parts
-
-
-def _parse_events(body: bytes, boundary: str) -> Iterator[multipart.MultipartSegment | bytes | None]:
-    """Yield the head of each part, the pieces of its content, and None at its end.
-
-    Raises:
-        errors.BadParameter: the form is malformed.
-    """
-    if not body:
-        raise errors.BadParameter("The form has no bytes; send its parts, and a line that ends it.")
-    part_count, name = 0, ""
-    try:
-        with multipart.PushMultipartParser(boundary, max_header_size=MAX_HEADER_BYTES) as parser:
-            for event in parser.parse(body):
-                if isinstance(event, multipart.MultipartSegment):
-                    part_count, name = part_count + 1, str(event.name)
-                yield event
-    except multipart.MultipartError as error:
-        raise errors.BadParameter(_malformed_detail(body, boundary, error, part_count, name)) from None
 
 
 def _malformed_detail(

@@ -5,7 +5,7 @@ from typing import Any
 
 import flask
 
-from api.http import deferred, long_poll, requests, wait_limits
+from api.http import deferred, long_poll, requests, suspension, wait_limits
 from api.schemas import job_responses
 from api.services import container
 from core.db.queries import api_keys, throughput
@@ -14,17 +14,24 @@ from core.intake import eta
 
 def job_response(row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache) -> flask.Response:
     """Return a job as it is now."""
-    return _job_response(row, caller, eta_cache.get() if row.finished_at is None else None, {})
+    estimate = eta_cache.get() if row.finished_at is None else None
+    return _job_response(row, estimate, show_full_url=caller.can_see_webhook_urls)
 
 
 def _job_response(
-    row: Any, caller: api_keys.Caller, estimate: throughput.QueueEstimate | None, more_fields: Mapping[str, Any]
+    row: Any,
+    estimate: throughput.QueueEstimate | None,
+    *,
+    more_fields: Mapping[str, Any] | None = None,
+    status: int = 200,
+    show_full_url: bool = True,
+    headers: Mapping[str, str] | None = None,
 ) -> flask.Response:
     job_eta = job_responses.job_eta(row, estimate)
-    job = job_responses.serialize_job(row, flask.request.url_root, job_eta, show_full_url=caller.can_see_webhook_urls)
+    job = job_responses.serialize_job(row, flask.request.url_root, job_eta, show_full_url=show_full_url)
     body = deferred.encode_json({**job, **more_fields} if more_fields else job)
-    headers = {"ETag": job_responses.etag(row), **job_responses.retry_after_header(row, job_eta)}
-    return flask.current_app.response_class(body, headers=headers, mimetype="application/json")
+    all_headers = {"ETag": job_responses.etag(row), **job_responses.retry_after_header(row, job_eta), **(headers or {})}
+    return suspension.Response(body, status, all_headers, mimetype="application/json")
 
 
 def accepted_response(
@@ -35,10 +42,9 @@ def accepted_response(
     The preference is ignored if too many requests wait already: the job is accepted all the same. The estimate is the
     latest, which admission control has just had refreshed: the database is not asked again.
     """
-    response = _job_response(row, caller, eta_cache.latest, more_fields or {})
-    response.status_code = 202
     base_url = flask.request.url_root
-    response.headers["Location"] = f"{base_url}v1/jobs/{row.id}"
+    headers = {"Location": f"{base_url}v1/jobs/{row.id}"}
+    response = _job_response(row, eta_cache.latest, more_fields=more_fields, status=202, headers=headers)
     timeout = requests.preferred_wait_seconds()
     if timeout is not None and wait_limits.can_wait(container.services(), caller.id):
         response.headers["Preference-Applied"] = f"wait={timeout:.0f}"

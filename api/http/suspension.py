@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import flask
-from werkzeug import datastructures
+from flask import globals  # noqa: A004 (a module)
+from werkzeug import datastructures, routing
 
 from core import blocking_call
 
@@ -61,7 +62,10 @@ class Response(flask.Response):
 
 
 class App(flask.Flask):
-    """A Flask app whose views may return a `Suspension`; neither they nor its hooks may be coroutines."""
+    """A Flask app whose views may return a `Suspension`.
+
+    Neither views nor hooks may be coroutines, and only the app has hooks: Flask looks for all others at each request.
+    """
 
     response_class = Response
     request_span: Callable[[dict[str, Any]], AbstractContextManager[Any]] = staticmethod(
@@ -69,9 +73,36 @@ class App(flask.Flask):
     )
     """Surrounds each request."""
 
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function itself: no view is a coroutine, and asking takes long."""
-        return func
+    def create_url_adapter(self, request: flask.Request | None) -> routing.MapAdapter | None:
+        """Return the adapter that finds the view of a request: by its path and method, whatever its host."""
+        if request is None or request.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            return super().create_url_adapter(request)  # Werkzeug has routes of their own for WebSockets
+        return routing.MapAdapter(
+            self.url_map, request.host, request.root_path, "", request.scheme, request.path, request.method
+        )
+
+    def preprocess_request(self) -> Any:
+        """Call the hooks before a request until one returns a response; blueprints have none."""
+        for hook in self.before_request_funcs[None]:
+            if (response := hook()) is not None:
+                return response
+        return None
+
+    def dispatch_request(self) -> Any:
+        """Call the view; none is a coroutine, and asking takes long."""
+        request: Any = globals.request_ctx.request
+        if request.routing_exception is not None or request.method == "OPTIONS":
+            return super().dispatch_request()
+        return self.view_functions[request.url_rule.endpoint](**request.view_args)
+
+    def process_response(self, response: Any) -> Any:
+        """Call the hooks after a request; blueprints have none, and there are no sessions."""
+        context: Any = globals.request_ctx
+        for hook in context._after_request_functions:  # noqa: SLF001 (as Flask does)
+            response = hook(response)
+        for hook in reversed(self.after_request_funcs[None]):
+            response = hook(response)
+        return response
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request as Flask does; suspend it if the caller has asked for that."""

@@ -96,8 +96,12 @@ class AnyOf(functions.FunctionElement[bool]):
     type = sa.Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> "AnyOf":  # noqa: ARG002 (SQLAlchemy names the argument)
+        """Return the condition itself: with `= 1`, which SQLAlchemy adds for SQLite, it would use no index."""
+        return self
 
-def any_of(column: sa.Column[Any], parameter: str) -> AnyOf:
+
+def any_of(column: "sa.Column[Any] | NoIndexHint", parameter: str) -> AnyOf:
     """Return the condition that a column is one of the values in a parameter of a prepared statement."""
     return AnyOf(column, sa.bindparam(parameter, type_=ValueList(column.type)))
 

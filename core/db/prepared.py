@@ -3,6 +3,8 @@
 SQLAlchemy takes several times as long as SQLite for each of the small statements of a claim or a commit.
 """
 
+import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,8 @@ from sqlalchemy import exc
 
 Parameters = Mapping[str, Any]
 Processor = Callable[[Any], Any] | None
+INSERTED_ROW = re.compile(r" VALUES (\(.*?\))(?= ON CONFLICT | RETURNING |$)", re.DOTALL)
+NAMED_PARAMETER = re.compile(r"%\(([^)]+)\)s")
 
 
 @dataclass(frozen=True)
@@ -19,24 +23,29 @@ class _Text:
     """A statement in one dialect."""
 
     sql: str
-    order: Sequence[str] | None
-    """The names of the parameters in their order; None if they are passed by name."""
+    row_sql: str
+    """The part in `sql` that is repeated for each row of an INSERT."""
+    order: Sequence[str]
+    """The names of the parameters in their order."""
     defaults: Parameters
     """The values that the statement has itself, as the driver takes them."""
     encoders: Mapping[str, Callable[[Any], Any]]
     decoders: Sequence[Processor]
 
-    def bind(self, parameters: Parameters) -> Any:
+    def bind(self, parameters: Parameters) -> tuple[Any, ...]:
         """Return the parameters as the driver takes them."""
         encoders = self.encoders
         given = {name: encoders[name](value) if name in encoders else value for name, value in parameters.items()}
         values = {**self.defaults, **given}
-        return values if self.order is None else tuple(values[name] for name in self.order)
+        return tuple([values[name] for name in self.order])
 
     def decode(self, row: Sequence[Any]) -> tuple[Any, ...]:
         """Return a row as SQLAlchemy would."""
         return tuple(
-            value if decoder is None else decoder(value) for value, decoder in zip(row, self.decoders, strict=True)
+            [
+                value if decoder is None or value is None else decoder(value)
+                for value, decoder in zip(row, self.decoders, strict=True)
+            ]
         )
 
 
@@ -63,20 +72,21 @@ class Prepared:
         Raises:
             exc.DBAPIError: as SQLAlchemy raises it.
         """
-        text = self._text(conn.dialect)
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
         rows = _run(conn, text.sql, text.bind(parameters), has_rows=bool(self._types))
         return [text.decode(row) for row in rows]
 
+    def insert_rows(self, conn: sa.Connection, rows: Sequence[Parameters]) -> list[tuple[Any, ...]]:
+        """Run an INSERT of one row as one of several, at least one; return what it returns for all. See `execute`."""
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
+        sql = text.sql.replace(text.row_sql, ", ".join([text.row_sql] * len(rows)))
+        values = tuple(itertools.chain.from_iterable(map(text.bind, rows)))
+        return [text.decode(row) for row in _run(conn, sql, values, has_rows=bool(self._types))]
+
     def execute_many(self, conn: sa.Connection, parameters: Iterable[Parameters]) -> None:
         """Run the statement for each of these parameters; see `execute`."""
-        text = self._text(conn.dialect)
+        text = self._texts.get(conn.dialect.name) or self._compile(conn.dialect)
         _run(conn, text.sql, [text.bind(each) for each in parameters], has_rows=False)
-
-    def _text(self, dialect: sa.Dialect) -> _Text:
-        text = self._texts.get(dialect.name)
-        if text is None:
-            text = self._texts[dialect.name] = self._compile(dialect)
-        return text
 
     def _compile(self, dialect: sa.Dialect) -> _Text:
         compiled: Any = self._statement.compile(dialect=dialect, column_keys=self._sets)
@@ -92,8 +102,16 @@ class Prepared:
             for name, value in compiled.params.items()
             if not compiled.binds[name].required
         }
-        decoders = [type_.dialect_impl(dialect).result_processor(dialect, None) for type_ in self._types]
-        return _Text(str(compiled), compiled.positiontup, defaults, encoders, decoders)
+        decoders = [
+            None if isinstance(type_, sa.Float) else type_.dialect_impl(dialect).result_processor(dialect, None)
+            for type_ in self._types  # drivers return floats
+        ]
+        sql, order = str(compiled), compiled.positiontup
+        if order is None:  # the driver takes parameters by name, or in their order
+            sql, order = NAMED_PARAMETER.sub("%s", sql), NAMED_PARAMETER.findall(sql)
+        row = INSERTED_ROW.search(sql)
+        text = self._texts[dialect.name] = _Text(sql, row[1] if row else "", order, defaults, encoders, decoders)
+        return text
 
 
 def _run(conn: sa.Connection, sql: str, values: Any, *, has_rows: bool) -> Sequence[Sequence[Any]]:

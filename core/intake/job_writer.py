@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from concurrent import futures
-from typing import Any
-
-import sqlalchemy as sa
 
 from core import errors, writer_thread
 from core.broker import wakeup as wakeup_broker
 from core.db import database
+from core.db.job_row import JobRow
 from core.db.new_image import NewImage
 from core.db.queries import jobs
 from core.intake import admission
@@ -17,7 +15,7 @@ from core.storage import base
 MAX_GROUP = 64  # submissions that are written together
 MAX_GROUP_IMAGES = 1_000  # after which no other submission is added to a group: each waits for the whole group
 MAX_BYTES = 1_000_000  # of one submission: the others of its group wait for it
-Outcome = sa.Row[Any] | Exception
+Outcome = JobRow | Exception
 
 
 class JobWriter:
@@ -38,7 +36,7 @@ class JobWriter:
             self._write, name="job writer", max_items=MAX_GROUP, weigh=_count_images, max_weight=MAX_GROUP_IMAGES
         )
 
-    def submit(self, job: jobs.NewJob, images: Sequence[NewImage]) -> futures.Future[sa.Row[Any]]:
+    def submit(self, job: jobs.NewJob, images: Sequence[NewImage]) -> futures.Future[JobRow]:
         """Return the future job; when it is there, it is on disk.
 
         The future raises what `SubmissionService.create_job` does.

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import sqlalchemy as sa
-
 from core import blocking_call, enums, errors, settings
 from core.broker import wakeup as wakeup_broker
 from core.db import database
+from core.db.job_row import JobRow
 from core.db.new_image import UNREAD_DIGEST, URL_SOURCE, NewImage
 from core.db.queries import jobs, known_blobs, models, new_images, quotas, retries
 from core.intake import admission, header_check, job_writer
@@ -67,13 +66,13 @@ class SubmissionService:
 
     def create_job(
         self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], *, reject_invalid: bool = False
-    ) -> sa.Row[Any]:
+    ) -> JobRow:
         """Create a job and return it. Whatever is killed after this, each image gets one result; see `start_job`."""
         return blocking_call.wait(self.start_job(job, submitted, reject_invalid=reject_invalid))
 
     def start_job(
         self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], *, reject_invalid: bool = False
-    ) -> futures.Future[sa.Row[Any]]:
+    ) -> futures.Future[JobRow]:
         """Check a submission, as far as that takes neither database nor disk; return the future job.
 
         Both this and the future raise:
@@ -92,24 +91,23 @@ class SubmissionService:
 
     def _look_up_and_create(
         self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], reject_invalid: bool
-    ) -> sa.Row[Any]:
+    ) -> JobRow:
         self._require_model(job.model)
         images = self._prepare_images(submitted, self._known_sizes(job.owner, submitted))
         return blocking_call.wait(self._create(job, images, reject_invalid))
 
-    def _create(
-        self, job: jobs.NewJob, images: Sequence[NewImage], reject_invalid: bool
-    ) -> futures.Future[sa.Row[Any]]:
+    def _create(self, job: jobs.NewJob, images: Sequence[NewImage], reject_invalid: bool) -> futures.Future[JobRow]:
         if reject_invalid and (rejection := next((image.error for image in images if image.error is not None), None)):
             raise errors.ImageRejected(rejection.code, rejection.detail)
-        job = replace(job, fingerprint=_fingerprint(job, images), max_open_jobs=self.settings.key_open_jobs)
+        if job.idempotency_key is not None:
+            job = replace(job, fingerprint=_fingerprint(job, images))
         is_small = sum(image.bytes for image in images) <= job_writer.MAX_BYTES
         if job.sealed and is_small and not job.limits.is_limited:
             return self._job_writer.submit(job, images)
         # Many bytes take long, and another process may hold the lock of the key: no other submission waits for that.
         return blocking_call.BlockingCall(lambda: self._create_alone(job, images))
 
-    def _create_alone(self, job: jobs.NewJob, images: Sequence[NewImage]) -> sa.Row[Any]:
+    def _create_alone(self, job: jobs.NewJob, images: Sequence[NewImage]) -> JobRow:
         """Create a large job, an open one, or one of a key with quotas, in a transaction of its own."""
         if job.idempotency_key is not None:
             (repeated,) = self.db.read(jobs.find_repeated, [job])
@@ -125,12 +123,13 @@ class SubmissionService:
         self._store_blobs(images)
         return self._insert(job, images)
 
-    def _insert(self, job: jobs.NewJob, images: Sequence[NewImage]) -> sa.Row[Any]:
+    def _insert(self, job: jobs.NewJob, images: Sequence[NewImage]) -> JobRow:
+        job = replace(job, max_open_jobs=self.settings.key_open_jobs)
         (row,) = self.db.write(jobs.insert_jobs, [(job, images)])
         self.wakeup.send()
         return row
 
-    def create_from_stored_images(self, job: jobs.NewJob, images: Sequence[NewImage]) -> sa.Row[Any]:
+    def create_from_stored_images(self, job: jobs.NewJob, images: Sequence[NewImage]) -> JobRow:
         """Create a job of images whose bytes are stored already, and return it.
 
         Raises:
@@ -159,7 +158,7 @@ class SubmissionService:
         submitted: Sequence[SubmittedImage],
         *,
         key_quotas: quotas.Quotas = quotas.UNSET,
-    ) -> sa.Row[Any]:
+    ) -> JobRow:
         """Add images to an open job, without those whose name it has already, and return the job.
 
         `key_quotas` are those of the owner.

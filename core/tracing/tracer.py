@@ -72,6 +72,8 @@ def traced(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     def decorator(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            if _STATE.backend is None:
+                return function(*args, **kwargs)
             with child_span(name):
                 return function(*args, **kwargs)
 

@@ -3,13 +3,11 @@
 import contextlib
 import hashlib
 import os
+import secrets
 import sqlite3
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
 
 from sortbelt import errors
 from sortbelt.client import file_names, image_files
@@ -72,6 +70,8 @@ class FailedImage:
 
 def default_path(url: str, key: str, root: str, model: str | None) -> Path:
     """Return the manifest path for a folder, server, key and model, in the user's state folder (XDG on Linux)."""
+    import platformdirs  # noqa: PLC0415 (not needed with --manifest)
+
     runs_dir = platformdirs.user_state_path("sortbelt", appauthor=False).absolute() / "runs"
     identity = "\0".join((url.rstrip("/"), key, os.path.realpath(root), model or ""))
     return runs_dir / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.sqlite"
@@ -93,7 +93,7 @@ class SyncState:
         self._lock = file_lock.FileLock(path.with_name(path.name + ".lock"))
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            acquired = self._lock.acquire(0.0)
+            acquired = self._lock.acquire()
         except OSError as error:
             raise errors.BadInput(
                 f"{path} cannot be written ({error.strerror}): name another file with --manifest.", "bad_manifest"
@@ -133,7 +133,7 @@ class SyncState:
 
     def job_idempotency_key(self) -> str:
         """Return the idempotency key for the next job: the same until `add_job`, even after kill -9."""
-        return self._get_or_insert_fact("order", str(uuid.uuid4()))
+        return self._get_or_insert_fact("order", secrets.token_hex(16))
 
     def add_job(self, job_id: str) -> RunJob:
         """Record a new job, for the images from now on."""

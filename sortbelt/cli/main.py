@@ -3,11 +3,9 @@
 Exit codes: 0 success, 1 some images failed, 2 wrong usage, 3 no server responds, 130 stopped by ctrl-C.
 """
 
-import difflib
 import errno
 import importlib
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,12 +132,16 @@ def error_message(problem: errors.SortbeltError) -> str:
 
 
 def _unknown_command_message(name: str) -> str:
+    import difflib  # noqa: PLC0415 (for errors only)
+
     matches = difflib.get_close_matches(name, COMMANDS, n=1)
     suggestion = f" Did you mean `sortbelt {matches[0]}`?" if matches else ""
     return f"Unknown command {terminal.escape(name)!r}: see `sortbelt --help`.{suggestion}"
 
 
 def _internal_error_message(problem: Exception) -> str:
+    import traceback  # noqa: PLC0415 (for bugs only)
+
     frame = traceback.extract_tb(problem.__traceback__)[-1]
     return (
         f"This is a bug in sortbelt ({type(problem).__name__}: {problem}, {frame.name} line {frame.lineno}): "

@@ -6,9 +6,9 @@ for the caller. It is sent the outcome, and returns the result of the operation.
 
 import json
 import os
+import secrets
 import time
 import urllib.parse
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Generic, TypeVar
@@ -378,7 +378,7 @@ def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _create_job(idempotency_key: str | None = None, **options: Any) -> Request[responses.Job]:
     # The key makes a retry harmless: the server returns the job that it created for the first request.
-    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
     return Request("POST", "/v1/jobs", _parse_job, {"headers": headers, **options})
 
 

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
 from sortbelt import errors
 from sortbelt.local import folder_lock
 
@@ -37,6 +35,8 @@ def locate(data_dir: str | None = None, environ: Mapping[str, str] | None = None
     configured = data_dir or environ.get("SORTBELT_DATA_DIR")
     if configured:
         return Path(configured).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415 (not needed if a folder is configured, and only with a server on this machine)
+
     return platformdirs.user_data_path("sortbelt", appauthor=False).absolute()
 
 

@@ -1,12 +1,12 @@
-"""Exclusive lock on a file, with the owner's pid beside it; the system releases it when the owner ends."""
+"""Exclusive lock on a file, with the owner's pid beside it; the system releases it when the owner ends.
+
+The lock is that of SQLite, on every system, on a database that stays empty: a library for locks takes longer to import.
+"""
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
-
-import filelock
-
-PROBE_SECONDS = 0.02  # longer than the probe of another process
 
 
 class FileLock:
@@ -15,37 +15,32 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pid_path = path.with_suffix(".pid")
-        self._lock = filelock.FileLock(path, mode=0o600, thread_local=False)
+        self._connection: sqlite3.Connection | None = None
 
-    def acquire(self, timeout: float) -> bool:
-        """Acquire the lock within `timeout` seconds; return whether that succeeded.
+    def acquire(self) -> bool:
+        """Acquire the lock if no other process has it; return whether that succeeded.
 
         Raises:
             OSError: the file cannot be created.
         """
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(self._path, timeout=0.0, isolation_level=None, check_same_thread=False)
         try:
-            self._lock.acquire(timeout)
-        except filelock.Timeout:
-            return False
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                return False
+            raise OSError(0, str(error)) from error
+        self._connection = connection
         self._pid_path.write_text(f"{os.getpid()}\n", encoding="ascii")
         return True
 
     def release(self) -> None:
         """Release the lock."""
-        self._lock.release()
-
-    def is_held(self) -> bool:
-        """Return whether another holder has the lock."""
-        if not self._path.exists():
-            return False
-        probe = filelock.FileLock(self._path, thread_local=False)
-        try:
-            with probe.acquire(PROBE_SECONDS, poll_interval=PROBE_SECONDS / 2):
-                return False
-        except filelock.Timeout:
-            return True
-        except OSError:
-            return False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def owner_pid(self) -> str:
         """Return the pid of the process that acquired the lock last."""

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ["api", "core", "dispatcher", "migrations", "model", "sortbelt", "worker"]
-CLIENT_LIBRARIES = {"anyio", "click", "filelock", "httpx", "platformdirs", "rich"}
+CLIENT_LIBRARIES = {"anyio", "click", "httpx", "platformdirs", "rich"}
 # Entry points, not meant to be imported: Celery and Alembic find their application there.
 START_FILES = {"worker.app", "migrations.env"}
 

@@ -20,6 +20,7 @@ from core.db.expressions import API_KEYS, insert
 from core.db.queries import quotas
 
 KEY_PATTERN = re.compile(r"sb_([0-9a-f]{8})_[A-Za-z0-9_-]{32,64}")
+ROLE_RANKS = {role: rank for rank, role in enumerate(enums.Role)}
 TOKEN_COLUMNS = {
     "images_per_minute": "image_tokens",
     "bytes_per_minute": "byte_tokens",
@@ -55,8 +56,7 @@ class Caller:
 
     def has_role(self, role: enums.Role) -> bool:
         """Return whether this caller may do what `role` may."""
-        ranks = list(enums.Role)
-        return ranks.index(self.role) >= ranks.index(role)
+        return ROLE_RANKS[self.role] >= ROLE_RANKS[role]
 
 
 def generate() -> str:

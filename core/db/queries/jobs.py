@@ -2,11 +2,10 @@
 
 import functools
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from uuid_utils import compat as uuids
@@ -14,7 +13,6 @@ from uuid_utils import compat as uuids
 from core import enums, errors
 from core.db import clock, prepared, views
 from core.db.expressions import (
-    API_KEYS,
     ENDED_COUNT,
     IMAGES,
     IS_RUNNING,
@@ -25,6 +23,7 @@ from core.db.expressions import (
     any_of,
     insert,
 )
+from core.db.job_row import JobRow
 from core.db.new_image import NewImage
 from core.db.queries import counters, new_images, quotas, webhook_deliveries
 from core.tracing import tracer
@@ -46,13 +45,27 @@ SCAN_COLUMNS = (
 """The columns of a job's scan that are read with the job, each as `scan_…`."""
 TIMESTAMP_NAMES = ("created", "sealed", "finished", "expires")
 """The timestamps of a job that may be known when it is created."""
+INSERTED_NAMES = [
+    "id",
+    "api_key_id",
+    "name",
+    "model",
+    "priority",
+    "metadata",
+    "idempotency_key",
+    "fingerprint",
+    "total",
+]
+INSERTED_NAMES += ["done", "failed", "bytes", "cancelled", "expired", "webhook_url", "public_base_url", "traceparent"]
 
+# As text: in RETURNING, SQLAlchemy leaves out the names of tables.
+OWNER_NAME: sa.ColumnElement[str] = sa.literal_column(
+    "(SELECT api_keys.name FROM api_keys WHERE api_keys.id = jobs.api_key_id)", sa.String()
+)
+INSERTED_COLUMNS = [JOBS.c.id, OWNER_NAME, *[JOBS.c[f"{name}_at"] for name in TIMESTAMP_NAMES]]
 STATUS: sa.ColumnElement[str] = sa.literal_column(views.JOB_STATUS, sa.String())
 """The status of a job, for statements that select from `jobs` under its own name."""
 
-SELECT_BY_IDEMPOTENCY_KEY = sa.select(JOBS.c.id, JOBS.c.idempotency_key, JOBS.c.fingerprint).where(
-    JOBS.c.api_key_id == sa.bindparam("owner"), JOBS.c.idempotency_key.in_(sa.bindparam("keys", expanding=True))
-)
 SELECT_NAMES = sa.select(IMAGES.c.name).where(
     IMAGES.c.job_id == sa.bindparam("job"), IMAGES.c.name.in_(sa.bindparam("names", expanding=True))
 )
@@ -103,6 +116,7 @@ class NewJob:
     """The trace of the submission, if there is one."""
 
 
+Row = TypeVar("Row", sa.Row[Any], JobRow)
 Submission = tuple[NewJob, Sequence[NewImage]]
 
 
@@ -111,7 +125,7 @@ def create(conn: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
     return str(insert_jobs(conn, [(job, images)])[0].id)
 
 
-def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[sa.Row[Any]]:
+def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[JobRow]:
     """Create jobs with their images and return each as `get` would; a repeat under an idempotency key is the first job.
 
     Raises:
@@ -125,14 +139,14 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         conn, [((job.owner, job.model), images) for job, images in submissions if not job.fresh]
     )
     cached = [{} if job.fresh else cached_by_key[job.owner, job.model] for job, _ in submissions]
-    values = [
-        _job_row(job, images, cached_results) for (job, images), cached_results in zip(submissions, cached, strict=True)
-    ]
-    inserted = {
-        str(row.id): row
-        for row in conn.execute(_insert_statement(conn.dialect.name), sorted(values, key=_insert_key)).all()
+    values = [_job_values(job, images, answers) for (job, images), answers in zip(submissions, cached, strict=True)]
+    moments = {
+        id_: (owner_name, *timestamps)
+        for id_, owner_name, *timestamps in _insert_statement(conn.dialect.name).insert_rows(
+            conn, sorted(values, key=_insert_key)
+        )
     }
-    rows = [inserted.get(value["id"]) for value in values]
+    rows = [_new_job_row(job, *moments[job["id"]]) if job["id"] in moments else None for job in values]
     for row, (job, images) in zip(rows, submissions, strict=True):
         if row is not None:
             if job.limits.is_limited:
@@ -142,18 +156,16 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     new_images.insert(
         conn,
         [
-            (row, images, cached_results)
-            for row, (_, images), cached_results in zip(rows, submissions, cached, strict=True)
+            (row, images, answers)
+            for row, (_, images), answers in zip(rows, submissions, cached, strict=True)
             if row is not None
         ],
     )
-    webhook_deliveries.enqueue(conn, [row for row in inserted.values() if row.finished_at is not None])
-    ids = [
-        _existing_job_id(conn, job) if row is None else str(row.id)
-        for row, (job, _) in zip(rows, submissions, strict=True)
-    ]
-    current = get_many(conn, ids)
-    return [_require_available(current[id_], id_) for id_ in ids]
+    webhook_deliveries.enqueue(conn, [row for row in rows if row is not None and row.finished_at is not None])
+    if None not in rows:
+        return [row for row in rows if row is not None]
+    repeated = _find_repeated(conn, [job for job, _ in submissions])
+    return [_require_repeated(repeat) if row is None else row for row, repeat in zip(rows, repeated, strict=True)]
 
 
 def _insert_key(values: Mapping[str, Any]) -> tuple[str, str]:
@@ -161,8 +173,8 @@ def _insert_key(values: Mapping[str, Any]) -> tuple[str, str]:
     return values["api_key_id"], values["idempotency_key"] or ""
 
 
-def _job_row(job: NewJob, images: Sequence[NewImage], cached: new_images.CachedResults) -> dict[str, Any]:
-    """Build the row of a new job; its timestamps are in seconds from now."""
+def _job_values(job: NewJob, images: Sequence[NewImage], cached: new_images.CachedResults) -> dict[str, Any]:
+    """Return the columns of a new job; its timestamps are in seconds from now."""
     counts = new_images.initial_counts(images, cached)
     is_finished = job.sealed and counts["done"] + counts["failed"] == len(images)
     return {
@@ -187,16 +199,30 @@ def _job_row(job: NewJob, images: Sequence[NewImage], cached: new_images.CachedR
     }
 
 
+def _new_job_row(values: Mapping[str, Any], owner_name: str, *timestamps: Any) -> JobRow:
+    """Return the row of a job that was inserted with these values, without reading it again."""
+    row = {name: value for name, value in values.items() if not name.endswith("_in")}
+    row |= {f"{name}_at": timestamp for name, timestamp in zip(TIMESTAMP_NAMES, timestamps, strict=True)}
+    return JobRow(**row, owner=owner_name, status=_new_job_status(row))
+
+
+def _new_job_status(row: Mapping[str, Any]) -> str:
+    """Return the status of a job whose images were all added a moment ago; see `views.JOB_STATUS`."""
+    if row["finished_at"] is None:
+        status = enums.JobStatus.RUNNING if row["done"] or row["failed"] else enums.JobStatus.QUEUED
+    else:
+        status = enums.JobStatus.FAILED if row["failed"] and not row["done"] else enums.JobStatus.DONE
+    return status.value
+
+
 @functools.cache
-def _insert_statement(dialect: str) -> Any:
-    """Build the INSERT of jobs. Cached: building it takes longer than running it."""
+def _insert_statement(dialect: str) -> prepared.Prepared:
+    """Build the INSERT of jobs; it returns those that are new."""
     statement = insert(dialect, JOBS).values(
         {f"{name}_at": clock.now_plus_parameter(f"{name}_in") for name in TIMESTAMP_NAMES}
     )
     statement = statement.on_conflict_do_nothing(index_elements=["api_key_id", "idempotency_key"])
-    return statement.returning(
-        *[JOBS.c[name] for name in ("id", "api_key_id", "model", "priority", "webhook_url", "finished_at")]
-    )
+    return prepared.Prepared(statement.returning(*INSERTED_COLUMNS), INSERTED_COLUMNS, sets=INSERTED_NAMES)
 
 
 def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
@@ -207,42 +233,37 @@ def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
     return load + quotas.Load(0, len(json.dumps(dict(job.metadata), ensure_ascii=False).encode()))
 
 
-def find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> Sequence[sa.Row[Any] | errors.ClientError | None]:
+def find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
     """Return for each new job the one that it repeats under its idempotency key, or the error of that; else None."""
-    keys_by_owner: defaultdict[str, set[str]] = defaultdict(set)
-    for job in new_jobs:
-        if job.idempotency_key is not None:
-            keys_by_owner[job.owner].add(job.idempotency_key)
-    existing: dict[tuple[str, str | None], sa.Row[Any]] = {}
-    for owner, keys in keys_by_owner.items():
-        params = {"owner": owner, "keys": list(keys)}
-        existing |= {(owner, row.idempotency_key): row for row in conn.execute(SELECT_BY_IDEMPOTENCY_KEY, params)}
-    if not existing:
+    return _find_repeated(conn, new_jobs)
+
+
+def _find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
+    keyed = [job for job in new_jobs if job.idempotency_key is not None]
+    if not keyed:
         return [None] * len(new_jobs)
-    rows = get_many(conn, [row.id for row in existing.values()])
-    return [_repeated(job, existing.get((job.owner, job.idempotency_key)), rows) for job in new_jobs]
+    params = {"owners": list({job.owner for job in keyed}), "keys": list({job.idempotency_key for job in keyed})}
+    rows = [JobRow(*row) for row in _select_jobs("idempotency_key").execute(conn, params)]
+    existing = {(row.api_key_id, row.idempotency_key): row for row in rows}
+    return [_repeated(job, existing.get((job.owner, job.idempotency_key))) for job in new_jobs]
 
 
-def _repeated(
-    job: NewJob, existing: sa.Row[Any] | None, rows: Mapping[str, sa.Row[Any]]
-) -> sa.Row[Any] | errors.ClientError | None:
+def _repeated(job: NewJob, existing: JobRow | None) -> JobRow | errors.ClientError | None:
     if existing is None:
         return None
     if existing.fingerprint != job.fingerprint:
         return errors.IdempotencyMismatch()
     try:
-        return _require_available(rows.get(str(existing.id)), str(existing.id))
+        return _require_available(existing, existing.id)
     except errors.ClientError as error:
         return error
 
 
-def _existing_job_id(conn: sa.Connection, job: NewJob) -> str:
-    """Return the id of the job that a submission repeats."""
-    where = (JOBS.c.api_key_id == job.owner, JOBS.c.idempotency_key == job.idempotency_key)
-    existing = conn.execute(sa.select(JOBS.c.id, JOBS.c.fingerprint).where(*where)).one()
-    if existing.fingerprint != job.fingerprint:
-        raise errors.IdempotencyMismatch
-    return str(existing.id)
+def _require_repeated(repeat: JobRow | errors.ClientError | None) -> JobRow:
+    if isinstance(repeat, errors.ClientError):
+        raise repeat
+    assert repeat is not None, "a job was in the way of another, and is gone"  # noqa: S101 (its transaction waited)
+    return repeat
 
 
 def add_images(
@@ -279,13 +300,13 @@ def add_images(
 
 def extend(
     conn: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage], limits: quotas.Quotas = quotas.UNSET
-) -> sa.Row[Any]:
+) -> JobRow:
     """Add images as `add_images` does, and return the job as it is then."""
     add_images(conn, job_id, owner, images, limits)
     return get(conn, job_id, owner)
 
 
-def get_with_names(conn: sa.Connection, job_id: str, owner: str, names: Sequence[str]) -> tuple[sa.Row[Any], set[str]]:
+def get_with_names(conn: sa.Connection, job_id: str, owner: str, names: Sequence[str]) -> tuple[JobRow, set[str]]:
     """Return a job as `get` does, and those of these names that its images have.
 
     Raises:
@@ -445,31 +466,29 @@ def lock(conn: sa.Connection, job_ids: Iterable[str]) -> None:
         conn.execute(LOCK_JOBS, {"jobs": list(job_ids)})
 
 
-def get(conn: sa.Connection, job_id: str, owner: str | None) -> sa.Row[Any]:
+def get(conn: sa.Connection, job_id: str, owner: str | None) -> JobRow:
     """Return one job with its live counts; `owner` None sees every key's.
 
     Raises:
         errors.JobNotFound: the owner has no such job.
         errors.JobPurged: the job's results were removed.
     """
-    params = {"job": job_id} if owner is None else {"job": job_id, "owner": owner}
-    return _require_available(conn.execute(_get_query(by_owner=owner is not None), params).one_or_none(), job_id)
+    row = get_many(conn, [job_id]).get(job_id)
+    return _require_available(row if row is None or owner in (None, row.api_key_id) else None, job_id)
 
 
-@functools.cache
-def _get_query(*, by_owner: bool) -> sa.Select[Any]:
-    owner_conditions = [JOBS.c.api_key_id == sa.bindparam("owner")] if by_owner else []
-    return job_query().where(JOBS.c.id == sa.bindparam("job"), *owner_conditions)
-
-
-def get_many(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+def get_many(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, JobRow]:
     """Return those of these jobs that exist, by id, with their live counts."""
-    return {str(row.id): row for row in conn.execute(_get_many_query(), {"jobs": list(job_ids)})}
+    rows = [JobRow(*row) for row in _select_jobs("id").execute(conn, {"ids": list(job_ids)})]
+    return {row.id: row for row in rows}
 
 
 @functools.cache
-def _get_many_query() -> sa.Select[Any]:
-    return job_query().where(HAS_ID)
+def _select_jobs(by: str) -> prepared.Prepared:
+    """Build the statement that reads jobs by their ids, or by owners and idempotency keys."""
+    by_key = (any_of(JOBS.c.api_key_id, "owners"), any_of(JOBS.c.idempotency_key, "keys"))
+    query = job_query().where(*([any_of(JOBS.c.id, "ids")] if by == "id" else by_key))
+    return prepared.Prepared(query, query.selected_columns)
 
 
 def traceparents(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
@@ -479,12 +498,15 @@ def traceparents(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
 
 
 def job_query() -> sa.Select[Any]:
-    """Select jobs with their status, live counts, scans and the names of their owners."""
-    running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, IS_RUNNING).scalar_subquery()
-    scan = [SCANS.c[name].label(f"scan_{name}") for name in SCAN_COLUMNS]
-    owner = sa.select(API_KEYS.c.name).where(API_KEYS.c.id == JOBS.c.api_key_id).scalar_subquery()
-    query = sa.select(JOBS, running.label("running"), STATUS.label("status"), owner.label("owner"), *scan)
-    return query.outerjoin(SCANS, SCANS.c.job_id == JOBS.c.id)
+    """Select the columns of `JobRow`: jobs with their status, live counts, scans and the names of their owners."""
+    columns = {
+        **{column.name: column for column in JOBS.columns},
+        **{f"scan_{name}": SCANS.c[name].label(f"scan_{name}") for name in SCAN_COLUMNS},
+        "running": sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, IS_RUNNING).label("running"),
+        "status": STATUS.label("status"),
+        "owner": OWNER_NAME.label("owner"),
+    }
+    return sa.select(*[columns[name] for name in JobRow._fields]).outerjoin(SCANS, SCANS.c.job_id == JOBS.c.id)
 
 
 def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
@@ -498,7 +520,7 @@ def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
     return _require_available(conn.execute(query).one_or_none(), job_id)
 
 
-def _require_available(row: sa.Row[Any] | None, job_id: str) -> sa.Row[Any]:
+def _require_available(row: Row | None, job_id: str) -> Row:
     if row is None:
         raise errors.JobNotFound(f"There is no job {job_id!r} among yours; GET /v1/jobs lists them.")
     if row.purged_at is not None:

@@ -1,6 +1,5 @@
 """New images: each is queued, rejected by its header check, or answered from the cache."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,15 +7,16 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from core import enums
-from core.db import clock
-from core.db.expressions import IMAGES, JOBS, MODELS, RESULTS, URL_FETCHES, no_index
+from core.db import clock, prepared
+from core.db.expressions import IMAGES, JOBS, MODELS, RESULTS, URL_FETCHES, any_of, no_index
+from core.db.job_row import JobRow
 from core.db.new_image import NewImage
 from core.db.queries import counters, quotas
 from core.enums import Status
 
-MAX_DIGESTS_PER_QUERY = 1000  # parameters of a statement are limited, and large submissions may be committed together
-CachedResults = Mapping[str, sa.Row[Any]]
-"""Results by the SHA-256 of the image bytes."""
+Job = sa.Row[Any] | JobRow
+CachedResults = Mapping[str, Mapping[str, Any]]
+"""The columns of results that are copied, by the SHA-256 of the image bytes."""
 COPIED_COLUMNS = ["label", "confidence", "scores", "familiarity", "model_name", "model_version", "model_digest"]
 COPIED_COLUMNS += ["environment_id"]
 # The weights alone do not identify a version: one that is only recalibrated has the same.
@@ -26,22 +26,31 @@ IS_LIVE_VERSION = sa.exists().where(
     MODELS.c.version == RESULTS.c.model_version,
     MODELS.c.digest == RESULTS.c.model_digest,
 )
-SELECT_CACHED = (
-    sa.select(IMAGES.c.sha256, *[RESULTS.c[name] for name in COPIED_COLUMNS])
+CACHED_COLUMNS = [
+    JOBS.c.api_key_id,
+    IMAGES.c.model_name,
+    IMAGES.c.sha256,
+    *[RESULTS.c[name] for name in COPIED_COLUMNS],
+]
+SELECT_CACHED = prepared.Prepared(
+    sa.select(*CACHED_COLUMNS)
     .select_from(IMAGES)
     .join(RESULTS, RESULTS.c.image_id == IMAGES.c.id)
     .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
     .where(
-        IMAGES.c.sha256.in_(sa.bindparam("sha256s", expanding=True)),
-        no_index(JOBS.c.api_key_id) == sa.bindparam("owner"),
+        any_of(IMAGES.c.sha256, "sha256s"),
+        any_of(no_index(JOBS.c.api_key_id), "owners"),
         RESULTS.c.status == Status.DONE,
         # Of the image, not of its result, which is the same: SQLite would start with all results of the model.
-        IMAGES.c.model_name == sa.bindparam("model"),
+        any_of(IMAGES.c.model_name, "models"),
         IS_LIVE_VERSION,
-    )
+    ),
+    CACHED_COLUMNS,
 )
-INSERT_IMAGES = sa.insert(IMAGES)
-INSERT_IMAGES_RETURNING = INSERT_IMAGES.returning(IMAGES.c.id, sort_by_parameter_order=True)
+IMAGE_NAMES = ["job_id", "api_key_id", "name", "custom_id", "sha256", "bytes", "source", "location", "model_name"]
+IMAGE_NAMES += ["priority", "status", "attempt"]
+INSERT_QUEUED = prepared.Prepared(sa.insert(IMAGES), sets=IMAGE_NAMES)
+INSERT_IMAGES_RETURNING = sa.insert(IMAGES).returning(IMAGES.c.id, sort_by_parameter_order=True)
 INSERT_RESULTS = sa.insert(RESULTS).values(finished_at=clock.now())
 
 
@@ -49,17 +58,17 @@ def lookup_cached(
     conn: sa.Connection, submissions: Iterable[tuple[tuple[str, str], Iterable[NewImage]]]
 ) -> Mapping[tuple[str, str], CachedResults]:
     """Look up cached results by owner and model: labels of the same bytes, made by the version that is live now."""
-    digests_by_key: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    cached_by_key: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    digests: set[str] = set()
     for key, images in submissions:
-        digests_by_key[key].update(image.sha256 for image in images if image.error is None)
-    cached_by_key: dict[tuple[str, str], CachedResults] = {}
-    for (owner, model), sha256s in digests_by_key.items():
-        digests = list(sha256s)
-        cached: dict[str, sa.Row[Any]] = {}
-        for offset in range(0, len(digests), MAX_DIGESTS_PER_QUERY):
-            params = {"sha256s": digests[offset : offset + MAX_DIGESTS_PER_QUERY], "owner": owner, "model": model}
-            cached |= {row.sha256: row for row in conn.execute(SELECT_CACHED, params)}
-        cached_by_key[owner, model] = cached
+        cached_by_key[key] = {}
+        digests.update([image.sha256 for image in images if image.error is None])
+    if digests:
+        owners, model_names = ({key[index] for key in cached_by_key} for index in (0, 1))
+        params = {"sha256s": list(digests), "owners": list(owners), "models": list(model_names)}
+        for owner, model, sha256, *values in SELECT_CACHED.execute(conn, params):
+            # Of other combinations of these owners and models, images may have been classified too.
+            cached_by_key.setdefault((owner, model), {})[sha256] = dict(zip(COPIED_COLUMNS, values, strict=True))
     return cached_by_key
 
 
@@ -75,11 +84,11 @@ def initial_counts(images: Sequence[NewImage], cached: CachedResults) -> dict[st
     return {"total": len(images), "done": done, "failed": failed, "bytes": sum(image.bytes for image in images)}
 
 
-def insert(conn: sa.Connection, submissions: Sequence[tuple[sa.Row[Any], Sequence[NewImage], CachedResults]]) -> None:
+def insert(conn: sa.Connection, submissions: Sequence[tuple[Job, Sequence[NewImage], CachedResults]]) -> None:
     """Insert the images of jobs, and the results of those that have one from the start."""
     queued: list[dict[str, Any]] = []
-    fetched: list[tuple[sa.Row[Any], NewImage]] = []
-    final: list[tuple[sa.Row[Any], NewImage, CachedResults]] = []
+    fetched: list[tuple[Job, NewImage]] = []
+    final: list[tuple[Job, NewImage, CachedResults]] = []
     for job, images, cached in submissions:
         for image in images:
             if image.error is not None or image.sha256 in cached:
@@ -91,7 +100,7 @@ def insert(conn: sa.Connection, submissions: Sequence[tuple[sa.Row[Any], Sequenc
     if fetched:
         _insert_fetched(conn, fetched)
     if queued:
-        conn.execute(INSERT_IMAGES, queued)
+        INSERT_QUEUED.execute_many(conn, queued)
     if final:
         rows = [_image_row(job, image, Status.FAILED if image.error else Status.DONE) for job, image, _ in final]
         ids = conn.execute(INSERT_IMAGES_RETURNING, rows).scalars()
@@ -100,7 +109,7 @@ def insert(conn: sa.Connection, submissions: Sequence[tuple[sa.Row[Any], Sequenc
         counters.count_results(conn, results)
 
 
-def _insert_fetched(conn: sa.Connection, images: Sequence[tuple[sa.Row[Any], NewImage]]) -> None:
+def _insert_fetched(conn: sa.Connection, images: Sequence[tuple[Job, NewImage]]) -> None:
     """Insert images whose bytes are still to be fetched, and their fetches."""
     rows = [_image_row(job, image, Status.QUEUED) for job, image in images]
     ids = conn.execute(INSERT_IMAGES_RETURNING, rows).scalars().all()
@@ -117,7 +126,7 @@ def insert_fetches(conn: sa.Connection, urls_by_image: Mapping[int, str]) -> Non
         conn.execute(sa.insert(URL_FETCHES).values(next_attempt_at=clock.now()), rows)
 
 
-def _image_row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, Any]:
+def _image_row(job: Job, image: NewImage, status: Status) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "api_key_id": job.api_key_id,
@@ -134,16 +143,15 @@ def _image_row(job: sa.Row[Any], image: NewImage, status: Status) -> dict[str, A
     }
 
 
-def _result_row(job: sa.Row[Any], image_id: int, image: NewImage, cached: CachedResults) -> dict[str, Any]:
+def _result_row(job: Job, image_id: int, image: NewImage, cached: CachedResults) -> dict[str, Any]:
     defaults = {**dict.fromkeys(COPIED_COLUMNS), "model_name": job.model, "error_code": None, "error_detail": None}
-    row = {**defaults, "image_id": image_id, "job_id": job.id, "timings": {}}
+    row: dict[str, Any] = {**defaults, "image_id": image_id, "job_id": job.id, "timings": {}}
     if image.error is not None:
         error_values = {"error_code": image.error.code, "error_detail": image.error.detail}
         return {**row, **error_values, "status": Status.FAILED.value, "cached": False}
-    cached_row = cached[image.sha256]
     return {
         **row,
-        **{name: getattr(cached_row, name) for name in COPIED_COLUMNS},
+        **cached[image.sha256],
         "status": Status.DONE.value,
         "cached": True,
     }

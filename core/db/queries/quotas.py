@@ -69,12 +69,12 @@ class Quotas:
         """Return these limits without those per minute, for a submission that was charged already."""
         return replace(self, images_per_minute=0, bytes_per_minute=0, work_seconds_per_minute=0)
 
-    @property
+    @functools.cached_property
     def per_minute(self) -> Load:
         """How much may be submitted per minute, and how long its images may take."""
         return Load(self.images_per_minute or 0, self.bytes_per_minute or 0, self.work_seconds_per_minute or 0)
 
-    @property
+    @functools.cached_property
     def max_open(self) -> Load:
         """How much may be open at a time."""
         return Load(self.open_images or 0, self.open_bytes or 0)

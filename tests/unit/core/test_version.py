@@ -10,7 +10,7 @@ SERVER_PACKAGES = ("api", "core", "dispatcher", "migrations", "worker")
 
 
 def test_the_server_has_the_version_of_the_package():
-    """`core/version.py` is the only place that holds the number."""
+    """`core/version.py` and `sortbelt/version.py` hold the number: neither package imports the other."""
     assert importlib.metadata.version("sortbelt") == version.VERSION == sortbelt.__version__
 
 

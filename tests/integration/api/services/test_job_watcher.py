@@ -130,6 +130,7 @@ async def subscribed(watched):
 def test_a_known_row_is_read_again_after_an_event(db, owner, redis_url, monkeypatch):
     """Not before; and also if the event came just before the registration."""
     monkeypatch.setattr(job_watcher, "SUBSCRIBED_POLL_SECONDS", 60.0)
+    monkeypatch.setattr(job_watcher, "UNSUBSCRIBED_POLL_SECONDS", 60.0)  # the interval at hand when it has subscribed
     watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), eta.EtaCache(db))
     payload, looks, real = job_events.JobEvents(redis_url), [], watched._refresh
     monkeypatch.setattr(watched, "_refresh", lambda ids: looks.append(set(ids)) or real(ids))
@@ -184,7 +185,7 @@ def test_a_lost_event_is_made_good_under_events_of_other_jobs(db, owner):
     async def publish_events():
         while True:
             watched._mark_dirty({other})
-            await asyncio.sleep(job_watcher.UNSUBSCRIBED_POLL_SECONDS / 10)
+            await asyncio.sleep(0.02)
 
     async def watching():
         others = asyncio.ensure_future(until_ended(watched, other))

@@ -1,13 +1,17 @@
 """Prepared statements, on both databases: values, rows and errors are those of SQLAlchemy."""
 
+import re
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
+from uuid_utils import compat as uuids
 
 from core.db import prepared
 from core.db.expressions import JOBS, any_of
 from tests.support import factories
 
+PLAN = {"sqlite": "QUERY PLAN", "postgresql": ""}
 NAMES = ["id", "metadata", "created_at", "finished_at", "total"]
 COLUMNS = [JOBS.c[name] for name in NAMES]
 GET = prepared.Prepared(sa.select(*COLUMNS).where(any_of(JOBS.c.id, "jobs")).order_by(JOBS.c.id), COLUMNS)
@@ -34,6 +38,34 @@ def test_rows_are_those_of_sqlalchemy(db, owner):
     expected = [tuple(row) for row in db.read(lambda conn: conn.execute(query).all())]
     assert both(db, lambda conn: GET.execute(conn, {"jobs": ids[:2]})) == expected
     assert db.read(lambda conn: GET.execute(conn, {"jobs": []})) == []
+
+
+def test_a_list_is_looked_up_by_an_index(db, owner):
+    """SQLAlchemy would compare the condition with 1 in SQLite, which then reads the whole table."""
+    seen = []
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: seen.append(args[2:4]))
+    db.read(lambda conn: GET.execute(conn, {"jobs": [owner]}))
+    statement, parameters = seen[-1]
+    rows = db.read(lambda conn: conn.exec_driver_sql(f"EXPLAIN {PLAN[db.dialect_name]} {statement}", parameters).all())
+    plan = "\n".join(str(row[-1]) for row in rows)
+    assert re.search("pk_jobs|sqlite_autoindex_jobs_1|Seq Scan", plan), plan  # PostgreSQL has an empty table
+    assert "SCAN jobs" not in plan
+
+
+def test_rows_are_inserted_by_one_statement(db, owner):
+    """Each with its own values; the rows that it returns are decoded."""
+    factories.create_job(db, owner)
+    row = db.read(lambda conn: conn.execute(sa.select(JOBS)).one()._asdict())
+    news = [{**row, "id": str(uuids.uuid7()), "name": name, "metadata": {"n": name}} for name in "abc"]
+    statement = prepared.Prepared(sa.insert(JOBS).returning(*COLUMNS), COLUMNS, sets=list(row))
+    seen = []
+    returned = db.write(statement.insert_rows, news)
+    sa.event.listen(db.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    assert sorted(returned) == sorted(tuple(new[name] for name in NAMES) for new in news)
+    more = [{**new, "id": str(uuids.uuid7())} for new in news]
+    assert len(db.write(statement.insert_rows, more)) == 3
+    assert sum("INSERT" in text for text in seen) == 1
+    assert [factories.get_job(db, new["id"]).metadata for new in news] == [{"n": name} for name in "abc"]
 
 
 def test_a_statement_keeps_its_own_values(db, owner):

@@ -78,17 +78,25 @@ def test_orders_that_come_at_once_are_taken_as_each_by_itself_would_be(db, owner
         (factories.new_job(owner, **keyed), [factories.new_image("c")]),
         (factories.new_job(owner, model="other", fresh=True), [factories.new_image("bad", BAD)]),
         (factories.new_job(owner, **keyed), [factories.new_image("c")]),
+        (
+            factories.new_job(owner, metadata={"é": [1, None]}),
+            [factories.new_image("d"), factories.new_image("e", BAD)],
+        ),
+        (
+            factories.new_job(owner, name="empty", webhook_url="https://hooks.example/", public_base_url="https://s/"),
+            [],
+        ),
     ]
     rows = db.write(jobs.insert_jobs, orders)
     assert rows == [db.read(jobs.get, row.id, owner) for row in rows]
-    assert [row.total for row in rows] == [2, 0, 1, 1, 1]
-    assert [row.status for row in rows] == ["queued", "queued", "queued", "failed", "queued"]
-    assert [row.sealed_at is None for row in rows] == [False, True, False, False, False]
-    assert [row.expires_at is None for row in rows] == [True, False, True, True, True]
+    assert [row.total for row in rows] == [2, 0, 1, 1, 1, 2, 0]
+    assert [row.status for row in rows] == ["queued", "queued", "queued", "failed", "queued", "running", "done"]
+    assert [row.sealed_at is None for row in rows] == [False, True, False, False, False, False, False]
+    assert [row.expires_at is None for row in rows] == [True, False, True, True, True, True, True]
     assert rows[2].id == rows[4].id
-    assert sorted({row.id for row in rows}) == [row.id for row in rows[:4]]
-    assert factories.result_names(db) == ["bad"]
-    assert [claim.name for claim in factories.claim_images(db)] == ["a", "b", "c"]
+    assert sorted({row.id for row in rows}) == [row.id for index, row in enumerate(rows) if index != 4]
+    assert factories.result_names(db) == ["bad", "e"]
+    assert [claim.name for claim in factories.claim_images(db)] == ["a", "b", "c", "d"]
 
 
 def test_orders_that_come_at_once_are_taken_all_or_none(db, owner):
