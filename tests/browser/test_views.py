@@ -179,3 +179,28 @@ def test_several_images_are_selected_and_acted_on(logged_in_page, http_client, j
     expect(page.locator(".legend")).to_have_text("7 done")
     assert job["id"] not in page.url
     assert http_client.get(job["status_url"]).json()["counts"]["total"] == 8
+
+
+def test_a_resubmission_whose_response_is_lost_is_one_job(logged_in_page, http_client, job, allowed_console_lines):
+    """The same button, pressed again after the connection broke, leads to the job that was created."""
+    page, created = logged_in_page, []
+    allowed_console_lines.append("net::ERR_FAILED")
+
+    def lose_first_response(route):
+        response = route.fetch()
+        created.append(response.json()["id"])
+        if len(created) == 1:
+            route.abort()
+        else:
+            route.fulfill(response=response)
+
+    page.route("**/v1/selections/resubmit", lose_first_response)
+    go(page, f"/jobs/{job['id']}?status=done")
+    page.get_by_label("Select", exact=False).first.click()
+    bar = page.get_by_role("region", name="Selection")
+    bar.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("The server does not answer")).to_be_visible()
+    bar.get_by_role("button", name="Retry").click()
+    expect(page.locator(".legend")).to_have_text("1 done")
+    assert created[0] == created[1]
+    assert created[0] in page.url

@@ -45,17 +45,21 @@ FILTER_OPTIONS = (
 
 filter_options = _options.combine(FILTER_OPTIONS)
 """Adds the options that filter results."""
+order_option = click.option(
+    "--order",
+    type=click.Choice(["newest", "confidence", "familiarity"]),
+    help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
+)
+reviewed_option = click.option(
+    "--reviewed/--not-reviewed", default=None, help="Only results with, or without, a review."
+)
 
 
 @click.command()
 @click.argument("job_id", metavar="[JOB]", required=False, shell_complete=_completion.jobs)
 @filter_options
-@click.option(
-    "--order",
-    type=click.Choice(["newest", "confidence", "familiarity"]),
-    help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
-)
-@click.option("--reviewed/--not-reviewed", default=None, help="Only results with, or without, a review.")
+@order_option
+@reviewed_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job; else {DEFAULT_LIMIT}]."
 )
