@@ -196,7 +196,7 @@ def test_a_resubmission_whose_response_is_lost_is_one_job(logged_in_page, http_c
 
     page.route("**/v1/selections/resubmit", lose_first_response)
     go(page, f"/jobs/{job['id']}?status=done")
-    page.get_by_label("Select", exact=False).first.click()
+    page.locator(".pick").first.click()
     bar = page.get_by_role("region", name="Selection")
     bar.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("The server does not answer")).to_be_visible()
