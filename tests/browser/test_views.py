@@ -204,3 +204,20 @@ def test_a_resubmission_whose_response_is_lost_is_one_job(logged_in_page, http_c
     expect(page.locator(".legend")).to_have_text("1 done")
     assert created[0] == created[1]
     assert created[0] in page.url
+
+
+def test_a_job_has_the_filters_of_the_results(logged_in_page, job):
+    """All but that of the key, which a job has one of; they are in the address, and may be cleared."""
+    page, names = logged_in_page, {}
+    for view in ("/results", f"/jobs/{job['id']}"):
+        go(page, view)
+        expect(page.locator(".card").first).to_be_visible()
+        names[view] = page.locator("form.filters label").evaluate_all("all => all.map((one) => one.firstChild.data)")
+    shared, of_job = names.values()
+    assert of_job == [name for name in shared if name != "Key"]
+    page.get_by_label("Confidence to").fill("0")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("This job has no matching results.")).to_be_visible()
+    assert "max_confidence=0" in page.url
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".card").first).to_be_visible()
