@@ -1,4 +1,4 @@
-"""OpenAPI schemas of request bodies with images or files."""
+"""Request bodies with images or files: OpenAPI schemas, or models of JSON, by media type."""
 
 from typing import Any
 
@@ -26,10 +26,6 @@ def _form(properties: dict[str, Any], required: str) -> dict[str, Any]:
     return {"multipart/form-data": {"schema": schema}}
 
 
-def _json(model: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": json_schema.without_defaults(json_schema.body_schema(model))}}
-
-
 def _form_fields(model: Any) -> dict[str, Any]:
     return dict(json_schema.without_defaults(json_schema.form_schema(model)["properties"]))
 
@@ -37,11 +33,11 @@ def _form_fields(model: Any) -> dict[str, Any]:
 SUBMISSION = {
     **_form({"images": _IMAGES, **_form_fields(job_requests.FormSubmission)}, "images"),
     **_RAW_IMAGE,
-    **_json(job_requests.JsonSubmission),
+    "application/json": job_requests.JsonSubmission,
 }
 IMAGES = {
     **_form({"images": _IMAGES, **_form_fields(job_requests.CustomIdsForm)}, "images"),
     **_RAW_IMAGE,
-    **_json(job_requests.ImageReferences),
+    "application/json": job_requests.ImageReferences,
 }
 BUNDLE = _form({"files": {**_FILES, "description": "one file of the bundle each, with its name"}}, "files")

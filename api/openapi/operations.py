@@ -30,7 +30,7 @@ class Operation:
         media_type: the media type of the response.
         other_responses: the types of other responses, by status; None for one without a body.
         problems: the codes of the operation's own problems, by status.
-        body: the request body: a model of a JSON object, or schemas by media type.
+        body: the request body: a model of a JSON object; or schemas, or such a model, by media type.
         request_headers: OpenAPI schemas of the request headers that are read.
         response_headers: descriptions of the response headers.
         links: operations to which the response leads, each with its parameters as runtime expressions.
@@ -60,6 +60,11 @@ class Operation:
     def responses(self) -> dict[int, Any]:
         """The types of all responses that are not problems, by status."""
         return {self.status: self.response_type, **self.other_responses}
+
+    @property
+    def bodies(self) -> Mapping[str, Any]:
+        """The schemas or models of the request body by media type; empty without a body."""
+        return self.body if isinstance(self.body, Mapping) else {JSON: self.body} if self.body else {}
 
 
 def describe(response_type: Any, example: str, **options: Any) -> Callable[[View], View]:

@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 
 from api.openapi import error_codes, examples
 from api.openapi.operations import JSON, Operation, Webhook, operations
-from api.schemas import base, json_schema, problem
+from api.schemas import json_schema, problem
 from core import enums, version
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -42,13 +42,13 @@ EXAMPLE_VARIABLES = {
 }
 """Shell variables in the examples."""
 PATH_PARAMETERS = {
-    "job_id": {"description": "the id of a job", "schema": {"type": "string", "format": "uuid"}},
+    "job_id": {"description": "the id of a job", "schema": {"type": "string"}},
     "name": {"description": "the name of a model", "schema": {"type": "string", "pattern": "^[a-z0-9._-]{1,100}$"}},
-    "other_id": {"description": "the id of another job", "schema": {"type": "string", "format": "uuid"}},
+    "other_id": {"description": "the id of another job", "schema": {"type": "string"}},
     "result_id": {"description": "the id of a result", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
     "image_id": {"description": "the id of an image", "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"}},
-    "delivery_id": {"description": "the id of a delivery", "schema": {"type": "string", "format": "uuid"}},
-    "key_id": {"description": "the id of a key", "schema": {"type": "string", "format": "uuid"}},
+    "delivery_id": {"description": "the id of a delivery", "schema": {"type": "string"}},
+    "key_id": {"description": "the id of a key", "schema": {"type": "string"}},
 }
 # Schemas of what is not JSON.
 PLAIN_SCHEMAS: dict[Any, dict[str, str]] = {str: {"type": "string"}, bytes: {"type": "string", "format": "binary"}}
@@ -88,14 +88,19 @@ def build_spec(app: flask.Flask, webhooks: Sequence[Webhook]) -> dict[str, Any]:
 
 
 def _component_schemas(described: Iterable[Operation], webhooks: Iterable[Webhook]) -> dict[str, Any]:
-    """Return the schemas of all response, query and webhook types by name."""
+    """Return the schemas of all response, query, JSON body and webhook types by name."""
+    described = list(described)
     types: list[Any] = [problem.Problem, *(webhook.payload_type for webhook in webhooks)]
     for operation in described:
         types += [kind for kind in operation.responses.values() if kind is not None and kind not in PLAIN_SCHEMAS]
         types.append(operation.query)
     adapters = [(kind.__name__, "validation", pydantic.TypeAdapter(kind)) for kind in dict.fromkeys(types)]
     _, document = pydantic.TypeAdapter.json_schemas(adapters, ref_template=COMPONENT)  # type: ignore[arg-type]  # a literal
-    return dict(document["$defs"])
+    bodies = {body for operation in described for body in operation.bodies.values() if isinstance(body, type)}
+    return {**document["$defs"]} | {
+        body.__name__: json_schema.without_defaults(json_schema.body_schema(body))
+        for body in sorted(bodies, key=lambda body: body.__name__)
+    }
 
 
 def _operation(
@@ -114,7 +119,7 @@ def _operation(
     if described.is_public:
         operation["security"] = []
     if described.body is not None:
-        operation["requestBody"] = {"required": True, "content": _body_content(described.body)}
+        operation["requestBody"] = {"required": True, "content": _body_content(described)}
     return operation
 
 
@@ -144,12 +149,11 @@ def _parameters(rule: Rule, described: Operation, schemas: Mapping[str, Any]) ->
         yield {"name": name, "in": "header", "schema": schema, "description": schema["description"]}
 
 
-def _body_content(body: type[base.RequestModel] | Mapping[str, Any]) -> dict[str, Any]:
-    return (
-        dict(body)
-        if isinstance(body, Mapping)
-        else {JSON: {"schema": json_schema.without_defaults(json_schema.body_schema(body))}}
-    )
+def _body_content(described: Operation) -> dict[str, Any]:
+    return {
+        media_type: {"schema": _schema_ref(body) if isinstance(body, type) else body["schema"]}
+        for media_type, body in described.bodies.items()
+    }
 
 
 def _responses(path: str, described: Operation) -> dict[str, Any]:

@@ -64,12 +64,14 @@ def delete() -> selection_responses.SelectionDeletion:
     role=enums.Role.SUBMIT,
     status=202,
     body=selection_requests.Resubmission,
+    request_headers=requests.IDEMPOTENCY_HEADER,
     response_headers=long_poll.ACCEPTED_HEADERS | rate_limit_headers.HEADERS,
     problems={
         **NOT_FOUND,
         **rate_limit_headers.PROBLEM_CODES,
         409: ["nothing_to_retry"],
-        422: ["unknown_model"],
+        410: ["job_purged"],
+        422: ["unknown_model", "idempotency_mismatch"],
     },
 )
 def resubmit() -> flask.Response:
@@ -85,7 +87,12 @@ def resubmit() -> flask.Response:
     if not stored:
         raise errors.NothingToRetry("The bytes of none of these images were stored; submit other files.")
     new_job = jobs.NewJob(
-        caller.id, _model(request, stored), name=request.job_name, fresh=request.fresh, limits=caller.limits
+        caller.id,
+        _model(request, stored),
+        name=request.job_name,
+        fresh=request.fresh,
+        idempotency_key=requests.idempotency_key(),
+        limits=caller.limits,
     )
     names = selections.unique_names([row.name for row in stored])
     images = [_new_image(row, name) for row, name in zip(stored, names, strict=True)]

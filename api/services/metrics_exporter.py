@@ -117,7 +117,7 @@ def _worker_metrics(snapshot: gauges.Gauges) -> Iterator[core.Metric]:
             serving[loaded_model] = serving.get(loaded_model, 0) + 1
         sizes |= {(worker.id, model): size for model, size in (worker.batch_sizes or {}).items()}
     help_text = (
-        "Workers with a recent heartbeat: working or idle, or still (without progress although images are queued)."
+        "Workers with a recent heartbeat: working or idle, or stalled (without progress although images are queued)."
     )
     yield _gauge("sortbelt_workers", help_text, ["state"], states)
     yield _gauge("sortbelt_workers_serving", "Workers that serve a version.", ["model", "version"], serving)

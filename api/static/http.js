@@ -35,6 +35,11 @@ export async function json(path, options) {
 
 export const post = (path, options) => json(path, { method: "POST", ...options });
 
+// Return a new idempotency key.
+export function once() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 // Return a page of a list, and the cursor of the next page or null; skip empty pages, which may precede rare rows.
 export async function page(path, query, signal) {
   for (let left = EMPTY_PAGES; ; left -= 1) {

@@ -1,28 +1,26 @@
 // One job: its progress, its actions, and its results as they come.
 
-import { button, choice, el, fill, images, jobBadge, loading, number, say, short, span, submits, time, trouble } from "./dom.js";
+import { button, el, fill, images, jobBadge, loading, number, say, short, span, submits, time, trouble } from "./dom.js";
 import { countsBar, legend } from "./charts.js";
 import { follow, json, post } from "./http.js";
 import { notifyButton } from "./notify.js";
-import { ORDERS, Results } from "./results.js";
-import { fetched } from "./search.js";
+import { Results } from "./results.js";
+import { csvButton, filterBar, readFilters } from "./search.js";
 import { pause, repeat } from "./shown.js";
 
-const FILTERS = ["label", "status", "name", "order"];
-const STATUSES = ["done", "failed", "cancelled", "expired"];
 const REFRESH_SECONDS = 1.5;
 const IDLE_SHARE = 10; // seconds between two refreshes for each second that one takes
 
 export function job(main, context) {
   const { id, signal, params } = context;
-  const chosen = Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? ""]));
-  const view = { ...context, chosen, bar: countsBar(), results: new Results(signal, context), query: { job: id, ...chosen } };
+  const chosen = { ...readFilters(params), job: "" };
+  const view = { ...context, chosen, bar: countsBar(), results: new Results(signal, context), query: { ...chosen, job: id } };
   view.move = (changed) => context.go(`/jobs/${id}`, { ...chosen, ...changed });
   view.head = el("div", { class: "head" }, el("h1", { tabindex: "-1", title: id }, `Job ${short(id)}`));
   view.state = el("section", { class: "panel", "aria-label": "State" }, loading("the job"));
   view.labels = el("div", { class: "labels" });
   fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), view.head, view.state,
-    el("div", { class: "controls" }, view.labels, filters(view)), view.results.node);
+    view.labels, filterBar(chosen, `/jobs/${id}`, context), view.results.node);
   repeat(signal, (inner) => follow(id, (latest) => news(view, latest), inner), (error) => {
     if (![404, 410].includes(error.status)) return context.failed(error); // it may be temporary
     fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), trouble(error));
@@ -111,7 +109,7 @@ function actions(view) {
     !over && notifyButton(view.job, view.session),
     may && button("Rename", () => rename(view)),
     may && button("Delete", () => remove(view)),
-    button("Download CSV", (event) => fetched(event.target, new URLSearchParams(given(view.query)), view.signal, view.failed)),
+    csvButton(view.query, view),
   ];
 }
 
@@ -154,15 +152,6 @@ async function remove(view) {
   }
 }
 
-function filters({ chosen: { status, name, order }, move }) {
-  return el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (value) => move({ status: value })),
-    choice("Order", ORDERS, order, (value) => move({ order: value })),
-    el("label", {}, "Name contains",
-      el("input", { type: "search", name: "name", value: name, onchange: (event) => move({ name: event.target.value.trim() }) })),
-  );
-}
-
 async function tellLabels(view) {
   const query = `group=label&job=${view.id}`;
   const { stats } = await json(`v1/stats?${query}`, { signal: view.signal }).catch(() => ({ stats: [] }));
@@ -172,8 +161,4 @@ async function tellLabels(view) {
     const given = { class: "chip", name: `label ${one.key}`, "aria-pressed": chosen ? "true" : "false" };
     return button([el("b", {}, one.key), ` ${number(one.count)}`], () => view.move({ label: chosen ? "" : one.key }), given);
   }));
-}
-
-function given(query) {
-  return Object.entries(query).filter(([, value]) => value);
 }

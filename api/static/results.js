@@ -9,7 +9,6 @@ import { thumbnail } from "./thumbnails.js";
 
 const ROWS = 100;
 const UNFAMILIAR = 0.02; // as in `sortbelt sort --unfamiliar`
-export const ORDERS = [["", "newest first"], ["confidence", "least confident first"], ["familiarity", "least familiar first"]];
 
 export class Results {
   constructor(signal, { holder, go }) {

@@ -1,48 +1,57 @@
-// Results across jobs.
+// Results across jobs, and the filters of results.
 
 import { button, choice, el, fill, SINCE } from "./dom.js";
 import { download, json } from "./http.js";
-import { ORDERS, Results } from "./results.js";
+import { Results } from "./results.js";
 
 const FIELDS = ["label", "min_confidence", "max_confidence", "min_familiarity", "max_familiarity", "status", "name", "error", "model", "owner", "job", "since", "until", "reviewed", "custom_id", "order"];
+const STATUSES = ["done", "failed", "cancelled", "expired"];
+const ORDERS = [["", "newest first"], ["confidence", "least confident first"], ["familiarity", "least familiar first"]];
+const SHARE = { type: "number", min: 0, max: 1, step: "any", inputmode: "decimal" };
 
-export function search(main, { params, signal, holder, go, failed }) {
-  const query = Object.fromEntries(FIELDS.map((field) => [field, params.get(field) ?? ""]));
-  const results = new Results(signal, { holder, go });
-  const labels = el("datalist", { id: "labels" });
-  const versions = el("datalist", { id: "versions" });
-  const move = (changed) => go("/results", { ...query, ...changed });
-  const text = (label, field, more = {}) => el("label", {}, label,
-    el("input", { name: field, value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
-  const share = { type: "number", min: 0, max: 1, step: "any", inputmode: "decimal" };
-  const csv = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+export function search(main, context) {
+  const query = readFilters(context.params);
+  const results = new Results(context.signal, context);
   fill(main,
-    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Results"),
-      button("Download CSV", (event) => fetched(event.target, csv, signal, failed))),
-    el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      text("Label", "label", { list: "labels", placeholder: "any", autocomplete: "off" }), labels,
-      text("Confidence from", "min_confidence", { ...share, placeholder: "0" }),
-      text("Confidence to", "max_confidence", { ...share, placeholder: "1" }),
-      text("Familiarity from", "min_familiarity", { ...share, placeholder: "0" }),
-      text("Familiarity to", "max_familiarity", { ...share, placeholder: "1" }),
-      choice("Status", [["", "any"], ["done"], ["failed"], ["cancelled"], ["expired"]].map(([a, b]) => [a, b ?? a]),
-        query.status, (status) => move({ status })),
-      text("Name contains", "name", { type: "search" }),
-      text("Error", "error", { placeholder: "any code", autocomplete: "off" }),
-      choice("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], query.reviewed, (reviewed) => move({ reviewed })),
-      text("Model", "model", { placeholder: "NAME@VERSION", autocomplete: "off", list: "versions" }), versions,
-      holder.role !== "submit" && text("Key", "owner", { placeholder: "any" }),
-      choice("Since", SINCE.some(([one]) => one === query.since) ? SINCE : [[query.since, query.since], ...SINCE], query.since, (since) => move({ since })),
-      query.until && text("Until", "until"),
-      query.job && text("Job", "job"),
-      query.custom_id && text("Your identifier", "custom_id"),
-      choice("Order", ORDERS, query.order, (order) => move({ order })),
-      FIELDS.some((field) => query[field]) && button("Clear", () => go("/results"), { class: "quiet" }),
-    ),
+    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Results"), csvButton(query, context)),
+    filterBar(query, "/results", context),
     results.node,
   );
   results.load(query, "There are no matching results.");
+}
+
+// The filters of a list of results, of one job or of all, that are in the address.
+export function readFilters(params) {
+  return Object.fromEntries(FIELDS.map((field) => [field, params.get(field) ?? ""]));
+}
+
+// The form, which goes to the view at `path` with the changed filters.
+export function filterBar(query, path, { signal, holder, go }) {
+  const labels = el("datalist", { id: "labels" });
+  const versions = el("datalist", { id: "versions" });
+  const move = (changed) => go(path, { ...query, ...changed });
+  const text = (label, field, more = {}) => el("label", {}, label,
+    el("input", { name: field, value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
   offer(labels, versions, signal);
+  return el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    text("Label", "label", { list: "labels", placeholder: "any", autocomplete: "off" }), labels,
+    text("Confidence from", "min_confidence", { ...SHARE, placeholder: "0" }),
+    text("Confidence to", "max_confidence", { ...SHARE, placeholder: "1" }),
+    text("Familiarity from", "min_familiarity", { ...SHARE, placeholder: "0" }),
+    text("Familiarity to", "max_familiarity", { ...SHARE, placeholder: "1" }),
+    choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], query.status, (status) => move({ status })),
+    text("Name contains", "name", { type: "search" }),
+    text("Error", "error", { placeholder: "any code", autocomplete: "off" }),
+    choice("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], query.reviewed, (reviewed) => move({ reviewed })),
+    text("Model", "model", { placeholder: "NAME@VERSION", autocomplete: "off", list: "versions" }), versions,
+    path === "/results" && holder.role !== "submit" && text("Key", "owner", { placeholder: "any" }),
+    choice("Since", SINCE.some(([one]) => one === query.since) ? SINCE : [[query.since, query.since], ...SINCE], query.since, (since) => move({ since })),
+    query.until && text("Until", "until"),
+    query.job && text("Job", "job"),
+    query.custom_id && text("Your identifier", "custom_id"),
+    choice("Order", ORDERS, query.order, (order) => move({ order })),
+    Object.values(query).some(Boolean) && button("Clear", () => go(path), { class: "quiet" }),
+  );
 }
 
 // Suggest the labels and the versions of the models: counting those of the results may take long.
@@ -52,13 +61,17 @@ async function offer(labels, versions, signal) {
   fill(versions, models.map((one) => el("option", { value: `${one.name}@${one.version}` })));
 }
 
-export async function fetched(pressed, query, signal, failed) {
-  pressed.disabled = true;
-  try {
-    await download(`v1/results?${query}`, "results.csv", signal);
-  } catch (error) {
-    failed(error);
-  } finally {
-    pressed.disabled = false;
-  }
+// Download the results of a query.
+export function csvButton(query, { signal, failed }) {
+  const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+  return button("Download CSV", async (event) => {
+    event.target.disabled = true;
+    try {
+      await download(`v1/results?${given}`, "results.csv", signal);
+    } catch (error) {
+      failed(error);
+    } finally {
+      event.target.disabled = false;
+    }
+  });
 }

@@ -1,7 +1,7 @@
 // Several images selected in a list: review, retry, run with another model, download or delete them.
 
 import { button, el, fill, images as counted, number, say } from "./dom.js";
-import { json, page, post, save } from "./http.js";
+import { json, once, page, post, save } from "./http.js";
 
 const MAX_SELECTED = 10000;
 const PER_REQUEST = 1000; // as many images as the server takes in one request
@@ -109,7 +109,11 @@ export class Selection {
   }
 
   async resubmit(options) {
-    const job = await post("v1/selections/resubmit", body({ images: this.few(), ...options }));
+    const sent = body({ images: this.few(), ...options });
+    // After a failure the same button sends the same key: the job may have been created before the connection broke.
+    if (this.resubmission?.body !== sent.body) this.resubmission = { ...sent, headers: { ...sent.headers, "Idempotency-Key": once() } };
+    const job = await post("v1/selections/resubmit", this.resubmission);
+    this.resubmission = null;
     this.results.go(`/jobs/${job.id}`);
     const left = job.left_out.map((one) => `${number(one.images)} ${one.code}`);
     if (left.length) setTimeout(say, 300, `Left out, since their bytes were not stored: ${left.join(", ")}.`);

@@ -1,7 +1,7 @@
 // Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
 // images again, as after a closed tab, go on where the upload of the open job ended.
 
-import { key, problem, unreachable } from "./http.js";
+import { key, once, problem, unreachable } from "./http.js";
 import { pause } from "./shown.js";
 import { group, size } from "./files.js";
 
@@ -108,10 +108,6 @@ function fingerprint(images, options) {
     words[word] ^= words[word] >>> 15;
   }
   return `page-${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("")}`;
-}
-
-function once() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // By XMLHttpRequest, since fetch does not report upload progress.

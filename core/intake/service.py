@@ -134,14 +134,12 @@ class SubmissionService:
 
         Raises:
             errors.UnknownModel: the model is not served.
+            errors.IdempotencyMismatch: the idempotency key was used for another submission.
             errors.TemporarilyRejected: it cannot be accepted now; nothing was written.
             errors.ServiceUnavailable: the database does not answer; nothing was written.
         """
         self._require_model(job.model)
-        if job.limits.is_limited:
-            self._check_admission(job.owner, job.limits, jobs.submission_load(job, images), job.priority)
-            return self._insert(job, images)
-        return self._job_writer.submit(job, images).result()
+        return blocking_call.wait(self._create(job, images, reject_invalid=False))
 
     @cached_property
     def _url_policy(self) -> url_policy.UrlPolicy:
@@ -317,7 +315,9 @@ def _clean_name(name: str) -> str:
 
 def _fingerprint(job: jobs.NewJob, images: Sequence[NewImage]) -> str:
     content: list[Any] = [job.model, int(job.priority), job.metadata, job.sealed, job.expires_in, job.fresh]
-    content += [[image.name, image.sha256, *filter(None, [image.custom_id, image.url])] for image in images]
+    content += [
+        [image.name, image.sha256, *filter(None, [image.custom_id, image.url, image.location])] for image in images
+    ]
     content += [job.webhook_url] if job.webhook_url else []
     content += [{"name": job.name}] if job.name else []
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

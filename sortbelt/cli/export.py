@@ -24,16 +24,30 @@ STREAM_FORMATS = {
 """Media types of the formats that the server makes, by their names on the command line."""
 ROW_FORMATS = ("csv", "ndjson")
 FORMATS = ("table", "json", *STREAM_FORMATS)
+MAX_SCORES = 3  # of an image, in a table
 FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
-def write_table(results: Iterable[responses.Result], out: TextIO) -> None:
-    """Write each image with its label and confidence, or the reason why it has none."""
+def write_table(results: Iterable[responses.Result], out: TextIO, *, scores: bool = False) -> None:
+    """Write each image with its label and confidence, or the reason why it has none.
+
+    The highest scores are shown if `scores`, or on a terminal that is wide enough.
+    """
     headers = ("image", "status", "label", "confidence", "why")
-    rows = (
-        (r.image, r.status, r.label, r.confidence, r.error and f"{r.error.code}: {r.error.detail}") for r in results
+    rows: Iterable[tuple[object, ...]] = (
+        (r.image, r.status, r.label, r.confidence, r.error and f"{r.error.code}: {r.error.detail}", top_scores(r))
+        for r in results
     )
-    terminal.print_table(headers, rows, out)
+    if scores or out.isatty():
+        terminal.print_table((*headers, "scores"), rows, out, roomy=() if scores else ("scores",))
+    else:
+        terminal.print_table(headers, (row[:-1] for row in rows), out)
+
+
+def top_scores(result: responses.Result) -> str:
+    """Return the highest scores of a result, such as `sushi .93, sandwich .07`."""
+    highest = sorted(result.scores.items(), key=lambda item: -item[1])[:MAX_SCORES]
+    return ", ".join(f"{label} {f'{score:.2f}'.removeprefix('0')}" for label, score in highest)
 
 
 def write_json(results: Iterable[responses.Result], out: TextIO) -> None:

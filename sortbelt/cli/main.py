@@ -32,6 +32,7 @@ COMMANDS = {
     "rename": ("jobs", "Change the name of a job; an empty one removes it."),
     "delete": ("jobs", "Delete jobs or single images, with their bytes and results."),
     "results": ("results", "Show the results of a job, or search the results of all jobs."),
+    "images": ("images", "Review, resubmit, download or delete all images whose results match filters."),
     "stats": ("results", "Count results by label, or by another property; or show how often the model was right."),
     "reviews": ("reviews", "List reviews of results, and export the reviewed images for training."),
     "diff": ("compare", "Show the images whose labels differ between two jobs."),

@@ -76,10 +76,12 @@ def print_table(
     out: TextIO | None = None,
     *,
     optional: Collection[str] = (),
+    roomy: Collection[str] = (),
 ) -> None:
     """Print rows: as a table on a terminal, else as tab-separated lines without a header.
 
-    A terminal gets no column of `optional` that has only zeros and empty cells.
+    A terminal gets no column of `optional` that has only zeros and empty cells, and those of `roomy` only if no cell
+    wraps then.
     """
     out = out or sys.stdout
     if not out.isatty():
@@ -90,23 +92,33 @@ def print_table(
     for row in rows:
         chunk.append(row)
         if len(chunk) == TABLE_CHUNK_ROWS:
-            _print_for_people(*_drop_empty(headers, chunk, optional), out)
+            _print_for_people(*_drop_empty(headers, chunk, optional), out, roomy)
             chunk = []
     if chunk:
-        _print_for_people(*_drop_empty(headers, chunk, optional), out)
+        _print_for_people(*_drop_empty(headers, chunk, optional), out, roomy)
 
 
 def _drop_empty(
     headers: Sequence[str], rows: Sequence[Sequence[object]], optional: Collection[str]
 ) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     is_shown = [header not in optional or any(row[index] for row in rows) for index, header in enumerate(headers)]
+    return _choose_columns(headers, rows, is_shown)
+
+
+def _choose_columns(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], is_shown: Sequence[bool]
+) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
     return list(itertools.compress(headers, is_shown)), [list(itertools.compress(row, is_shown)) for row in rows]
 
 
-def _print_for_people(headers: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO) -> None:
+def _print_for_people(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], out: TextIO, roomy: Collection[str]
+) -> None:
     from rich import box, console, table, text  # noqa: PLC0415 - takes 0.1 s, which only a terminal needs
 
     screen = console.Console(file=out, highlight=False)
+    if roomy and sum(_natural_widths(headers, rows)) + 2 * (len(headers) - 1) > screen.width:
+        headers, rows = _choose_columns(headers, rows, [header not in roomy for header in headers])
     widths, gap = _fit_columns(headers, rows, screen.width)
     if not widths:
         _print_records(headers, rows, out)
@@ -132,7 +144,7 @@ def _print_records(headers: Sequence[str], rows: Sequence[Sequence[object]], out
 def _fit_columns(headers: Sequence[str], rows: Sequence[Sequence[object]], available: int) -> tuple[list[int], int]:
     """Return column widths and the gap between columns; no widths if the table is too wide even when cells wrap."""
     columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, (header, *map(_shown, cells)))) for header, cells in zip(headers, columns, strict=True)]
+    widths = _natural_widths(headers, rows)
     whole = [max((len(_shown(cell)) for cell in cells if _is_unbreakable(cell)), default=1) for cells in columns]
     min_widths = [max(least, min(width, MIN_COLUMN_WIDTH)) for least, width in zip(whole, widths, strict=True)]
     gap = 2 if sum(widths) + 2 * (len(headers) - 1) <= available else 1
@@ -143,6 +155,12 @@ def _fit_columns(headers: Sequence[str], rows: Sequence[Sequence[object]], avail
         widest = max(range(len(widths)), key=lambda column: widths[column] - min_widths[column])
         widths[widest] -= 1
     return widths, gap
+
+
+def _natural_widths(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[int]:
+    """Return the widths of columns in which no cell wraps."""
+    columns = zip(*rows, strict=True)
+    return [max(map(len, (header, *map(_shown, cells)))) for header, cells in zip(headers, columns, strict=True)]
 
 
 def _shown(cell: object) -> str:

@@ -1,7 +1,7 @@
 """Asynchronous client (asyncio, trio), with the methods of `Client`."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -293,6 +293,29 @@ class AsyncClient:
     async def withdraw_review(self, result_id: str) -> responses.Result:
         """See `Client.withdraw_review`."""
         return await self._request(operations.withdraw_review(result_id))
+
+    async def review_images(
+        self, image_ids: Iterable[str], label: str | None = None, verdict: str = "label", note: str | None = None
+    ) -> dict[str, Any]:
+        """See `Client.review_images`."""
+        return await self._run(operations.review_images(image_ids, label, verdict, note))
+
+    async def resubmit_images(
+        self,
+        image_ids: Iterable[str],
+        *,
+        name: str | None = None,
+        model: str | None = None,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+    ) -> AsyncJob:
+        """See `Client.resubmit_images`."""
+        request = operations.resubmit_images(image_ids, idempotency_key, job_name=name, model=model, fresh=fresh)
+        return self._bind_job(await self._request(request))
+
+    async def delete_images(self, image_ids: Iterable[str]) -> dict[str, Any]:
+        """See `Client.delete_images`."""
+        return await self._run(operations.delete_images(image_ids))
 
     def reviews(self, **filters: Unpack[filter_types.ReviewFilters]) -> AsyncIterator[responses.Review]:
         """See `Client.reviews`."""

@@ -4,6 +4,7 @@ A generator yields a `Request` to send, seconds to sleep, a function to run (in 
 for the caller. It is sent the outcome, and returns the result of the operation. `Client` and `AsyncClient` run both.
 """
 
+import itertools
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ from sortbelt import errors
 from sortbelt.client import bundle_files, image_files, inputs, listing, multipart, responses, transport
 
 PAGE_SIZE = 500  # rows per request
+MAX_SELECTED = 1_000  # images on which one request acts
 MIN_POLL_SECONDS = 0.1
 POLL_FRACTION = 0.1  # poll interval as a share of the time waited so far
 
@@ -90,7 +92,7 @@ def delete_job(job_id: str) -> Request[responses.PurgeRecord]:
 
 def delete_image(image_id: str) -> Request[dict[str, Any]]:
     """Delete an image."""
-    return Request("DELETE", f"/v1/images/{_quote_segment(image_id)}", lambda response: dict(response.json()))
+    return Request("DELETE", f"/v1/images/{_quote_segment(image_id)}", _parse_dict)
 
 
 def job(job_id: str) -> Request[responses.Job]:
@@ -219,7 +221,7 @@ def diff(job_a: str, job_b: str) -> Operation[None]:
 def label_pairs(job_a: str, job_b: str) -> Request[dict[str, Any]]:
     """Count the images of two jobs by their labels."""
     path = _job_path(job_a, "diff", _quote_segment(job_b), "pairs")
-    return Request("GET", path, lambda response: dict(response.json()))
+    return Request("GET", path, _parse_dict)
 
 
 def stats(group: str, by: str | None, filters: Mapping[str, Any]) -> Request[listing.Stats]:
@@ -241,6 +243,39 @@ def review(result_id: str, label: str | None, verdict: str, note: str | None) ->
 def withdraw_review(result_id: str) -> Request[responses.Result]:
     """Withdraw the review of a result."""
     return Request("DELETE", _review_path(result_id), _parse_result)
+
+
+def review_images(
+    image_ids: Iterable[str], label: str | None, verdict: str, note: str | None
+) -> Operation[dict[str, Any]]:
+    """Give images the same review."""
+    body = drop_none({"verdict": verdict, "label": label, "note": note})
+    return _act_on_images("review", image_ids, body, {"reviewed": 0, "failed": []})
+
+
+def delete_images(image_ids: Iterable[str]) -> Operation[dict[str, Any]]:
+    """Delete images."""
+    return _act_on_images("delete", image_ids, {}, {"deleted": [], "failed": []})
+
+
+def resubmit_images(
+    image_ids: Iterable[str], idempotency_key: str | None = None, **job_options: Any
+) -> Request[responses.Job]:
+    """Create a job that classifies images again."""
+    body = {"images": list(image_ids), **drop_none(job_options)}
+    return _create_job(idempotency_key, path=_selection_path("resubmit"), json=body)
+
+
+def archive_location(image_ids: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Return path and JSON body of an archive of images."""
+    return _selection_path("archive"), {"images": list(image_ids)}
+
+
+def batched(image_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Yield ids in lists that are small enough for one request."""
+    ids = iter(image_ids)
+    while batch := list(itertools.islice(ids, MAX_SELECTED)):
+        yield batch
 
 
 def reviews(filters: Mapping[str, Any]) -> Operation[None]:
@@ -376,10 +411,20 @@ def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _create_job(idempotency_key: str | None = None, **options: Any) -> Request[responses.Job]:
+def _act_on_images(
+    action: str, image_ids: Iterable[str], body: Mapping[str, Any], outcome: dict[str, Any]
+) -> Operation[dict[str, Any]]:
+    """Send images in as many requests as they need; add the counts and lists of the responses to the outcome."""
+    for batch in batched(image_ids):
+        response = yield Request("POST", _selection_path(action), _parse_dict, {"json": {"images": batch, **body}})
+        outcome = {name: total + response[name] for name, total in outcome.items()}
+    return outcome
+
+
+def _create_job(idempotency_key: str | None = None, path: str = "/v1/jobs", **options: Any) -> Request[responses.Job]:
     # The key makes a retry harmless: the server returns the job that it created for the first request.
     headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-    return Request("POST", "/v1/jobs", _parse_job, {"headers": headers, **options})
+    return Request("POST", path, _parse_job, {"headers": headers, **options})
 
 
 def _paginate(
@@ -406,6 +451,10 @@ def _parse_job(response: httpx.Response) -> responses.Job:
     return responses.Job.from_json(response.json())
 
 
+def _parse_dict(response: httpx.Response) -> dict[str, Any]:
+    return dict(response.json())
+
+
 def _parse_result(response: httpx.Response) -> responses.Result:
     return responses.Result.from_json(response.json())
 
@@ -420,6 +469,10 @@ def _parse_version(response: httpx.Response) -> responses.ModelVersion:
 
 def _model_path(name: str, action: str) -> str:
     return "/".join(("/v1/models", _quote_segment(name), action))
+
+
+def _selection_path(action: str) -> str:
+    return f"/v1/selections/{action}"
 
 
 def _review_path(result_id: str) -> str:

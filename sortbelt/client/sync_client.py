@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -340,7 +340,7 @@ class Client:
         path, params = operations.results_location(job_id, filters)
         if job_id and "job" in params:
             self.job(job_id)  # raises NotFound; a search for an unknown job is merely empty
-        return self._transport.stream(path, accept, params)
+        return self._transport.stream("GET", path, accept, params=params)
 
     def diff(self, job_a: str, job_b: str) -> Iterator[responses.JobDifference]:
         """Yield the images whose labels differ between two jobs, or that only one of them has, by name."""
@@ -392,6 +392,48 @@ class Client:
     def withdraw_review(self, result_id: str) -> responses.Result:
         """Withdraw the review of a result."""
         return self._request(operations.withdraw_review(result_id))
+
+    def review_images(
+        self, image_ids: Iterable[str], label: str | None = None, verdict: str = "label", note: str | None = None
+    ) -> dict[str, Any]:
+        """Give images the same review, as `review`; return the number `reviewed`, and those that `failed` with reasons.
+
+        The `id` of a result is the id of its image: `[result.id for result in client.search(label="sushi")]`.
+        """
+        return self._run(operations.review_images(image_ids, label, verdict, note))
+
+    def resubmit_images(
+        self,
+        image_ids: Iterable[str],
+        *,
+        name: str | None = None,
+        model: str | None = None,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Classify at most 1,000 images again, without an upload; return the new job.
+
+        Args:
+            image_ids: ids of images that have a result.
+            name: name of the new job.
+            model: the model to use, else that of the images.
+            fresh: whether to classify images again that the model has labelled already.
+            idempotency_key: the same key returns the same job.
+        """
+        return self._bind_job(
+            self._request(
+                operations.resubmit_images(image_ids, idempotency_key, job_name=name, model=model, fresh=fresh)
+            )
+        )
+
+    def archive_images(self, image_ids: Iterable[str]) -> Iterator[bytes]:
+        """Stream a ZIP file of at most 1,000 images, with a folder per label, chunk by chunk."""
+        path, body = operations.archive_location(image_ids)
+        return self._transport.stream("POST", path, "application/zip", json=body)
+
+    def delete_images(self, image_ids: Iterable[str]) -> dict[str, Any]:
+        """Delete images with their results; return the receipts as `deleted`, and those that `failed` with reasons."""
+        return self._run(operations.delete_images(image_ids))
 
     def reviews(self, **filters: Unpack[filter_types.ReviewFilters]) -> Iterator[responses.Review]:
         """Yield reviews, newest first.

@@ -174,8 +174,10 @@ class Transport(BaseTransport):
         except httpx.TransportError as error:
             raise self.no_response_error(error) from None
 
-    def stream(self, path: str, accept: str, params: Mapping[str, Any]) -> Iterator[bytes]:
+    def stream(self, method: str, path: str, accept: str, **options: Any) -> Iterator[bytes]:
         """Yield the response body in chunks. Without retries: half of the body may be written already.
+
+        `options` are `params` and `json`, as for `httpx.Client.request`.
 
         Raises:
             errors.BadInput: the server does not support this media type.
@@ -184,7 +186,7 @@ class Transport(BaseTransport):
         """
         try:
             headers = merge_headers({"Accept": accept}, None)
-            with self._http.stream("GET", self.url + path, params=params, headers=headers) as response:
+            with self._http.stream(method, self.url + path, headers=headers, **options) as response:
                 if not response.is_success:
                     response.read()
                 if accept.partition(";")[0] not in self.raise_for_status(response).headers.get("Content-Type", ""):

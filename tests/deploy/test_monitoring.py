@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import promql_parser
@@ -26,12 +27,13 @@ EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in ALERTS] + [
 
 @pytest.fixture(scope="module")
 def exported_labels(tmp_path_factory, _sqlite_template):
-    """Return the label names of every exported metric, from a server with some data of each kind."""
+    """Return the labels of every exported metric with their values, from a server with some data of each kind."""
     file = tmp_path_factory.mktemp("metrics") / "sortbelt.db"
     file.write_bytes(_sqlite_template.read_bytes())
     app = apps.create_app(settings.Settings(database_url=f"sqlite:///{file}", blob_store=str(file.parent / "blobs")))
     db, key = app.extensions["sortbelt"].db, api_keys.generate()
-    owner = db.write(api_keys.create, "prometheus", enums.Role.READ, key).id
+    owner = db.write(api_keys.create, "prometheus", enums.Role.REVIEW, key).id
+    factories.make_live(db)
     factories.create_job(db, owner, "a", "b")
     factories.complete_claims(db, factories.claim_images(db, limit=1))
     db.write(counters.count_batch, counters.FlushReason.FULL, 64)
@@ -39,13 +41,17 @@ def exported_labels(tmp_path_factory, _sqlite_template):
     db.write(workers.heartbeat, "w1", 1, batch_sizes={factories.MODEL: 64})
     client = app.test_client()
     client.get("/livez")
-    text = client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).text
+    headers = {"Authorization": f"Bearer {key}"}
+    (result,) = client.get("/v1/reviews/queue?strategy=random", headers=headers).json["results"]
+    client.put(f"/v1/results/{result['id']}/review", json={"verdict": "none_of_these"}, headers=headers)
+    text = client.get("/metrics", headers=headers).text
     db.close()
     samples = [s for family in parser.text_string_to_metric_families(text) for s in family.samples]
-    names = {name: set() for name in {s.name for s in samples}}
+    names = {name: defaultdict(set) for name in {s.name for s in samples}}
     for sample in samples:
-        names[sample.name] |= set(sample.labels)
-    return names | {"up": set()}  # added by Prometheus
+        for label, value in sample.labels.items():
+            names[sample.name][label].add(value)
+    return names | {"up": {}}  # added by Prometheus
 
 
 def walk(node):
@@ -64,16 +70,19 @@ def walk(node):
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS, ids=[title for title, _ in EXPRESSIONS])
 def test_every_expression_uses_exported_metrics_and_labels(exported_labels, title, expression):
-    """Each name is a metric; each label in a matcher or grouping is one of the metric or of Prometheus."""
+    """Each name is a metric; each label in a matcher or grouping is one of the metric or of Prometheus.
+
+    And each state of workers in a matcher is one of the metric.
+    """
     tree = promql_parser.parse(expression.replace("$__rate_interval", "1m"))
     selectors = [node for node in walk(tree) if isinstance(node, promql_parser.VectorSelector)]
     assert len(selectors) == len(re.findall(r"\b(?:sortbelt_\w+|up)\b", expression))
     assert {selector.name for selector in selectors} <= set(exported_labels)
     for selector in selectors:
-        assert {matcher.name for matcher in selector.matchers.matchers} <= exported_labels[selector.name] | {
-            "job",
-            "instance",
-        }
+        labels = exported_labels[selector.name]
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in {*labels, "job", "instance"}
+            assert matcher.name != "state" or matcher.value in labels["state"]
     grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", ")}
     assert grouped <= {"instance"}.union(*(exported_labels[selector.name] for selector in selectors))
 

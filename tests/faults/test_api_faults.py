@@ -8,10 +8,12 @@ import sys
 import time
 
 import httpx
+import psutil
 import pytest
 
 from core.db.queries import api_keys
 from tests.faults.stack import REPOSITORY, TIMEOUT_FACTOR, make_image
+from tests.support import factories
 
 
 def test_the_api_killed_between_blobs_and_rows(stack_per_database):
@@ -51,8 +53,6 @@ def test_the_api_killed_between_rows_and_wakeup(stack_per_database):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_api_child_ends_the_api(make_stack, fresh_postgres_url, processes):
     """Row 7: a serving process is killed, its parent is not; the parent ends, so that all are restarted."""
-    import psutil
-
     stack = make_stack(fresh_postgres_url, api_processes=processes)
     stack.start_api()
     children = [
@@ -69,6 +69,33 @@ def test_a_killed_api_child_ends_the_api(make_stack, fresh_postgres_url, process
         assert {response.status_code for response in responses} == {202}
     stack.start_workers(1)
     stack.wait_until_settled(30)
+
+
+@pytest.mark.parametrize("killed", ["the API", "its serving process"])
+def test_a_killed_api_leaves_no_thumbnail_server(make_stack, fresh_postgres_url, killed):
+    """Row 46: the server that an image has started ends with the API, however that is killed."""
+    stack = make_stack(fresh_postgres_url, model=factories.MODEL)
+    stack.start_api()
+    with stack.client() as client:
+        job = stack.post(client, stack.new_files(1)).json()
+        factories.complete_claims(stack.db, factories.claim_images(stack.db))
+        image = client.get(f"/v1/jobs/{job['id']}/results").json()["results"][0]["image_id"]
+        assert client.get(f"/v1/images/{image}/thumbnail").status_code == 200
+    api = psutil.Process(stack.api.pid)
+    (thumbnail_server,) = [
+        process for process in api.children(recursive=True) if "api.services.thumbnail_server" in process.cmdline()
+    ]
+    (api if killed == "the API" else thumbnail_server.parent()).kill()
+    stack.api.wait(60)
+    stack.wait_until(lambda: has_ended(thumbnail_server), 20, "the thumbnail server has ended")
+
+
+def has_ended(process):
+    """Return whether a process has ended; it may be a zombie, which no process waits for."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_concurrent_retries_under_one_key(stack_per_database):

@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -62,7 +63,7 @@ def jobs(
         return
     matching_jobs = iter(client.jobs(**filters))
     listed = itertools.islice(matching_jobs, limit)
-    terminal.print_items("jobs", listed, HEADERS, _to_row, as_json=as_json, optional=COUNT_HEADERS)
+    terminal.print_items("jobs", listed, HEADERS, to_row, as_json=as_json, optional=COUNT_HEADERS)
     if next(matching_jobs, None):
         _options.print_stderr(f"There are more than these {limit}: --limit gets them.")
 
@@ -137,9 +138,7 @@ def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool)
       sortbelt retry JOB --wait
     """
     job: responses.Job = client.retry(job_id)
-    left_out = [f"{entry['images']:,} {entry['code']}" for entry in job.raw.get("left_out", ())]
-    if left_out:
-        _options.print_stderr(f"Left out, since they would fail again: {', '.join(left_out)}.")
+    print_left_out(job, "they would fail again")
     if wait_until_ended:
         job = wait_for_job(client, job.id)
     print_job(job, as_json=as_json)
@@ -189,7 +188,7 @@ def delete(client: Client, job_ids: tuple[str, ...], *, image_ids: tuple[str, ..
         print(terminal.to_json_line({"purges": [purge.raw for purge in purges], "images": images}))
         return
     terminal.print_table(PURGE_HEADERS, map(_purge_to_row, purges))
-    terminal.print_table(IMAGE_HEADERS, ([image[name] for name in IMAGE_FIELDS] for image in images))
+    print_image_receipts(images)
 
 
 def wait_for_job(client: Client, job_id: str, timeout: float | None = None) -> responses.Job:
@@ -201,7 +200,19 @@ def wait_for_job(client: Client, job_id: str, timeout: float | None = None) -> r
 
 def print_job(job: responses.Job, *, as_json: bool) -> None:
     """Print a job."""
-    terminal.print_item(job, HEADERS, _to_row, as_json=as_json, optional=COUNT_HEADERS)
+    terminal.print_item(job, HEADERS, to_row, as_json=as_json, optional=COUNT_HEADERS)
+
+
+def print_left_out(job: responses.Job, reason: str) -> None:
+    """Say on stderr how many images a new job leaves out."""
+    left_out = [f"{entry['images']:,} {entry['code']}" for entry in job.raw.get("left_out", ())]
+    if left_out:
+        _options.print_stderr(f"Left out, since {reason}: {', '.join(left_out)}.")
+
+
+def print_image_receipts(receipts: Iterable[Mapping[str, Any]]) -> None:
+    """Print the receipts of deleted images."""
+    terminal.print_table(IMAGE_HEADERS, ([receipt[name] for name in IMAGE_FIELDS] for receipt in receipts))
 
 
 def eta_message(job: responses.Job) -> str | None:
@@ -223,7 +234,8 @@ def _format_time(timestamp: dt.datetime) -> str:
     return f"{local_time:%H:%M:%S}" if is_today else f"{local_time:%Y-%m-%d %H:%M}"
 
 
-def _to_row(job: responses.Job) -> tuple[object, ...]:
+def to_row(job: responses.Job) -> tuple[object, ...]:
+    """Return the cells of `HEADERS`."""
     status_counts = [getattr(job.counts, header) for header in COUNT_HEADERS]
     status = job.outcome if job.sealed else f"{job.outcome} (open)"
     return job.id, status, *status_counts, job.name, job.created_at, job.owner, job.model

@@ -45,23 +45,28 @@ FILTER_OPTIONS = (
 
 filter_options = _options.combine(FILTER_OPTIONS)
 """Adds the options that filter results."""
+order_option = click.option(
+    "--order",
+    type=click.Choice(["newest", "confidence", "familiarity"]),
+    help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
+)
+reviewed_option = click.option(
+    "--reviewed/--not-reviewed", default=None, help="Only results with, or without, a review."
+)
 
 
 @click.command()
 @click.argument("job_id", metavar="[JOB]", required=False, shell_complete=_completion.jobs)
 @filter_options
-@click.option(
-    "--order",
-    type=click.Choice(["newest", "confidence", "familiarity"]),
-    help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
-)
-@click.option("--reviewed/--not-reviewed", default=None, help="Only results with, or without, a review.")
+@order_option
+@reviewed_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job; else {DEFAULT_LIMIT}]."
 )
 @click.option(
     "--format", "output_format", type=click.Choice(export.FORMATS), help="[default: by the suffix of --out, or table]"
 )
+@click.option("--scores", is_flag=True, help="Show the highest scores in the table, too, however narrow the terminal.")
 @click.option("--excel", is_flag=True, help="CSV for spreadsheets: with a mark by which they recognise UTF-8.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Write to a file.")
 @_options.json_option
@@ -72,6 +77,7 @@ def results(
     *,
     limit: int | None,
     output_format: str | None,
+    scores: bool,
     excel: bool,
     out: str | None,
     as_json: bool,
@@ -104,8 +110,11 @@ def results(
     else:
         rows = iter(client.results(job_id, **filters) if job_id else client.search(**filters))
         with export.open_output(out) as file:
-            write = export.write_json if output_format == "json" else export.write_table
-            write(itertools.islice(rows, limit), file)
+            shown = itertools.islice(rows, limit)
+            if output_format == "json":
+                export.write_json(shown, file)
+            else:
+                export.write_table(shown, file, scores=scores)
         has_more = limit == DEFAULT_LIMIT and next(rows, None) is not None
     if has_more and limit == DEFAULT_LIMIT:
         _options.print_stderr(f"There are more than these {limit}: --limit or --out gets them.")

@@ -69,6 +69,31 @@ def test_images_are_resubmitted_together(db, submit_client, other_client, ids):
     assert_problem(other_client.post("/v1/selections/resubmit", json=body), 404, "image_not_found")
 
 
+@pytest.mark.parametrize("open_images", [None, 8])
+def test_a_repeated_resubmission_under_an_idempotency_key_is_one_job(db, submit_client, admin_client, ids, open_images):
+    """Also when a quota is used up; other content under the key is rejected, in a selection and in a submission."""
+    if open_images:
+        quota = {"open_images": open_images}
+        assert admin_client.request("PATCH", f"/v1/keys/{submit_client.id}", json=quota).status_code == 200
+    headers = {"Idempotency-Key": "again"}
+    body = {"images": ids[:2], "fresh": True}
+    first = submit_client.post("/v1/selections/resubmit", json=body, headers=headers)
+    assert (first.status_code, first.json["counts"]["queued"]) == (202, 2)
+    if open_images:
+        filler = [(f"{number}.png", factories.make_image(10 + number)) for number in range(open_images - 2)]
+        assert submit_client.post("/v1/jobs", images=filler).status_code == 202
+    repeated = submit_client.post("/v1/selections/resubmit", json=body, headers=headers)
+    assert (repeated.status_code, repeated.json["id"]) == (202, first.json["id"]), repeated.text
+    for changed in ({"images": ids[1:3]}, {"fresh": False}, {"job_name": "Other"}):
+        other = submit_client.post("/v1/selections/resubmit", json={**body, **changed}, headers=headers)
+        assert_problem(other, 422, "idempotency_mismatch")
+    upload = submit_client.post("/v1/jobs", images=[("a.png", factories.make_image(1))], headers=headers)
+    assert_problem(upload, 422, "idempotency_mismatch")
+    assert len(submit_client.get("/v1/jobs").json["jobs"]) == (3 if open_images else 2)
+    too_long = submit_client.post("/v1/selections/resubmit", json=body, headers={"Idempotency-Key": "x" * 256})
+    assert_problem(too_long, 422, "bad_parameter")
+
+
 def test_images_are_downloaded_by_label(app, db, submit_client, other_client, ids, monkeypatch):
     """The label of a review goes first; what cannot be read is named; names do not lead out of the archive."""
     odd = submit_client.post("/v1/jobs", images=[("../../a:b.png", factories.make_image(8))]).json

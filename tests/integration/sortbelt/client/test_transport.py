@@ -206,7 +206,7 @@ def test_a_caller_s_span_goes_with_each_request(open_transport, server):
     line = open_transport(server.url)
     with tracer.start_as_current_span("ours") as span:
         line.request("GET", "/v1/keys")
-        list(line.stream("/v1/results", "text/csv", {}))
+        list(line.stream("GET", "/v1/results", "text/csv"))
     line.request("GET", "/v1/keys")
 
     context = span.get_span_context()

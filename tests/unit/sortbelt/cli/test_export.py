@@ -95,3 +95,32 @@ def test_a_file_appears_only_when_all_of_it_is_written(tmp_path):
 
     assert path.read_text() == "all"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("width", "forced", "is_shown"), [(100, False, True), (70, False, False), (70, True, True)])
+def test_the_highest_scores_are_in_a_table_that_is_wide_enough(width, forced, is_shown, monkeypatch):
+    """Or if they are asked for; in tab-separated lines only then."""
+    scores = {"soup": 0.004, "sandwich": 0.072, "sushi": 0.92, "salad": 0.004}
+    results = [
+        responses.Result.from_json({**GOOD, "image": "a.jpg", "scores": scores}),
+        responses.Result.from_json(BAD),
+    ]
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen, file = io.StringIO(), io.StringIO()
+    screen.isatty = lambda: True
+
+    export.write_table(results, screen, scores=forced)
+    export.write_table(results, file, scores=forced)
+
+    text = " ".join(screen.getvalue().split())
+    assert ("scores" in text) == is_shown
+    if is_shown:
+        assert "sushi .92" in text
+    assert ("sushi .92, sandwich .07, soup .00" in file.getvalue()) == forced
+
+
+def test_a_score_of_one_is_whole():
+    """Without its leading zero is only a fraction."""
+    assert export.top_scores(responses.Result.from_json({**GOOD, "scores": {"a": 1.0, "b 0.1": 0.0}})) == (
+        "a 1.00, b 0.1 .00"
+    )
