@@ -24,6 +24,17 @@ CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_DATA_DIR"}
 SECRET_FIELDS = {"admin_key", "database_url", "redis_url"}
 MAX_BATCH_SIZE = 4096
 BUNDLES_DIR = Path(__file__).parent.parent / "model" / "bundles"
+RENAMED_FIELDS = {
+    "drain_seconds": "task_seconds",
+    "idle_ring_seconds": "idle_poll_seconds",
+    "stuck_seconds": "watchdog_seconds",
+    "models_held": "max_loaded_models",
+    "models_seconds": "model_poll_seconds",
+    "max_bad_keys_per_minute": "max_failed_auth_per_minute",
+    "decoders": "decoder_processes",
+    "blobs": "blob_store",
+}
+"""Names of 0.1 and the fields they set; accepted in 0.2, and no longer."""
 
 
 class Settings(pydantic.BaseModel):
@@ -259,19 +270,36 @@ def read_or_exit() -> Settings:
         sys.exit(2)
 
 
+def renamed_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that are still set by their old name, each with the new one."""
+    renamed = {}
+    for variable in _setting_variables(environ):
+        name, suffix = _split_variable(variable)
+        if name in RENAMED_FIELDS:
+            renamed[variable] = f"{ENV_PREFIX}{RENAMED_FIELDS[name].upper()}{suffix.upper()}"
+    return renamed
+
+
 def _setting_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in CLIENT_VARIABLES)
 
 
+def _split_variable(variable: str) -> tuple[str, str]:
+    """Split a variable into the name of a field, old or new, and its suffix: `_file` or nothing."""
+    name = variable.removeprefix(ENV_PREFIX).lower()
+    is_plain = name in Settings.model_fields or name in RENAMED_FIELDS or not name.endswith("_file")
+    return (name, "") if is_plain else (name.removesuffix("_file"), "_file")
+
+
 def _resolve_variable(variable: str, value: str) -> tuple[str, str]:
     """Return the field that a variable sets, and the value: its own, or that of the file it names."""
-    name = variable.removeprefix(ENV_PREFIX).lower()
-    field = name if name in Settings.model_fields else name.removesuffix("_file")
+    name, suffix = _split_variable(variable)
+    field = RENAMED_FIELDS.get(name, name)
     if field not in Settings.model_fields:
-        suggestions = difflib.get_close_matches(field, Settings.model_fields, n=1)
+        suggestions = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"Did you mean {ENV_PREFIX}{suggestions[0].upper()}?" if suggestions else "Unset it."
         raise errors.BadSetting(f"{variable} is not a setting of Sortbelt. {hint}")
-    if field == name:
+    if not suffix:
         return field, value
     try:
         return field, Path(value).read_text(encoding="utf-8").strip()

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -36,12 +36,13 @@ class CheckResult:
     detail: str
     hint: str = ""
     is_warning: bool = False
-    """It works, but less well than it could."""
+    """It works, but will not in a later release."""
 
 
 def run_checks(config: settings.Settings) -> Iterator[CheckResult]:
     """Run all preflight checks."""
     yield _check_settings(config)
+    yield from _check_renamed_settings(os.environ)
     yield _check_libraries()
     yield _check_sandbox()
     yield from _check_redis(config.redis_url)
@@ -85,6 +86,15 @@ def _check_settings(config: settings.Settings) -> CheckResult:
     }
     messages = [sentence for sentence, is_wrong in problems.items() if is_wrong]
     return CheckResult("settings", not messages, "consistent" if not messages else "inconsistent", " ".join(messages))
+
+
+def _check_renamed_settings(environ: Mapping[str, str]) -> Iterator[CheckResult]:
+    """Warn of variables with a name of the release before."""
+    for old, new in settings.renamed_variables(environ).items():
+        detail = f"{old} is now {new}"
+        yield CheckResult(
+            "setting names", ok=True, detail=detail, hint=f"Rename it to {new}: 0.3 rejects {old}.", is_warning=True
+        )
 
 
 def _check_libraries() -> CheckResult:

@@ -234,3 +234,47 @@ def test_no_source_holds_what_people_have_sent(blobs, listed):
     with pytest.raises(errors.BadSetting, match="SORTBELT_SOURCES"):
         settings.read({"SORTBELT_BLOB_STORE": blobs, "SORTBELT_SOURCES": listed})
     settings.read({"SORTBELT_BLOB_STORE": blobs, "SORTBELT_SOURCES": "a=/data/blobs-2,b=s3://bucket/blobs2"})
+
+
+RENAMED = {
+    "DRAIN_SECONDS": ("TASK_SECONDS", "2.5"),
+    "IDLE_RING_SECONDS": ("IDLE_POLL_SECONDS", "2.5"),
+    "STUCK_SECONDS": ("WATCHDOG_SECONDS", "2.5"),
+    "MODELS_HELD": ("MAX_LOADED_MODELS", "3"),
+    "MODELS_SECONDS": ("MODEL_POLL_SECONDS", "2.5"),
+    "MAX_BAD_KEYS_PER_MINUTE": ("MAX_FAILED_AUTH_PER_MINUTE", "3"),
+    "DECODERS": ("DECODER_PROCESSES", "3"),
+    "BLOBS": ("BLOB_STORE", "/data/x"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "value"), [(old, *rest) for old, rest in RENAMED.items()])
+def test_a_setting_may_have_its_old_name_for_one_release(tmp_path, old, new, value):
+    """Outright and from a file; both names at once are an error that names both."""
+    (tmp_path / "value").write_text(value)
+    field, default = new.lower(), settings.read({})
+    for environ in ({f"SORTBELT_{old}": value}, {f"SORTBELT_{old}_FILE": str(tmp_path / "value")}):
+        read = settings.read(environ)
+        assert str(getattr(read, field)) == value
+        assert read.model_copy(update={field: getattr(default, field)}) == default
+    for extra in (f"SORTBELT_{new}", f"SORTBELT_{new}_FILE", f"SORTBELT_{old}_FILE"):
+        with pytest.raises(errors.BadSetting, match="both set") as caught:
+            settings.read({f"SORTBELT_{old}": value, extra: str(tmp_path / "value")})
+        assert f"SORTBELT_{old} " in f"{caught.value.detail} "
+        assert f"{extra} " in f"{caught.value.detail} "
+
+
+def test_old_names_are_reported_with_the_new_ones():
+    """As the doctor shows them."""
+    assert {old.lower(): new.lower() for old, (new, _) in RENAMED.items()} == settings.RENAMED_FIELDS
+    environ = {"SORTBELT_DECODERS": "1", "SORTBELT_BLOBS_FILE": "x", "SORTBELT_PORT": "1", "SORTBELT_URL": "x", "X": ""}
+    assert settings.renamed_variables(environ) == {
+        "SORTBELT_BLOBS_FILE": "SORTBELT_BLOB_STORE_FILE",
+        "SORTBELT_DECODERS": "SORTBELT_DECODER_PROCESSES",
+    }
+
+
+def test_a_bad_value_under_an_old_name_names_the_variable_that_is_set():
+    """Not one that the reader has never written."""
+    with pytest.raises(errors.BadSetting, match="SORTBELT_DECODERS='0'"):
+        settings.read({"SORTBELT_DECODERS": "0"})

@@ -284,7 +284,15 @@ def test_the_command_prints_each_finding_and_its_code_says_whether_all_is_well(h
     assert all(set(check) == {"check", "ok", "detail", "mend"} for check in checks)
 
 
-def test_a_warning_is_shown_with_its_hint():
-    """It is not a failure, and has a mark of its own."""
-    result = preflight.CheckResult("sandbox", ok=True, detail="no seccomp", hint="Use another kernel.", is_warning=True)
-    assert doctor._format_result(result) == "WARN sandbox: no seccomp\n     Use another kernel."
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_old_names_of_settings_are_a_warning_with_the_new_name(healthy_db, healthy_settings, monkeypatch, capsys):
+    """They work for one more release, so the exit code is not affected."""
+    monkeypatch.setenv("SORTBELT_DECODERS", "3")
+    monkeypatch.setattr(doctor.settings, "read_or_exit", lambda: healthy_settings)
+    monkeypatch.setattr(sys, "argv", ["doctor"])
+    all_ok = all(result.ok for result in doctor.run_checks(healthy_settings))
+    assert doctor.main() == (0 if all_ok else 1)
+    lines = capsys.readouterr().out.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith("WARN setting names: "))
+    assert lines[place] == "WARN setting names: SORTBELT_DECODERS is now SORTBELT_DECODER_PROCESSES"
+    assert "SORTBELT_DECODER_PROCESSES" in lines[place + 1]
