@@ -1,6 +1,5 @@
 """The fused form of a network on a CPU gives the same logits."""
 
-import copy
 import threading
 
 import numpy as np
