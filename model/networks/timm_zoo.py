@@ -86,6 +86,14 @@ def published_input(name: str) -> PublishedInput:
     return PublishedInput(side, config.interpolation, tuple(config.mean), tuple(config.std), crop)
 
 
+def describe_origin(name: str) -> str:
+    """Return where timm's weights of a network come from, and their licence as timm states it."""
+    timm = _timm()
+    assert timm is not None  # noqa: S101 - `has` said so
+    config = timm.get_pretrained_cfg(name)
+    return f"{config.hf_hub_id or config.url} of timm; licence {config.license or 'not stated'}"
+
+
 def _go_offline_if_unreachable() -> None:
     """Make huggingface_hub use its cache only if its server cannot be reached; it would retry for 48 seconds."""
     import huggingface_hub  # noqa: PLC0415 - installed with timm

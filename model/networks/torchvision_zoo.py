@@ -75,6 +75,15 @@ def download_weights(name: str) -> Mapping[str, Tensor]:
     return state
 
 
+def describe_origin(name: str) -> str:
+    """Return where torchvision's weights of a network come from, and the licence that their metadata name, if any."""
+    from torchvision import models  # noqa: PLC0415 - see above
+
+    best_weights = models.get_model_weights(name).DEFAULT
+    licence = best_weights.meta.get("license", "torchvision states no licence of its own for them")
+    return f"{best_weights} of torchvision, from {best_weights.url}; {licence}"
+
+
 def _extra_arguments(name: str, height: int, width: int) -> dict[str, Any]:
     if name in ("googlenet", "inception_v3"):
         return _NO_AUX_HEADS

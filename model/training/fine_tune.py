@@ -98,6 +98,8 @@ def adapt(task: TrainingTask, context: RunContext) -> TrainingTask:
 def _shrink(images: ImageDataset, preprocess: Preprocess) -> ImageDataset:
     """Return images that were read larger, for crops, in the size of serving."""
     size = preprocess.height, preprocess.width
+    if images.pixels.shape[1:3] == size:
+        return images
     pixels = np.empty((len(images), *size, 3), np.uint8)
     for start in range(0, len(images), _CHUNK_SIZE):
         chunk = slice(start, start + _CHUNK_SIZE)

