@@ -1,18 +1,13 @@
 """A model version loaded on this worker's device."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
-
-import numpy as np
-import numpy.typing as npt
 
 from core.db.queries import claims as claim_queries
 from model.inference import classifier, selftest
 from model.preprocessing import decode
 from worker import inference
-from worker.decoding import decode_batch
 
 
 @dataclass(frozen=True)
@@ -37,15 +32,6 @@ class LoadedModel:
     def device_capacity(self) -> int:
         """Return how many images the device takes at once."""
         return self.batch_classifier.device_capacity
-
-    def classify(
-        self,
-        claims: Sequence[claim_queries.Claim],
-        pixels: npt.NDArray[np.uint8],
-        decode_outcomes: Sequence[decode_batch.DecodeOutcome],
-    ) -> list[claim_queries.Outcome]:
-        """Return an outcome for each claim; see `BatchClassifier.classify`."""
-        return self.batch_classifier.classify(claims, pixels, decode_outcomes)
 
 
 def load_bundle(folder: Path, device: str) -> LoadedModel:

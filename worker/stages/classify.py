@@ -21,7 +21,9 @@ class ClassifyStage:
         started_at = time.monotonic()
         try:
             with decoded.trace.span("forward"):
-                decoded.outcomes = decoded.loaded.classify(decoded.claims, decoded.pixels, decoded.decode_outcomes)
+                decoded.outcomes = decoded.loaded.batch_classifier.classify(
+                    decoded.claims, decoded.pixels, decoded.decode_outcomes
+                )
         except Exception:
             log.exception(
                 "a batch of %d could not be classified; its images will be retried in smaller batches",

@@ -23,7 +23,7 @@ from core.maintenance import retention
 from core.sources import catalog
 from core.storage import local
 from dispatcher import source_importer
-from tests.support import factories, servers
+from tests.support import factories, servers, waiting
 
 SCANS = tables.Scan.__table__
 
@@ -419,14 +419,14 @@ def test_a_scanner_killed_on_the_way_is_made_good(db, database_url, source_dir, 
         return subprocess.Popen([sys.executable, "-m", "dispatcher", "--loglevel", "INFO"], env=environ)
 
     dispatcher = start()
-    until(lambda: scan(db, job_id)[1])
+    waiting.wait_until(lambda: scan(db, job_id)[1])
     dispatcher.send_signal(signal.SIGKILL)
     dispatcher.wait()
     before = scan(db, job_id)
     pass_time(db)
     dispatcher = start()
     try:
-        until(lambda: scan(db, job_id)[0] == "done")
+        waiting.wait_until(lambda: scan(db, job_id)[0] == "done")
     finally:
         dispatcher.terminate()
         assert dispatcher.wait(30) == 0
@@ -438,14 +438,6 @@ def test_a_scanner_killed_on_the_way_is_made_good(db, database_url, source_dir, 
     assert len(factories.claim_images(db, limit=5000, sources=["camera"])) == 302
 
 
-def until(what, seconds=300):
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_wakeup_is_sent_for_imported_images(run_importer, start_import):
     """Workers begin with the first page while the next is read; an empty folder wakes no worker."""
     with servers.run_redis() as (url, _), redis.Redis.from_url(url) as client:
@@ -455,7 +447,4 @@ def test_a_wakeup_is_sent_for_imported_images(run_importer, start_import):
         assert not client.llen(celery_app.QUEUE_NAME)
         start_import()
         run_importer(redis_url=url)
-        until = time.monotonic() + 100
-        while not client.llen(celery_app.QUEUE_NAME):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        waiting.wait_until(lambda: client.llen(celery_app.QUEUE_NAME))

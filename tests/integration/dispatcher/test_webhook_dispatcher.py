@@ -27,7 +27,7 @@ from core.tracing import tracer
 from core.webhooks import payload, standard, url_policy
 from dispatcher import __main__, http_sender, webhook_dispatcher
 from sortbelt import webhooks as incoming
-from tests.support import factories, modules, otlp_receiver
+from tests.support import factories, modules, otlp_receiver, waiting
 from tests.support import webhook_receiver as receivers
 
 DELIVERIES = tables.WebhookDelivery.__table__
@@ -436,9 +436,7 @@ def test_a_dispatcher_killed_between_sending_and_recording(db, database_url, mak
 
     with process(database_url) as second:
         webhook_receiver.wait(2)
-        until = time.monotonic() + receivers.WAIT_SECONDS
-        while log(db)[0].status == "pending" and time.monotonic() < until:
-            time.sleep(0.02)
+        waiting.wait_until(lambda: log(db)[0].status != "pending")
         second.send_signal(signal.SIGTERM)
         assert second.wait(receivers.WAIT_SECONDS) == 0
 

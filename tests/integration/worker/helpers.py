@@ -1,11 +1,11 @@
 """Helpers of the worker tests."""
 
 import threading
-import time
 
 import sqlalchemy as sa
 
 from tests.support import factories
+from tests.support.waiting import wait_until  # noqa: F401 (one of these helpers)
 
 
 def running_count(db):
@@ -32,14 +32,6 @@ def start_run(pipeline):
     thread = threading.Thread(target=pipeline.run, daemon=True)
     thread.start()
     return thread
-
-
-def wait_until(condition, seconds=100):
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def run_later(seconds, action):

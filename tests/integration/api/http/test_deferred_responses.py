@@ -13,7 +13,7 @@ from core import enums
 from core.db import database
 from core.db.queries import api_keys
 from tests.integration.api.conftest import run_api_server
-from tests.support import factories
+from tests.support import factories, waiting
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,7 @@ def submit(server, **headers):
 
 def finish_queued(db):
     """Finish the queued images, as soon as there are some."""
-    while not factories.complete_claims(db, factories.claim_images(db)):
-        time.sleep(0.05)
+    waiting.wait_until(lambda: factories.complete_claims(db, factories.claim_images(db)))
 
 
 def after(seconds, action, *arguments):
@@ -209,10 +208,7 @@ def test_streams_are_limited_and_a_disconnect_frees_a_place(small_server, open_e
         response.close()
     lines[0][1].close()
     lines[0][0].close()
-    deadline = time.monotonic() + 120
-    while open_event_stream(job["id"])[1].status != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    waiting.wait_until(lambda: open_event_stream(job["id"])[1].status == 200)
     factories.complete_claims(db, factories.claim_images(db))
 
 

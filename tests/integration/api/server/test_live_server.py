@@ -14,7 +14,7 @@ import pytest
 
 from api import __main__ as api_program
 from tests.integration.api.conftest import run_api_server
-from tests.support import factories, servers
+from tests.support import factories, servers, waiting
 from tests.support.api_client import read_response
 
 CRLF = b"\r\n"
@@ -387,10 +387,7 @@ def test_a_killed_server_leaves_no_process_on_its_port(tmp_path, redis_url, data
     with run_api_server(tmp_path, database_template, redis_url) as server:
         server.process.kill()
         server.process.wait()
-        until = time.monotonic() + 20
-        while (listening := _listens(server.port)) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not listening
+        waiting.wait_until(lambda: not _listens(server.port))
 
 
 def _listens(port):

@@ -9,6 +9,7 @@ import redis
 
 from core.broker import celery_app, wakeup
 from tests.support import servers
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -21,14 +22,6 @@ def own_redis():
 def length(client):
     """How many messages wait."""
     return client.llen(celery_app.QUEUE_NAME)
-
-
-def wait_until(true):
-    """Wait until something is true."""
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
 
 
 # A call that waited for Redis would take its timeout, seconds; a busy machine may pause a thread for tenths.

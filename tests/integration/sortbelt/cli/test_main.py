@@ -12,6 +12,7 @@ import pytest
 from sortbelt.cli import main
 from sortbelt.cli.commands import jobs
 from sortbelt.client import responses
+from tests.support import waiting
 
 
 def walk(found=main.cli, path=()):
@@ -210,8 +211,7 @@ def test_ctrl_c_says_how_to_go_on(server, tmp_path):
     environ = {**os.environ, "SORTBELT_URL": server.url, "SORTBELT_KEY": "sb_00000000_fake"}
     words = [sys.executable, "-m", "sortbelt", "submit", str(tmp_path / "a.jpg"), "--wait"]
     with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as run:
-        while not any(method == "GET" for method, _, _ in server.requests):
-            time.sleep(0.05)
+        waiting.wait_until(lambda: any(method == "GET" for method, _, _ in server.requests))
         run.send_signal(signal.SIGINT)
         said = run.communicate(timeout=100)[1]
 

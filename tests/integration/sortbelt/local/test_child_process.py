@@ -2,12 +2,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from sortbelt.local import child_process
+from tests.support import waiting
 
 
 @pytest.fixture
@@ -31,18 +31,11 @@ def start_child(tmp_path):
                 one._process.stdin.close()
 
 
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
-
-
 def test_what_it_says_is_in_its_log(start_child):
     one = start_child("import sys; print('out'); print('err', file=sys.stderr)")
     one.start()
 
-    assert until(lambda: not one.is_alive)
+    waiting.wait_until(lambda: not one.is_alive)
     assert set(one.last_lines().split()) == {"out", "err"}
 
 
@@ -51,11 +44,11 @@ def test_a_child_that_was_killed_is_started_again_after_a_pause(start_child):
     one.start()
     one.signal(signal.SIGKILL)
 
-    assert until(lambda: not one.is_alive)
+    waiting.wait_until(lambda: not one.is_alive)
     assert "it was killed by SIGKILL; restart in 0.5 s" in one.check()
     assert one.check() is None
     assert not one.is_alive
-    assert until(lambda: one.check() is None and one.is_alive)
+    waiting.wait_until(lambda: one.check() is None and one.is_alive)
 
 
 def test_deaths_in_a_row_are_counted_and_the_pauses_grow(start_child):
@@ -63,7 +56,7 @@ def test_deaths_in_a_row_are_counted_and_the_pauses_grow(start_child):
     said = []
     one.start()
 
-    assert until(lambda: (sentence := one.check()) is not None and (said.append(sentence) or len(said) == 3))
+    waiting.wait_until(lambda: (sentence := one.check()) is not None and (said.append(sentence) or len(said) == 3))
 
     assert one.consecutive_crashes == 3
     assert ["in 0.5 s" in said[0], "in 1 s" in said[1], "in 2 s" in said[2]] == [True] * 3
@@ -73,13 +66,13 @@ def test_deaths_in_a_row_are_counted_and_the_pauses_grow(start_child):
 def test_what_a_dead_child_left_behind_is_ended(start_child):
     one = start_child("import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)")
     one.start()
-    assert until(lambda: one.last_lines().isdigit() and not one.is_alive)
+    waiting.wait_until(lambda: one.last_lines().isdigit() and not one.is_alive)
     grandchild = int(one.last_lines())
     assert psutil.pid_exists(grandchild)
 
     one.check()
 
-    assert until(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == "zombie")
+    waiting.wait_until(lambda: not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == "zombie")
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(start_child):
@@ -101,4 +94,4 @@ os.kill(os.getpid(), signal.SIGKILL)
     orphan = int(supervisor.stdout)
 
     assert supervisor.returncode == -signal.SIGKILL
-    assert until(lambda: not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == "zombie")
+    waiting.wait_until(lambda: not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == "zombie")

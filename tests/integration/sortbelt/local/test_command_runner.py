@@ -7,6 +7,7 @@ import pytest
 
 from sortbelt import errors
 from sortbelt.local import command_runner
+from tests.support import waiting
 
 
 @pytest.fixture
@@ -23,10 +24,8 @@ def run_command():
         one.kill()
 
 
-def ended(one, seconds=10):
-    deadline = time.monotonic() + seconds
-    while one.exit_code() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+def ended(one):
+    waiting.wait_until(lambda: one.exit_code() is not None)
     return one.exit_code()
 
 

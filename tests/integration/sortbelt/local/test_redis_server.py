@@ -1,12 +1,12 @@
 import os
 import stat
 import subprocess
-import time
 
 import pytest
 
 from sortbelt import errors
 from sortbelt.local import redis_server
+from tests.support import waiting
 
 
 def test_a_server_is_found_on_the_path_first(tmp_path, monkeypatch):
@@ -64,12 +64,10 @@ def test_the_server_starts_with_this_command_line(tmp_path):
     with subprocess.Popen(
         redis_server.server_command(redis_server.find_server(), socket, tmp_path), stdout=subprocess.DEVNULL
     ) as server:
-        deadline = time.monotonic() + 10
-        while not socket.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        there = socket.exists()
-        server.terminate()
+        try:
+            waiting.wait_until(socket.exists)
+        finally:
+            server.terminate()
 
-    assert there
     assert list(tmp_path.glob("appendonly*"))
     folder.rmdir()

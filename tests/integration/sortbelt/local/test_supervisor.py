@@ -6,6 +6,7 @@ import time
 import pytest
 
 from sortbelt.local import child_process, supervisor
+from tests.support import waiting
 
 
 @pytest.fixture
@@ -17,8 +18,7 @@ def unstoppable_child(tmp_path):
     program = child_process.Program("it", [sys.executable, "-c", code], dict(os.environ), tmp_path / "log")
     child = child_process.SupervisedProcess(program)
     child.start()
-    while child.last_lines() != "deaf":
-        time.sleep(0.02)
+    waiting.wait_until(lambda: child.last_lines() == "deaf")
     yield child
     child.signal_all(signal.SIGKILL)
     child._process.wait()
@@ -47,14 +47,8 @@ def test_a_process_that_exits_twice_before_the_stack_is_ready_ends_it_and_its_lo
         child_process.SupervisedProcess(child_process.Program("worker1", command, dict(os.environ), tmp_path / "log"))
     ]
 
-    def tend_for_ever():
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            one.check()
-            time.sleep(0.02)
-
     with pytest.raises(supervisor.StackFailed, match=r"worker1 keeps exiting.*\nno model here"):
-        tend_for_ever()
+        waiting.wait_until(one.check)
     assert len(said) == 1
 
 

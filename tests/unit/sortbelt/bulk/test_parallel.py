@@ -4,6 +4,7 @@ import time
 import pytest
 
 from sortbelt.bulk import parallel
+from tests.support import waiting
 
 
 def test_every_item_is_worked_on_once():
@@ -75,7 +76,4 @@ def test_the_threads_end_when_the_work_is_done():
 
     list(parallel.parallel_map(lambda n: n, range(10), thread_count=4))
 
-    deadline = time.monotonic() + 5
-    while set(threading.enumerate()) - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
+    waiting.wait_until(lambda: not set(threading.enumerate()) - before)

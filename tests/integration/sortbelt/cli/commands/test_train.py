@@ -7,14 +7,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sortbelt.local import child_env, data_directory, foreground, installed_bundles
-from tests.support import fake_api
+from tests.support import fake_api, waiting
 
 FIGURES = {"count": 40, "other": "lunch@3", "held_out_by_both": True}
 
@@ -247,8 +246,7 @@ def test_ctrl_c_ends_the_child_too(tmp_path):
     )
     environment = child_env.child_environment(tmp_path)
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment)
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        time.sleep(0.05)
+    waiting.wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
 
     process.send_signal(signal.SIGINT)
 

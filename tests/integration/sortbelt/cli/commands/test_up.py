@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 from PIL import Image
 
 from sortbelt.client.sync_client import Client
+from tests.support import waiting
 
 UP = [sys.executable, "-P", "-m", "sortbelt", "up", "--port", "0", "--json"]
 READY_SECONDS = 60
@@ -73,13 +73,6 @@ def child(process, word):
     return next((c for c in alive if any(word in part for part in c.cmdline())), None)
 
 
-def until(condition, seconds=READY_SECONDS):
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return met
-
-
 def test_when_it_is_ready_it_says_so_in_one_line(stack):
     _, report = stack
 
@@ -128,7 +121,7 @@ def hostile_dir(tmp_path):
 def test_modules_in_the_current_folder_are_not_part_of_the_server(tmp_path, hostile_dir, image_dir):
     with up(tmp_path / "data", cwd=hostile_dir) as (process, ready):
         run = sortbelt(ready, "submit", image_dir / "a.png", "--wait")
-        dispatcher = until(lambda: child(process, "dispatcher"))
+        dispatcher = waiting.wait_until(lambda: child(process, "dispatcher"))
 
     assert run.returncode == 0, run.stderr
     assert dispatcher is not None
@@ -170,7 +163,7 @@ def test_a_new_key_is_accepted_until_it_is_revoked(stack):
     sortbelt(stack[1], "keys", "revoke", key["id"])
 
     assert "There is no job" in before.stderr
-    assert until(lambda: "SORTBELT_KEY" in sortbelt(camera, "status", "x").stderr, 30)
+    waiting.wait_until(lambda: "SORTBELT_KEY" in sortbelt(camera, "status", "x").stderr)
 
 
 def test_unknown_and_malformed_jobs_are_not_found(stack):
@@ -197,7 +190,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_work_goes_on(stack, image_d
     run = sortbelt(report, "enqueue", image_dir, "--json")
 
     assert json.loads(run.stdout)["counts"]["done"] == 3
-    assert until(lambda: child(process, "worker1@") not in (None, first))
+    waiting.wait_until(lambda: child(process, "worker1@") not in (None, first))
 
 
 def test_without_redis_the_work_goes_on_until_it_is_back(stack, image_dir):
@@ -207,7 +200,7 @@ def test_without_redis_the_work_goes_on_until_it_is_back(stack, image_dir):
     run = sortbelt(report, "enqueue", image_dir, "--json")
 
     assert json.loads(run.stdout)["counts"]["done"] == 3
-    assert until(lambda: child(process, "redis-server"))
+    waiting.wait_until(lambda: child(process, "redis-server"))
 
 
 def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_work(tmp_path, image_dir):
@@ -238,7 +231,7 @@ def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_wo
 def test_ctrl_c_while_it_starts_stops_all_that_was_started(tmp_path):
     words = [*UP, "--data-dir", str(tmp_path / "data")]
     with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE) as process:
-        assert until(lambda: len(children(process)) >= 3)
+        waiting.wait_until(lambda: len(children(process)) >= 3)
         all_of_it = children(process)
         process.send_signal(signal.SIGINT)
 
