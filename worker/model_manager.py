@@ -116,13 +116,16 @@ class ModelManager:
         Raises:
             errors.DatabaseUnavailable: the registry does not answer; the served versions stay.
         """
+        for name in self._db.write(model_tests.blame_lost):
+            log.error("%s has cost workers: none loads it any more", name)
         desired = self._db.read(models.desired_versions)
-        desired_versions = {
-            version for group in (*desired.live.values(), *desired.shadows.values()) for version in group
-        }
+        groups = (*desired.live.values(), *desired.shadows.values())
+        tested_at = {version: version.tested_at for group in groups for version in group}
         with self._lock:
             self._rejected = {
-                version: reason for version, reason in self._rejected.items() if version in desired_versions
+                version: reason
+                for version, reason in self._rejected.items()
+                if version in tested_at and version.tested_at == tested_at[version]  # else it has another chance
             }
         for name, versions in desired.live.items():
             self._switch_version(name, versions)
@@ -130,8 +133,6 @@ class ModelManager:
 
     def test_next(self) -> None:
         """Test a version that no worker has tested yet, so that it can be promoted."""
-        for name in self._db.write(model_tests.blame_lost):
-            log.error("%s has cost a worker: no worker loads it any more", name)
         version = self._db.read(model_tests.next_untested)
         if version is not None:
             try:
@@ -218,12 +219,21 @@ class ModelManager:
             raise manifest.InvalidBundle(version.test_error)
         if version.files is not None and version.tested_at is None:  # it was promoted by force
             self._test(version)
-        loaded = loaded_model.load_bundle(self._folder(version), self._settings.device)
+        loaded = self._load_bundle(version)
         if not _matches(version, loaded):
             raise manifest.InvalidBundle(
                 f"The files of {version.qualified_name} are those of {loaded.qualified_name}: add it again."
             )
         return loaded
+
+    def _load_bundle(self, version: models.Version) -> loaded_model.LoadedModel:
+        """Load a version in this process, noted meanwhile: what passes its test may still kill a worker."""
+        folder = self._folder(version)
+        self._db.write(model_tests.begin_loading, self._worker_id, version.id)
+        try:
+            return loaded_model.load_bundle(folder, self._settings.device)
+        finally:
+            self._db.write(model_tests.give_up, self._worker_id)
 
 
 def _matches(version: models.Version, loaded: loaded_model.LoadedModel) -> bool:

@@ -7,6 +7,7 @@ from core.db.expressions import MODELS, WORKERS
 from core.db.queries import models
 
 MAX_ERROR_CHARS = 1000
+MAX_LOST_WORKERS = 3  # within a day, while they loaded a version that was tested
 
 
 def begin(conn: sa.Connection, worker: str, model_id: int) -> bool:
@@ -26,20 +27,41 @@ def end(conn: sa.Connection, worker: str, model_id: int, error: str | None) -> N
 
 
 def give_up(conn: sa.Connection, worker: str) -> None:
-    """Note that a test has ended without an outcome."""
+    """Note that a test has ended without an outcome, or a load with any."""
     conn.execute(sa.update(WORKERS).where(WORKERS.c.id == worker).values(loading_model_id=None))
 
 
+def begin_loading(conn: sa.Connection, worker: str, model_id: int) -> None:
+    """Note that a worker is about to load a version that was tested; `give_up` ends it."""
+    conn.execute(sa.update(WORKERS).where(WORKERS.c.id == worker).values(loading_model_id=model_id))
+
+
 def blame_lost(conn: sa.Connection) -> list[str]:
-    """Fail the versions that workers were testing when they were lost; return the names of these versions."""
-    is_lost = (WORKERS.c.loading_model_id.is_not(None), WORKERS.c.heartbeat_at < clock.now(-tables.WORKER_TTL_SECONDS))
-    lost = conn.execute(sa.select(WORKERS.c.id, WORKERS.c.loading_model_id).where(*is_lost)).all()
-    for worker, model_id in lost:
-        _record(conn, model_id, f"The worker {worker} was lost while it tested this version.")
-        give_up(conn, worker)
-    ids = {model_id for _, model_id in lost}
-    names = conn.execute(sa.select(MODELS.c.name, MODELS.c.version).where(MODELS.c.id.in_(ids))).all() if ids else []
-    return [f"{name}@{version}" for name, version in names]
+    """Fail the versions of which workers were lost; return their names.
+
+    One worker is enough for a version that was being tested. One that has passed is failed only if several workers were
+    lost while they loaded it, and none serves it: a worker may have been killed by something else at that moment.
+    """
+    is_alive = WORKERS.c.heartbeat_at >= clock.now(-tables.WORKER_TTL_SECONDS)
+    lost_workers = sa.func.count().label("count")
+    lost = sa.select(WORKERS.c.loading_model_id, lost_workers, sa.func.min(WORKERS.c.id).label("worker"))
+    lost = lost.where(WORKERS.c.loading_model_id.is_not(None), ~is_alive).group_by(WORKERS.c.loading_model_id)
+    failed = []
+    for model_id, count, worker in conn.execute(lost).all():
+        version = conn.execute(sa.select(MODELS).where(MODELS.c.id == model_id)).one()
+        if version.tested_at is None:
+            error = f"The worker {worker} was lost while it tested this version."
+        elif count < MAX_LOST_WORKERS:
+            continue
+        else:
+            error = f"{count} workers were lost while they loaded this version."
+        loaded_models = conn.execute(sa.select(WORKERS.c.loaded_models).where(is_alive)).scalars()
+        if any(loaded.get(version.name) == version.version for loaded in loaded_models):
+            continue
+        _record(conn, model_id, error)
+        conn.execute(sa.update(WORKERS).where(WORKERS.c.loading_model_id == model_id).values(loading_model_id=None))
+        failed.append(f"{version.name}@{version.version}")
+    return failed
 
 
 def next_untested(conn: sa.Connection) -> models.Version | None:

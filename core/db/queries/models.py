@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import clock, tables
-from core.db.expressions import API_KEYS, MODELS, insert
+from core.db.expressions import API_KEYS, MODELS, WORKERS, insert
 
 PROMOTIONS: Any = tables.Promotion.__table__
 MAX_FALLBACKS = 3
@@ -107,6 +107,7 @@ def promote(conn: sa.Connection, name: str, version_: str, promoted_by: str, *, 
     row = get_version(conn, name, version_)
     if retest:
         conn.execute(sa.update(MODELS).where(MODELS.c.id == row.id).values(tested_at=None, test_error=None))
+        conn.execute(sa.update(WORKERS).where(WORKERS.c.loading_model_id == row.id).values(loading_model_id=None))
     if row.stage != LIVE:
         _make_live(conn, name, row.id)
         conn.execute(sa.insert(PROMOTIONS).values(model_id=row.id, promoted_at=clock.now(), promoted_by=promoted_by))

@@ -1,14 +1,17 @@
 import threading
 
 import pytest
+import sqlalchemy as sa
 
 from core import enums, errors, settings
-from core.db.queries import api_keys, model_tests, models
+from core.db import tables
+from core.db.queries import api_keys, model_tests, models, workers
 from core.intake import model_upload as uploads
 from model.packaging import manifest
-from tests.support import bundles
+from tests.support import bundles, factories
 from worker import loaded_model, model_manager
 
+WORKERS = tables.Worker.__table__
 OWN = bundles.SHIPPED_VERSION
 
 
@@ -55,9 +58,9 @@ def promote_version(db, blob_store, bundles_by_version, admin_key_id):
 def make_model_manager(db, blob_store, tmp_path):
     """Make model managers as a worker does at its start."""
 
-    def make(**settings_fields):
+    def make(worker="", **settings_fields):
         fields = {"device": "cpu", "model_cache": tmp_path / "cache"} | settings_fields
-        manager = model_manager.ModelManager(settings.Settings(**fields), db, blob_store)
+        manager = model_manager.ModelManager(settings.Settings(**fields), db, blob_store, worker)
         db.write(manager.register_default)
         manager.refresh()
         return manager
@@ -141,6 +144,39 @@ def test_a_rejected_version_is_retried_when_it_is_promoted_again(
     db.write(models.promote, bundles.NAME, "12", admin_key_id)
     manager.refresh()
     assert version_of(manager) == "12"
+
+
+def test_a_version_that_kills_workers_is_rejected_until_it_is_promoted_by_force(
+    db, make_model_manager, promote_version, admin_key_id, monkeypatch
+):
+    """It is noted while it is loaded; a worker that starts after three were lost serves the version before."""
+    promote_version("12")
+    promote_version("13")
+    model_id = db.read(models.get_version, bundles.NAME, "13").id
+    notes, load = [], loaded_model.load_bundle
+
+    def load_and_note(*arguments):
+        query = sa.select(WORKERS.c.loading_model_id).where(WORKERS.c.id == "w1")
+        notes.append(db.read(lambda conn: conn.execute(query).scalar()))
+        return load(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_manager.loaded_model, "load_bundle", load_and_note)
+        db.write(workers.register, "w1", factories.MODEL_REF, "cpu")
+        assert version_of(make_model_manager("w1")) == "13"
+    assert notes == [None, model_id]  # the default one is not noted
+    for name in ("l1", "l2", "l3"):
+        db.write(workers.register, name, factories.MODEL_REF, "cpu")
+    lost = sa.update(WORKERS).where(WORKERS.c.id != "w1")
+    lost = lost.values(loading_model_id=model_id, heartbeat_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda conn: conn.execute(lost).rowcount)
+    manager = make_model_manager()
+    assert version_of(manager) == "12"
+    assert "3 workers were lost" in manager.rejected()[f"{bundles.NAME}@13"]
+    db.write(models.promote, bundles.NAME, "13", admin_key_id, retest=True)
+    manager.refresh()
+    assert version_of(manager) == "13"
+    assert manager.rejected() == {}
 
 
 def test_a_version_with_an_altered_blob_is_rejected(db, blob_store, make_model_manager, promote_version, admin_key_id):

@@ -27,6 +27,12 @@ def row(db):
     return db.read(models.get_version, factories.MODEL, "2")
 
 
+def lose(db, *names):
+    """Let workers be lost."""
+    lost = sa.update(WORKERS).where(WORKERS.c.id.in_(names)).values(heartbeat_at=sa.text("'2020-01-01 00:00:00'"))
+    db.write(lambda conn: conn.execute(lost).rowcount)
+
+
 def test_one_worker_at_a_time_tests_a_version(db, version):
     """The others look for another one meanwhile, and take it over if the first gives up."""
     factories.make_live(db)  # a bundled version needs no test
@@ -48,8 +54,7 @@ def test_a_version_that_cost_a_worker_is_refused(db, version):
     """It was noted before it was loaded; the note of a live worker blames no version."""
     db.write(model_tests.begin, "w1", version.id)
     assert db.write(model_tests.blame_lost) == []
-    lost = sa.update(WORKERS).where(WORKERS.c.id == "w1").values(heartbeat_at=sa.text("'2020-01-01 00:00:00'"))
-    db.write(lambda conn: conn.execute(lost).rowcount)
+    lose(db, "w1")
     assert db.write(model_tests.blame_lost) == [f"{factories.MODEL}@2"]
     assert "w1 was lost" in row(db).test_error
     assert db.write(model_tests.blame_lost) == []
@@ -62,3 +67,32 @@ def test_a_forced_promotion_is_tested_again(db, version):
     boss = row(db).created_by
     db.write(models.promote, factories.MODEL, "2", boss, retest=True)
     assert (row(db).tested_at, row(db).test_error, row(db).stage) == (None, None, "live")
+
+
+def test_a_version_that_kills_workers_while_it_is_loaded_is_refused(db, version):
+    """Although it has passed its test: after three workers, unless one serves it; a forced promotion forgets them."""
+    db.write(model_tests.end, "w1", version.id, None)
+    names = ["l1", "l2", "l3"]
+    for name in names:
+        db.write(workers.register, name, factories.MODEL_REF, "cpu")
+    for name in names:
+        assert db.write(model_tests.blame_lost) == []
+        db.write(model_tests.begin_loading, name, version.id)
+        lose(db, name)
+    db.write(workers.update_models, "w1", {factories.MODEL: "2"}, {})
+    assert db.write(model_tests.blame_lost) == []
+    db.write(workers.update_models, "w1", {factories.MODEL: "1"}, {})
+    assert db.write(model_tests.blame_lost) == [version.qualified_name]
+    assert row(db).test_error == "3 workers were lost while they loaded this version."
+    db.write(models.promote, factories.MODEL, "2", row(db).created_by, retest=True)
+    assert db.write(model_tests.blame_lost) == []
+    assert row(db).test_error is None
+
+
+def test_workers_that_were_lost_before_a_forced_promotion_do_not_count(db, version):
+    """Nor is their note taken for that of a test."""
+    db.write(model_tests.end, "w1", version.id, None)
+    db.write(model_tests.begin_loading, "w2", version.id)
+    lose(db, "w2")
+    db.write(models.promote, factories.MODEL, "2", row(db).created_by, retest=True)
+    assert db.write(model_tests.blame_lost) == []
