@@ -1,4 +1,4 @@
-"""Change detection: hash candidate images, and ask the server which bytes it has already."""
+"""Change detection: read and hash candidate images, and ask the server which bytes it has already."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +10,9 @@ from sortbelt.client import image_files
 from sortbelt.client.sync_client import Client
 
 BLOCK_IMAGES = 128  # per lookup on the server: few enough that the first upload starts soon
-BLOCK_BYTES = 32_000_000
+BLOCK_BYTES = 8_000_000  # read at a time, and kept until they are sent
+MAX_KEPT_BYTES = 1_000_000  # of an image; a larger one is read again when it is sent
+MAX_SKIPPED_LOOKUPS = 3  # in a row: so many blocks at most are sent in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class ChangeSet:
     """Outcome for a block of candidates.
 
     Attributes:
-        new: images to send, with their digests.
+        new: images to send, with their digests, and with their bytes if they are small.
         known_digests: those of their digests that the server has already.
         touched: files with another size or time, but the same bytes.
         changed: files with other bytes whose names the open job has already.
@@ -62,11 +64,17 @@ def blocks(candidates: Iterable[Candidate]) -> Iterator[Sequence[Candidate]]:
 
 
 class ChangeDetector:
-    """Hash images and look them up on the server. Thread-safe."""
+    """Hash images and look them up on the server. Thread-safe.
+
+    A folder of which the server has nothing is asked about ever more seldom: after each lookup without a known image,
+    twice as many blocks are sent without one.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lookup_disabled = threading.Event()
+        self._lock = threading.Lock()
+        self._skipped, self._to_skip = 0, 0
 
     def disable_lookup(self) -> None:
         """Stop lookups: the server does not support them."""
@@ -77,20 +85,32 @@ class ChangeDetector:
         change_set = ChangeSet()
         for candidate in block:
             try:
-                _categorize(candidate, candidate.image.with_digest(), change_set)
+                _categorize(candidate, _read(candidate.image), change_set)
             except errors.BadInput as problem:
                 change_set.unreadable.append(state.FailedImage(candidate.image.name, problem.code, str(problem)))
         change_set.known_digests.update(self._lookup_known([image.sha256 for image in change_set.new]))
         return change_set
 
     def _lookup_known(self, digests: list[str]) -> set[str]:
-        if self._lookup_disabled.is_set() or not digests:
+        if self._lookup_disabled.is_set() or not digests or self._skips_lookup():
             return set()
         try:
-            return self._client.known_blobs(digests)
+            known = self._client.known_blobs(digests)
         except (errors.NotFound, errors.InvalidRequest):
             self.disable_lookup()
             return set()
+        with self._lock:
+            self._to_skip = 0 if known else min(2 * self._to_skip + 1, MAX_SKIPPED_LOOKUPS)
+        return known
+
+    def _skips_lookup(self) -> bool:
+        with self._lock:
+            self._skipped = self._skipped + 1 if self._skipped < self._to_skip else 0
+            return self._skipped > 0
+
+
+def _read(image: image_files.Image) -> image_files.Image:
+    return image.with_bytes() if image.size <= MAX_KEPT_BYTES else image.with_digest()
 
 
 def _categorize(candidate: Candidate, image: image_files.Image, change_set: ChangeSet) -> None:

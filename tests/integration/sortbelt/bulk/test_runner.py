@@ -14,7 +14,7 @@ import zipfile
 import pytest
 
 from sortbelt import errors
-from sortbelt.bulk import runner, state, walker
+from sortbelt.bulk import differ, runner, state, walker
 from sortbelt.cli import progress
 from sortbelt.client.sync_client import Client
 from tests.support import fake_api
@@ -226,7 +226,12 @@ def test_an_image_that_changes_while_its_job_is_open_is_reported(server, image_d
     assert len(server.jobs) == 2
 
 
-def test_an_image_that_changes_between_the_first_look_and_its_upload_is_known_as_it_was_sent(client, image_dir):
+@pytest.mark.parametrize(("max_kept", "changed"), [(0, 0), (1_000_000, 1)])
+def test_an_image_that_changes_between_the_first_look_and_its_upload_is_known_as_it_was_sent(
+    client, image_dir, monkeypatch, max_kept, changed
+):
+    """A small one is sent as it was read first; a large one is read again."""
+    monkeypatch.setattr(differ, "MAX_KEPT_BYTES", max_kept)
     real = client.known_blobs
 
     def meanwhile(digests):
@@ -240,7 +245,7 @@ def test_an_image_that_changes_between_the_first_look_and_its_upload_is_known_as
     with folder_run(client, image_dir) as run:
         run.send()
 
-    assert (run.stats.sent, run.stats.changed) == (0, 0)
+    assert (run.stats.sent, run.stats.changed) == (0, changed)
 
 
 def test_what_failed_is_sent_again_on_request_and_only_that(run_cli, server, image_dir):
@@ -360,7 +365,8 @@ def test_an_image_too_big_for_the_server_costs_itself_only(run_cli, server, imag
 
 
 @pytest.mark.parametrize("when", ["before the first look", "between the looks"])
-def test_an_image_that_cannot_be_read_costs_itself_only(server, image_dir, client, when):
+def test_an_image_that_cannot_be_read_costs_itself_only(server, image_dir, client, when, monkeypatch):
+    monkeypatch.setattr(differ, "MAX_KEPT_BYTES", 0)
     gone = image_dir / "0" / "000.jpg"
     real, asked = client.known_blobs, threading.Event()
 
