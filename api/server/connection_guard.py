@@ -98,15 +98,14 @@ class ConnectionGuard:
     def _list_connections(self) -> list[Connection]:
         connections = []
         for fd in _open_files():
-            with _open_copy(fd) as sock:
+            with contextlib.suppress(OSError), _tcp_socket(fd) as sock:  # it is disconnected or closed already
                 if sock is None:
                     continue
                 if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     self._port = sock.getsockname()[1]
                     _set_write_timeout(sock)  # which the connections inherit
                 elif sock.getsockname()[1] == self._port:
-                    with contextlib.suppress(OSError):  # it is disconnected already
-                        connections.append(Connection(fd, sock.getpeername()[:2]))
+                    connections.append(Connection(fd, sock.getpeername()[:2]))
         return connections
 
     def _select_excess(self, connections: Collection[Connection]) -> list[Connection]:
@@ -134,18 +133,21 @@ def _open_files() -> list[int]:
 
 
 @contextlib.contextmanager
-def _open_copy(fd: int) -> Iterator[socket.socket | None]:
-    """Open a TCP socket of this process a second time, so that it stays the same while it is examined."""
-    with contextlib.ExitStack() as stack:
-        try:
-            copy = os.dup(fd)
-            stack.callback(os.close, copy)
-            sock = socket.socket(fileno=copy)
-        except OSError:  # it was closed, or is not a socket
-            yield None
-        else:
-            stack.callback(sock.detach)
-            yield sock if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+def _tcp_socket(fd: int) -> Iterator[socket.socket | None]:
+    """Examine an open file of this process as a TCP socket; None if it is none.
+
+    Without a duplicate: to close one of a file of SQLite would release the locks that this process has on that file,
+    and another process would then truncate the memory that both share.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:  # it was closed, or is not a socket
+        yield None
+        return
+    try:
+        yield sock if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+    finally:
+        sock.detach()
 
 
 def _network(address: str) -> str:
@@ -157,7 +159,7 @@ def _network(address: str) -> str:
 
 
 def _disconnect(connection: Connection) -> None:
-    with _open_copy(connection.fd) as sock:
+    with _tcp_socket(connection.fd) as sock:
         if sock is None:
             return
         with contextlib.suppress(OSError):  # it is disconnected already, or the file is another one by now

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from model.inference import devices
 
 REPOSITORY = Path(__file__).parent.parent.parent
 TRACKED = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
@@ -91,7 +94,7 @@ def test_commands_exist(page):
 
 
 def test_the_readme_shows_what_the_demo_prints(tmp_path):
-    """The demo gives the labels that the README shows, with the same confidences but for the CPU's number format."""
+    """The demo gives the labels that the README shows, with nearly the same confidences; less so in bfloat16."""
     shown = _rows((REPOSITORY / "README.md").read_text(encoding="utf-8"))
     assert len(shown) >= 4
     script = REPOSITORY / "docs" / "examples" / "demo.py"
@@ -103,9 +106,10 @@ def test_the_readme_shows_what_the_demo_prints(tmp_path):
     assert demo.returncode == 0, demo.stderr
     printed = _rows(demo.stdout)
     assert len(printed) == 24
+    tolerance = 0.01 if devices.resolve_dtype("auto", torch.device("cpu")) is torch.float32 else 0.1
     for name, (label, confidence) in shown.items():
         assert printed[name][0] == label
-        assert printed[name][1] == pytest.approx(confidence, abs=0.05)  # some CPUs compute in bfloat16
+        assert printed[name][1] == pytest.approx(confidence, abs=tolerance)
 
 
 def _rows(text: str) -> dict[str, tuple[str, float]]:

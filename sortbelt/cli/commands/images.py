@@ -41,7 +41,7 @@ class Selection:
     """Images by label; those without one by status."""
 
     def __str__(self) -> str:
-        return f"{len(self.ids):,} images ({', '.join(f'{count:,} {key}' for key, count in self.counts.items())})"
+        return f"{_images(len(self.ids))} ({', '.join(f'{count:,} {key}' for key, count in self.counts.items())})"
 
 
 @click.group()
@@ -85,7 +85,7 @@ def review(client: Client, *, verdict: str, note: str | None, as_json: bool, **c
     selection = _select(client, as_json=as_json, **chosen)
     label, kind = (None, verdict) if verdict in VERDICTS else (verdict, "label")
     outcome = client.review_images(selection.ids, label, kind, note)
-    _print_outcome(outcome, f"{outcome['reviewed']:,} images reviewed.", as_json=as_json)
+    _print_outcome(outcome, f"{_images(outcome['reviewed'])} reviewed.", as_json=as_json)
 
 
 @images.command()
@@ -176,7 +176,7 @@ def delete(client: Client, *, yes: bool, as_json: bool, **chosen: Any) -> None:
     outcome = client.delete_images(selection.ids)
     if not as_json:
         job_commands.print_image_receipts(outcome["deleted"])
-    _print_outcome(outcome, f"{len(outcome['deleted']):,} images deleted.", as_json=as_json)
+    _print_outcome(outcome, f"{_images(len(outcome['deleted']))} deleted.", as_json=as_json)
 
 
 def _select(
@@ -207,6 +207,10 @@ def _select(
     raise click.exceptions.Exit(0)
 
 
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
 def _print_outcome(outcome: Mapping[str, Any], message: str, *, as_json: bool) -> None:
     """Print what was done and the images that were left as they are; exit with 1 if there are some."""
     faults = outcome["failed"]
@@ -217,5 +221,5 @@ def _print_outcome(outcome: Mapping[str, Any], message: str, *, as_json: bool) -
         for fault in faults[:MAX_FAULTS]:
             _options.print_stderr(f"Image {fault['image_id']}: {fault['detail']}")
         if len(faults) > MAX_FAULTS:
-            _options.print_stderr(f"{len(faults) - MAX_FAULTS:,} more are left as they are: --json lists them.")
+            _options.print_stderr(f"{len(faults) - MAX_FAULTS:,} more left as they are: --json lists them.")
     sys.exit(1 if faults else 0)

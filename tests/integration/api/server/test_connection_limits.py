@@ -3,9 +3,12 @@
 import concurrent.futures
 import contextlib
 import errno
+import fcntl
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -96,6 +99,17 @@ def test_many_addresses_together_stay_below_the_limit(limited_server):
         wait_until_at_most(LIMIT, [*floods, *quiet])
         assert all(map(is_open, quiet))
         assert answers(limited_server)
+
+
+def test_a_check_keeps_the_locks_of_open_files(tmp_path):
+    """A process loses its locks of a file, such as SQLite's, when it closes any duplicate of it."""
+    script = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with (tmp_path / "file").open("w") as file, socket.create_server(("127.0.0.1", 0)):
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        connection_guard.ConnectionGuard(1_000_000).check()
+        command = [sys.executable, "-c", script, file.name]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "BlockingIOError" in other.stderr
 
 
 def test_busy_connections_are_closed_last():

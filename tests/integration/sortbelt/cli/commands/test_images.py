@@ -75,7 +75,8 @@ def test_images_are_reviewed_by_one_command(api, run, monkeypatch):
     """A label or a verdict without one; images that have no label are named, some of them, and the exit code is 1."""
     assert run("review", api.job, "--status", "done", "--as", "sushi").code == 0
     assert {result.review.label for result in api.client.results(api.job, status="done")} == {"sushi"}
-    assert run("review", api.job, "--reviewed", "--limit", "1", "--as", "none_of_these", "--note", "soup").code == 0
+    one = run("review", api.job, "--reviewed", "--limit", "1", "--as", "none_of_these", "--note", "soup")
+    assert (one.code, one.err) == (0, "1 image reviewed.\n")
     assert sorted(result.review.verdict for result in api.client.results(api.job, status="done")) == [
         "label",
         "label",
@@ -84,7 +85,7 @@ def test_images_are_reviewed_by_one_command(api, run, monkeypatch):
     mixed = run("review", api.job, "--as", "sandwich", "--json")
     assert (mixed.code, json.loads(mixed.out)["reviewed"], len(json.loads(mixed.out)["failed"])) == (1, 3, 2)
     monkeypatch.setattr(images, "MAX_FAULTS", 1)
-    assert "1 more are left as they are" in run("review", api.job, "--status", "failed", "--as", "sushi").err
+    assert "1 more left as they are" in run("review", api.job, "--status", "failed", "--as", "sushi").err
 
 
 def test_images_are_classified_again_by_one_command(api, run):
