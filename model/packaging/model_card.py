@@ -47,7 +47,7 @@ def _format_value(value: Any) -> str:
 
 
 def _metrics_section(manifest: Manifest) -> str:
-    result = manifest.metrics.get("cross_validation")
+    result = manifest.metrics.get("cross_validation") or manifest.metrics.get("held_out")
     if not result:
         return "Not measured during training. Run `python -m model.evaluate` on images that were not trained on."
     lines = [
@@ -55,13 +55,17 @@ def _metrics_section(manifest: Manifest) -> str:
         for name, row in result.items()
         if isinstance(row, dict)
     ]
+    calibrated = f" The confidence is calibrated with temperature {manifest.temperature:.3f}, fitted on the held-out predictions."
+    if "held_out" in manifest.metrics:
+        method = f"Mean and standard deviation over {result['folds']} parts of {result['count']} images that were not"
+        others = " Each part's calibration error (ece) was measured with the temperature of the other parts."
+        return "\n".join([*lines, "", f"{method} trained on.{calibrated}{others}"])
     per_fold = f"{result['epochs']} epochs per fold" if "epochs" in result else "a head fitted for each fold"
     length = f" for {_training_length(manifest)}" if "epochs" in result else ""
     method = (
         f"Mean and standard deviation over the folds of a {result['folds']}-fold cross-validation on"
         f" {result['count']} images, with {per_fold}. The shipped weights were trained on all images{length}."
-        f" The confidence is calibrated with temperature {manifest.temperature:.3f}, fitted on the held-out"
-        " predictions. Each fold's calibration error (ece) was measured with the temperature of the other folds."
+        f"{calibrated} Each fold's calibration error (ece) was measured with the temperature of the other folds."
     )
     return "\n".join([*lines, "", method])
 

@@ -81,7 +81,10 @@ def _add_evaluation(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--compare", type=Path, metavar="BUNDLE", help="compare with a bundle on the held-out images")
     group.add_argument(
-        "--held-out", type=Path, metavar="DATA", help="compare on these images instead, which are never trained on"
+        "--held-out",
+        type=Path,
+        metavar="DATA",
+        help="compare, or without folds evaluate and calibrate, on these images, which are never trained on",
     )
     group.add_argument("--fold-epochs", type=_positive_int, help="epochs per fold (default: those of the training)")
 

@@ -86,7 +86,7 @@ def prepare(args: argparse.Namespace, stop_requested: StopFlag) -> PreparedRun:
     images, serving_images, extra = _read_images(args, method, training, serving, reporter, stop_requested)
     _check_class_sizes(images)
 
-    held_out = _read_held_out(args, images, serving)
+    held_out = _read_held_out(args, method, images, serving)
 
     run_fields = _describe_run(args, method, teachers, device, dtype)
     recipe_fields = {"method": methods.FROZEN} if method.is_frozen else recipe.to_json()
@@ -195,13 +195,20 @@ def _read_images(
     return images, serving_images[0] if serving_images else None, extra
 
 
-def _read_held_out(args: argparse.Namespace, images: ImageDataset, serving: Preprocess) -> ImageDataset | None:
+def _read_held_out(
+    args: argparse.Namespace, method: methods.Method, images: ImageDataset, serving: Preprocess
+) -> ImageDataset | None:
     """Return the images of --held-out; those that are trained on too are left out."""
     if not args.held_out:
         return None
-    if not args.compare:
-        raise ValueError("--held-out is for a comparison: give --compare BUNDLE too.")
-    return datasets.read_each([args.held_out], [serving], labels=images.labels, allow_missing=True, exclude=images)[0]
+    if method.folds and not args.compare:
+        raise ValueError("--held-out is for a comparison, or for a training without folds: give --compare BUNDLE too.")
+    held_out = datasets.read_each([args.held_out], [serving], labels=images.labels, allow_missing=True, exclude=images)[
+        0
+    ]
+    if not method.folds:
+        _check_class_sizes(held_out)
+    return held_out
 
 
 def _describe_bundle(

@@ -5,16 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import torch
+
+from model.evaluation.logits import compute_logits
 from model.training import crossvalidation, features, references
 from model.training import fit as fit_networks
 from model.training.result import Trained
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from model.packaging.manifest import Manifest
     from model.training.prepare import PreparedRun
+
+MAX_PARTS = 5  # of the images of --held-out
 
 
 def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
-    """Cross-validate the recipe, then train on all images.
+    """Cross-validate the recipe, then train on all images; without folds, evaluate on `--held-out`.
 
     Args:
         run: the training.
@@ -25,7 +33,8 @@ def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
         TrainingStopped: a signal arrived; a checkpoint was written.
     """
     if not run.method.folds:
-        return Trained(fit_networks.fit(run.task, run.context).network, run.manifest)
+        network = fit_networks.fit(run.task, run.context).network
+        return Trained(network, _evaluate_held_out(run, network) if run.held_out else run.manifest)
     recipe = dataclasses.replace(run.task.recipe, epochs=fold_epochs or run.task.recipe.epochs)
     serving_images = run.serving_images
     assert serving_images is not None  # noqa: S101 - read whenever there are folds
@@ -42,3 +51,16 @@ def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
     metrics = {"cross_validation": result.metric_values}
     manifest = dataclasses.replace(run.manifest, temperature=result.temperature, metrics=metrics)
     return Trained(network, manifest, known, result.probabilities)
+
+
+def _evaluate_held_out(run: PreparedRun, network: nn.Module) -> Manifest:
+    """Return the manifest with the metrics of `--held-out` and the temperature that calibrates its logits.
+
+    The images are split into parts, as into folds, so that each part is evaluated with the temperature of the others.
+    """
+    held_out = run.held_out
+    assert held_out is not None  # noqa: S101 - the caller checked it
+    logits = compute_logits(network, held_out, run.task.preprocess, torch.device("cpu")).numpy()
+    parts = crossvalidation.split(held_out.targets, min(MAX_PARTS, *held_out.class_counts().values()), run.task.seed)
+    result = crossvalidation.evaluate_folds(logits[None], held_out, parts)
+    return dataclasses.replace(run.manifest, temperature=result.temperature, metrics={"held_out": result.metric_values})

@@ -44,6 +44,21 @@ def test_three_classes_go_the_whole_way(shapes_dir, tmp_path, capsys):
     assert 0 <= json.loads(prediction)["results"][0]["familiarity"] <= 1
 
 
+def test_without_folds_a_folder_of_its_own_gives_figures_and_the_temperature(shapes_dir, tmp_path):
+    """Its images are not trained on: they would be skipped if they were in the first folder too."""
+    photos, held_out, out = tmp_path / "photos", tmp_path / "held-out", tmp_path / "shapes"
+    for path in sorted(shapes_dir.glob("*/*.png")):
+        target = (held_out if int(path.stem) % 4 == 0 else photos) / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+    assert train.main([str(photos), "--out", str(out), "--held-out", str(held_out), *QUICK]) == 0
+    bundle_manifest = manifest.read(out)
+    assert bundle_manifest.metrics["held_out"]["count"] == 15
+    assert bundle_manifest.temperature != 1
+    assert "parts of 15 images that were not trained on" in (out / "CARD.md").read_text()
+
+
 @pytest.mark.parametrize("network", ["resnet18", "mobilenet_v3_small"])
 def test_torchvision_networks_go_the_whole_way_from_weights_of_other_classes(network, shapes_dir, tmp_path, capsys):
     out, weights = tmp_path / "shapes", tmp_path / "w.safetensors"
@@ -109,6 +124,8 @@ def test_unreadable_images_and_progress_are_reported_on_stderr(shapes_dir, tmp_p
         (["{shapes}/circle/00.png", "--out", "{out}"], "is a file"),
         (["{shapes}", "--extra", "{shapes}/circle", "--out", "{out}"], "lacks circle"),
         (["{shapes}", "--out", "{out}", "--set", "sizes=[[0.5, 16]]"], "it takes 24 x 24 only"),
+        (["{shapes}", "--out", "{out}", "--held-out", "{shapes}"], "the same image is in DATA"),
+        (["{shapes}", "--out", "{out}", "--folds", "2", "--held-out", "{shapes}"], "give --compare BUNDLE too"),
     ],
 )
 def test_invalid_input_gives_one_line_and_leaves_nothing(shapes_dir, tmp_path, arguments, message, capsys):
