@@ -55,7 +55,8 @@ def _metrics_section(manifest: Manifest) -> str:
         for name, row in result.items()
         if isinstance(row, dict)
     ]
-    calibrated = f" The confidence is calibrated with temperature {manifest.temperature:.3f}, fitted on the held-out predictions."
+    calibrated = f" The confidence is calibrated with temperature {manifest.temperature:.3f}, fitted on the"
+    calibrated += " held-out predictions."
     if "held_out" in manifest.metrics:
         method = f"Mean and standard deviation over {result['folds']} parts of {result['count']} images that were not"
         others = " Each part's calibration error (ece) was measured with the temperature of the other parts."
