@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import granian
 from granian import constants
@@ -9,6 +10,9 @@ from granian import http as granian_http
 
 from api.server import connection_guard
 from core import settings
+
+if TYPE_CHECKING:
+    from api.server import asgi
 
 SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests in progress: a slow client must not delay a restart for longer
 IDLE_TIMEOUT_MS = 25_000  # for the head of a request, from the moment the connection is open or the last response sent
@@ -26,8 +30,7 @@ def serve() -> int:
         return 2
     max_connections = connection_guard.raise_file_limit(config.max_connections)
     granian.Granian(
-        "api.server.process:create",
-        factory=True,
+        "api",
         address=address,
         port=config.port,
         interface=constants.Interfaces.ASGI,
@@ -38,8 +41,15 @@ def serve() -> int:
         workers=config.api_processes,
         workers_kill_timeout=SHUTDOWN_TIMEOUT_SECONDS,
         log_access=False,
-    ).serve()
+    ).serve(target_loader=load_application, wrap_loader=False)
     return 0
+
+
+def load_application() -> "asgi.AsgiApp":
+    """Create the application, in a server process; granian's own loader would import from the current folder first."""
+    from api.server import process  # noqa: PLC0415 (the process that listens does not need it)
+
+    return process.create()
 
 
 def listen_address(host: str, port: int) -> str:

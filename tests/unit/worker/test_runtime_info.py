@@ -1,8 +1,11 @@
+import platform
+
 import pytest
 import torch
 
 from core import version
 from model.inference import classifier
+from tests.support import modules
 from worker import runtime_info
 
 
@@ -28,6 +31,6 @@ def test_a_processor_without_a_model_name_is_named_by_its_architecture(tmp_path,
     """Linux does not give the model name of every processor."""
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(runtime_info, "CPUINFO_PATH", tmp_path / "cpuinfo")
-    monkeypatch.setattr(runtime_info.platform, "machine", lambda: "arm")
+    monkeypatch.setattr(runtime_info, "platform", modules.with_changes(platform, machine=lambda: "arm"))
     capability = torch.backends.cpu.get_cpu_capability()
     assert runtime_info._device_name(torch.device("cpu")) == f"cpu: {name}, {capability}"

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import http.client
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from core import enums
 from core.db import database
 from core.db.queries import api_keys
 from tests.integration.api.conftest import run_api_server
-from tests.support import factories
+from tests.support import factories, modules
 
 LIMIT = 200
 
@@ -153,8 +154,8 @@ def test_a_share_belongs_to_an_ipv4_address_or_an_ipv6_network(one, other, is_sa
 )
 def test_the_limit_of_open_files_lowers_the_limit_of_connections(monkeypatch, setting, files, expected):
     """So that the server never runs out of files."""
-    monkeypatch.setattr(connection_guard.resource, "getrlimit", lambda _: (256, files))
-    monkeypatch.setattr(connection_guard.resource, "setrlimit", lambda *_: None)
+    limits = {"getrlimit": lambda _: (256, files), "setrlimit": lambda *_: None}
+    monkeypatch.setattr(connection_guard, "resource", modules.with_changes(resource, **limits))
     assert connection_guard.raise_file_limit(setting) == expected
 
 

@@ -1,12 +1,15 @@
+import importlib.util
 import os
 import stat
 import subprocess
+import sys
+import tempfile
 
 import pytest
 
 from sortbelt import errors
 from sortbelt.local import redis_server
-from tests.support import waiting
+from tests.support import modules, waiting
 
 
 def test_a_server_is_found_on_the_path_first(tmp_path, monkeypatch):
@@ -25,8 +28,9 @@ def test_without_one_the_wheels_is_found(monkeypatch):
 
 def test_without_any_it_is_said_how_to_get_one(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(redis_server.sys, "executable", "/nowhere/python")
+    no_packages = modules.with_changes(importlib.util, find_spec=lambda _: None)
+    monkeypatch.setattr(redis_server, "importlib", modules.with_changes(importlib, util=no_packages))
+    monkeypatch.setattr(redis_server, "sys", modules.with_changes(sys, executable="/nowhere/python"))
 
     with pytest.raises(errors.BadInput, match="--redis-url"):
         redis_server.find_server()
@@ -35,7 +39,11 @@ def test_without_any_it_is_said_how_to_get_one(monkeypatch):
 def test_the_socket_is_private_and_its_path_short_enough(monkeypatch, tmp_path):
     long = tmp_path / ("x" * 120)
     long.mkdir()
-    monkeypatch.setattr(redis_server.tempfile, "tempdir", str(long))
+
+    def mkdtemp(**options):
+        return tempfile.mkdtemp(**{"dir": long, **options})
+
+    monkeypatch.setattr(redis_server, "tempfile", modules.with_changes(tempfile, mkdtemp=mkdtemp))
 
     folder = redis_server.make_socket_dir()
 

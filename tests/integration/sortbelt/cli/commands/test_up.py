@@ -111,7 +111,8 @@ def hostile_dir(tmp_path):
     """A folder whose modules have the names of ours, and of what ours import; each leaves a file when it is run."""
     folder = tmp_path / "hostile"
     folder.mkdir()
-    for name in ("api", "core", "worker", "dispatcher", "migrations", "model", "sortbelt", "jobs", "json", "socket"):
+    ours = ("api", "core", "worker", "dispatcher", "migrations", "model", "sortbelt")
+    for name in (*ours, "flask", "json", "multipart", "socket", "torch"):
         (folder / f"{name}.py").write_text(
             f"open({str(folder / 'hijacked')!r}, 'a').write({name!r})\nraise SystemExit(9)"
         )
