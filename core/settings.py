@@ -99,7 +99,8 @@ class Settings(pydantic.BaseModel):
     of networks (`10.0.0.0/8`) and hosts."""
 
     max_queued_images: int = pydantic.Field(default=1_000_000, ge=0)
-    """The maximum number of images without a result before submissions are rejected; 0 means no limit."""
+    """The maximum number of images without a result before submissions are rejected, of keys that have more than an
+    equal share of them; 0 means no limit."""
     max_queued_bytes: int = pydantic.Field(default=0, ge=0)
     """The same limit in bytes."""
     key_images_per_minute: int = pydantic.Field(default=0, ge=0)
@@ -141,7 +142,8 @@ class Settings(pydantic.BaseModel):
     device: str = pydantic.Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """The device of the network: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`."""
     decoder_processes: int = pydantic.Field(default_factory=cpu_count.available_cpus, ge=1, le=256)
-    """The number of decoder processes of a worker; by default as many as it may use CPUs."""
+    """The number of decoder processes of a worker; by default as many as it may use CPUs. One more is started when
+    images of one key have to overtake slow ones of another."""
     decode_seconds: float = pydantic.Field(default=10.0, gt=0)
     """The maximum wall-clock time to decode one image."""
     decode_memory_bytes: int = pydantic.Field(default=768_000_000, ge=64_000_000)

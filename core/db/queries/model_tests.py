@@ -1,5 +1,7 @@
 """Tests of model versions: which version a worker should test, what came of it, and which one has cost a worker."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from core.db import clock, tables
@@ -7,6 +9,7 @@ from core.db.expressions import MODELS, WORKERS
 from core.db.queries import models
 
 MAX_ERROR_CHARS = 1000
+IS_ALIVE = WORKERS.c.heartbeat_at >= clock.now(-tables.WORKER_TTL_SECONDS)
 MAX_LOST_WORKERS = 3  # within a day, while they loaded a version that was tested
 
 
@@ -42,21 +45,17 @@ def blame_lost(conn: sa.Connection) -> list[str]:
     One worker is enough for a version that was being tested. One that has passed is failed only if several workers were
     lost while they loaded it, and none serves it: a worker may have been killed by something else at that moment.
     """
-    is_alive = WORKERS.c.heartbeat_at >= clock.now(-tables.WORKER_TTL_SECONDS)
     lost_workers = sa.func.count().label("count")
     lost = sa.select(WORKERS.c.loading_model_id, lost_workers, sa.func.min(WORKERS.c.id).label("worker"))
-    lost = lost.where(WORKERS.c.loading_model_id.is_not(None), ~is_alive).group_by(WORKERS.c.loading_model_id)
+    lost = lost.where(WORKERS.c.loading_model_id.is_not(None), ~IS_ALIVE).group_by(WORKERS.c.loading_model_id)
     failed = []
     for model_id, count, worker in conn.execute(lost).all():
         version = conn.execute(sa.select(MODELS).where(MODELS.c.id == model_id)).one()
         if version.tested_at is None:
             error = f"The worker {worker} was lost while it tested this version."
-        elif count < MAX_LOST_WORKERS:
-            continue
-        else:
+        elif count >= MAX_LOST_WORKERS and not _is_served(conn, version):
             error = f"{count} workers were lost while they loaded this version."
-        loaded_models = conn.execute(sa.select(WORKERS.c.loaded_models).where(is_alive)).scalars()
-        if any(loaded.get(version.name) == version.version for loaded in loaded_models):
+        else:
             continue
         _record(conn, model_id, error)
         conn.execute(sa.update(WORKERS).where(WORKERS.c.loading_model_id == model_id).values(loading_model_id=None))
@@ -71,6 +70,12 @@ def next_untested(conn: sa.Connection) -> models.Version | None:
     # JSON null and SQL NULL both mean that there are no files.
     rows = conn.execute(query.order_by(MODELS.c.id)).all()
     return next((models.Version(*row) for row in rows if row.files is not None), None)
+
+
+def _is_served(conn: sa.Connection, version: Any) -> bool:
+    """Return whether a live worker serves a version."""
+    served = conn.execute(sa.select(WORKERS.c.loaded_models).where(IS_ALIVE)).scalars()
+    return any(loaded_models.get(version.name) == version.version for loaded_models in served)
 
 
 def _record(conn: sa.Connection, model_id: int, error: str | None) -> None:
