@@ -75,10 +75,18 @@ class App(flask.Flask):
 
     def create_url_adapter(self, request: flask.Request | None) -> routing.MapAdapter | None:
         """Return the adapter that finds the view of a request: by its path and method, whatever its host."""
-        if request is None or request.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
-            return super().create_url_adapter(request)  # Werkzeug has routes of their own for WebSockets
+        if request is None:
+            return super().create_url_adapter(request)
+        environ = request.environ
+        is_websocket = environ.get("HTTP_UPGRADE", "").lower() == "websocket"  # for which Werkzeug has other routes
         return routing.MapAdapter(
-            self.url_map, request.host, request.root_path, "", request.scheme, request.path, request.method
+            self.url_map,
+            request.host,
+            request.root_path,
+            "",
+            "ws" if is_websocket else request.scheme,
+            environ["PATH_INFO"].encode("latin-1").decode(errors="replace"),  # as sent, unlike `request.path`
+            request.method,
         )
 
     def preprocess_request(self) -> Any:

@@ -47,7 +47,7 @@ class AdmissionControl:
     def check(
         self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK.value
     ) -> None:
-        """Check whether so much can be accepted, by the estimate as it was last refreshed.
+        """Check whether so much can be accepted.
 
         Raises:
             errors.TemporarilyRejected: not now; the error has the reason and the delay.
@@ -81,7 +81,7 @@ class AdmissionControl:
             raise
 
     def _check_queue(self, owner: str, load: quotas.Load, headroom: float) -> None:
-        estimate = self._eta_cache.latest
+        estimate = self._eta_cache.get()
         if estimate is None:
             return
         with self._lock:

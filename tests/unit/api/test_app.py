@@ -28,6 +28,7 @@ def test_blueprints_have_no_hooks_and_there_are_no_sessions(app):
         ("OPTIONS", "/livez", 200, ("Allow", "GET, HEAD, OPTIONS")),
         ("POST", "/livez", 401, None),
         ("GET", "/none", 401, None),
+        ("GET", "//livez", 401, None),
         ("GET", "/", 303, ("Location", "/base/docs")),
     ],
 )
