@@ -134,7 +134,7 @@ def _open_files() -> list[int]:
 
 @contextlib.contextmanager
 def _tcp_socket(fd: int) -> Iterator[socket.socket | None]:
-    """Examine an open file of this process as a TCP socket; None if it is none.
+    """Examine an open file of this process as a TCP socket; yield None if it is not one.
 
     Without a duplicate: to close one of a file of SQLite would release the locks that this process has on that file,
     and another process would then truncate the memory that both share.
