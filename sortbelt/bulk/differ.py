@@ -12,7 +12,7 @@ from sortbelt.client.sync_client import Client
 BLOCK_IMAGES = 128  # per lookup on the server: few enough that the first upload starts soon
 BLOCK_BYTES = 8_000_000  # read at a time, and kept until they are sent
 MAX_KEPT_BYTES = 1_000_000  # of an image; a larger one is read again when it is sent
-MAX_SKIPPED_LOOKUPS = 3  # in a row: so many blocks at most are sent in vain
+MAX_SKIPPED_LOOKUPS = 3  # in a row: so many blocks of known images at most are sent again
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def block_of(*contents):
 
 
 def test_a_small_file_is_read_once_and_a_large_one_again_when_it_is_sent(tmp_path, monkeypatch):
-    """What was hashed is what is sent; the bytes of large files are not kept."""
+    """The bytes that were hashed are sent; those of large files are not kept."""
     monkeypatch.setattr(differ, "MAX_KEPT_BYTES", 10)
     for name, data in (("small.jpg", b"1234"), ("large.jpg", b"1234" * 5)):
         (tmp_path / name).write_bytes(data)
