@@ -186,7 +186,7 @@ def _replace_scores(replace):
 
 
 def create():
-    """Return the API's application with its fault, for granian."""
+    """Return the API's application with its fault, in a server process."""
     install_fault()
     from api.server import process
 
@@ -204,11 +204,10 @@ def main():
         sys.argv = ["celery", *COMMAND[2:], *sys.argv[2:]]
         celery()
     else:
-        import granian
+        from api.server import listener
 
-        original = granian.Granian
         entry_point = importlib.import_module("api.__main__")
-        granian.Granian = lambda _, **options: original("tests.faults.fault_points:create", **options)
+        listener.load_application = importlib.import_module("tests.faults.fault_points").create
         sys.exit(entry_point.main())
 
 
