@@ -98,9 +98,9 @@ def test_the_api_loads_neither_torch_nor_the_worker(import_reports):
 
 
 def test_only_the_api_loads_flask(import_reports):
-    """The packages that the worker uses do not load the web server."""
+    """The packages that the worker uses do not load the web server, and of the client the rules for files at most."""
     for package in ("core", "dispatcher", "migrations", "worker", "model"):
-        assert loaded(import_reports[package], "flask", "granian", "api", "sortbelt") == set()
+        assert loaded(import_reports[package], "flask", "granian", "api", "httpx", "sortbelt.cli") == set()
 
 
 def test_the_model_does_not_load_the_queue(import_reports):

@@ -43,7 +43,8 @@ def previous_release(tmp_path):
     code = re.sub(r"^    last_fed_at: .*\n.*\n", "", code, flags=re.MULTILINE)
     (folder / "core" / "db" / "tables.py").write_text(code)
     for path in (folder / "core").rglob("*.py"):  # as the program that never knew the column
-        path.write_text(path.read_text().replace(', "last_fed_at": clock.now()', ""))
+        text = path.read_text().replace(', "last_fed_at": clock.now()', "")
+        path.write_text(re.sub(r"^    last_fed_at: datetime .*\n", "", text, flags=re.MULTILINE))
     return folder
 
 
