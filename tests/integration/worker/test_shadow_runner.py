@@ -83,7 +83,7 @@ def classify_live(db, owner, put_blob, make_jpeg):
         pixels = np.stack([live.preprocess.decode(make_jpeg(number)) for number in range(count)])
         error = errors.ImageRejected("undecodable", "No.")
         decode_outcomes = [decode_batch.DecodeOutcome(error if row in bad else None, 1.0) for row in range(count)]
-        outcomes = live.classify(claims, pixels, decode_outcomes)
+        outcomes = live.batch_classifier.classify(claims, pixels, decode_outcomes)
         db.write(claim_queries.complete, outcomes, live.model_ref)
         return batch.Batch(live, claims, pixels=pixels, decode_outcomes=decode_outcomes)
 
