@@ -67,7 +67,8 @@ class ChangeDetector:
     """Hash images and look them up on the server. Thread-safe.
 
     A folder of which the server has nothing is asked about ever more seldom: after each lookup without a known image,
-    twice as many blocks are sent without one.
+    twice as many blocks are sent without one. A run that goes on with an earlier one always asks: what that one had sent
+    when it was interrupted is known to the server only.
     """
 
     def __init__(self, client: Client) -> None:
@@ -75,6 +76,11 @@ class ChangeDetector:
         self._lookup_disabled = threading.Event()
         self._lock = threading.Lock()
         self._skipped, self._to_skip = 0, 0
+        self._max_to_skip = MAX_SKIPPED_LOOKUPS
+
+    def always_look_up(self) -> None:
+        """Ask about every block."""
+        self._max_to_skip = 0
 
     def disable_lookup(self) -> None:
         """Stop lookups: the server does not support them."""
@@ -100,7 +106,7 @@ class ChangeDetector:
             self.disable_lookup()
             return set()
         with self._lock:
-            self._to_skip = 0 if known else min(2 * self._to_skip + 1, MAX_SKIPPED_LOOKUPS)
+            self._to_skip = 0 if known else min(2 * self._to_skip + 1, self._max_to_skip)
         return known
 
     def _skips_lookup(self) -> bool:

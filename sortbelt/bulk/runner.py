@@ -155,6 +155,7 @@ class BulkRun:
         """
         self._latest_job = self._state.latest_job()
         if self._latest_job:
+            self._change_detector.always_look_up()
             self._resume(self._latest_job)
         if self._run_options.retry_failed:
             self._record_earlier_failures()

@@ -76,6 +76,16 @@ def test_a_folder_that_the_server_does_not_know_is_asked_about_ever_more_seldom(
     assert client.lookups == before + 1
 
 
+def test_a_run_that_goes_on_with_an_earlier_one_asks_about_every_block():
+    """Its manifest lacks what was sent when the earlier one was killed."""
+    client = FakeClient([b"sent"])
+    detector = differ.ChangeDetector(client)
+    detector.always_look_up()
+
+    detector.detect(block_of(b"new"))
+    assert len(detector.detect(block_of(b"sent")).known_digests) == 1
+
+
 @pytest.mark.parametrize("error", [errors.NotFound, errors.InvalidRequest])
 def test_a_server_without_lookups_is_asked_once(error):
     """An old server, or one that takes fewer digests."""
