@@ -67,8 +67,8 @@ class ChangeDetector:
     """Hash images and look them up on the server. Thread-safe.
 
     A folder of which the server has nothing is asked about ever more seldom: after each lookup without a known image,
-    twice as many blocks are sent without one. A run that goes on with an earlier one always asks: what that one had sent
-    when it was interrupted is known to the server only.
+    twice as many blocks are sent without one. A run that goes on with an earlier one always asks: what that one had
+    sent when it was interrupted is known to the server only.
     """
 
     def __init__(self, client: Client) -> None:
