@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Logits = npt.NDArray[np.float64]
 
 METRIC_NAMES = ("accuracy", "balanced_accuracy", "auc", "log_loss", "ece")
+MAX_FEW = 5  # folds where nothing but a held-out answer for each image is needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,11 @@ def split(
         raise InvalidDataset("All images of a class are copies of one: add images, at least 5 different ones.")
     splitter = model_selection.StratifiedGroupKFold(min(folds, different), **options)
     return [held_out for _, held_out in splitter.split(targets, targets, groups)]
+
+
+def split_into_few(images: ImageDataset, seed: int) -> FoldIndices:
+    """Return the positions of `MAX_FEW` folds, or of fewer if a class has fewer images."""
+    return split(images.targets, min(MAX_FEW, *images.class_counts().values()), seed)
 
 
 def evaluate_folds(

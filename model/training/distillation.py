@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     Answers = npt.NDArray[np.float32]
 
-FOLDS = 5
 # Heads are fitted on so many views of each image.
 HEAD_VIEWS = 2
 # The student's copy of a view differs from the teachers' by nothing but a mirror image, at random.
@@ -106,7 +105,7 @@ def _dataset(views: Views, answers: Answers) -> ImageDataset:
 
 def _cross_fitted_answers(views: Views, extra: Views, seed: int) -> tuple[Answers, Answers]:
     """Return probabilities [N, views, classes] of the images and the extra ones, from heads fitted without them."""
-    folds = crossvalidation.split(views.images.targets, min(FOLDS, *views.images.class_counts().values()), seed)
+    folds = crossvalidation.split_into_few(views.images, seed)
     extra_folds = np.array_split(np.random.default_rng(seed).permutation(len(extra.images)), len(folds))
     strength = _best_strength(_head_data(views, extra), folds, min(HEAD_VIEWS, views.count))
     answers, extra_answers = (

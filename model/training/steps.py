@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from model.packaging.manifest import Manifest
     from model.training.prepare import PreparedRun
 
-MAX_PARTS = 5  # of the images of --held-out
-
 
 def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
     """Cross-validate the recipe, then train on all images; without folds, evaluate on `--held-out`.
@@ -61,6 +59,6 @@ def _evaluate_held_out(run: PreparedRun, network: nn.Module) -> Manifest:
     held_out = run.held_out
     assert held_out is not None  # noqa: S101 - the caller checked it
     logits = compute_logits(network, held_out, run.task.preprocess, torch.device("cpu")).numpy()
-    parts = crossvalidation.split(held_out.targets, min(MAX_PARTS, *held_out.class_counts().values()), run.task.seed)
+    parts = crossvalidation.split_into_few(held_out, run.task.seed)
     result = crossvalidation.evaluate_folds(logits[None], held_out, parts)
     return dataclasses.replace(run.manifest, temperature=result.temperature, metrics={"held_out": result.metric_values})
