@@ -19,6 +19,7 @@ from typing import Any
 
 from sortbelt import errors
 from sortbelt.client import responses
+from sortbelt.client.responses import timestamps
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 TOLERANCE_SECONDS = 300.0
@@ -72,7 +73,7 @@ def verify(
     ):
         raise errors.BadSignature("The webhook is not signed with this secret.")
     raw = json.loads(data)
-    return Event(id_, raw["type"], responses.parse_timestamp(raw.get("timestamp")), raw.get("data") or {}, raw)
+    return Event(id_, raw["type"], timestamps.parse_timestamp(raw.get("timestamp")), raw.get("data") or {}, raw)
 
 
 def _decode_secret(secret: str) -> bytes:

@@ -10,8 +10,7 @@ from typing import BinaryIO
 from core import errors, specs
 from core.sources import base, source_archives
 from core.sources.source_archives import NAME_TOO_LONG
-from sortbelt.bulk import archives
-from sortbelt.bulk.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules
+from sortbelt.bulk.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules, is_archive
 from sortbelt.client import file_names
 
 UNREADABLE_FOLDER = "unreadable folder"
@@ -152,7 +151,7 @@ class _Walk:
         reason = self._skip_reason(path, info)
         if not reason and stat.S_ISDIR(info.st_mode):
             yield from self.walk_folder(parts, after_parts)
-        elif not reason and archives.is_archive(path):
+        elif not reason and is_archive(path):
             yield from self._list_archive(parts, path, after_parts)
         else:
             yield base.SourceEntry(file_names.escape_name(path), info.st_size, reason)

@@ -8,8 +8,7 @@ from typing import Any
 from core import errors, specs
 from core.sources import base, source_archives
 from core.storage import s3 as s3_storage
-from sortbelt.bulk import archives
-from sortbelt.bulk.file_rules import FileRules
+from sortbelt.bulk.file_rules import FileRules, is_archive, is_unsupported_archive
 from sortbelt.client import file_names
 
 READ_AHEAD_BYTES = 1_000_000  # of an archive, per request
@@ -36,9 +35,9 @@ class S3Source:
             yield from self._list_archive(archive_path, rules, inner_path, max_bytes)
         for path, size in self._list_objects(folder, archive_path or last_path):
             part, reason = rules.find_skipped(path, folder)
-            if archives.is_archive(path) or archives.is_unsupported_archive(path):
+            if is_archive(path) or is_unsupported_archive(path):
                 part, reason = _find_skipped_archive(path, rules, folder)
-            if not reason and archives.is_archive(path):
+            if not reason and is_archive(path):
                 yield from self._list_archive(path, rules, "", max_bytes)
             elif not reason or part != last_skipped:
                 yield _to_entry(part or path, size, reason)
@@ -138,7 +137,7 @@ def _split_at_archive(path: str, base_path: str) -> tuple[str, str]:
     """Return the archive that a path leads into, and the path in it; both empty if it leads into none."""
     end = path.find("/", len(base_path) + 1 if base_path else 0)
     while end != -1:
-        if archives.is_archive(path[:end]):
+        if is_archive(path[:end]):
             return path[:end], path[end + 1 :]
         end = path.find("/", end + 1)
     return "", ""

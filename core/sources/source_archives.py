@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from core.sources import base
 from sortbelt.bulk import archives
-from sortbelt.bulk.file_rules import FileRules
+from sortbelt.bulk.file_rules import UNSUPPORTED_ARCHIVE, FileRules, is_archive, is_unsupported_archive
 from sortbelt.client import file_names
 
 UNREADABLE_ARCHIVE, CHANGED_ARCHIVE, NAME_TOO_LONG = "unreadable archive", "changed archive", "name too long"
@@ -23,10 +23,10 @@ class OpenArchive:
 
 def skip_file(path: str, rules: FileRules) -> str:
     """Return why a regular file is left out; empty for an image or an archive."""
-    if archives.is_archive(path):
+    if is_archive(path):
         return rules.skip_folder(path)
     reason = rules.skip_folder(path)
-    return reason or (archives.UNSUPPORTED if archives.is_unsupported_archive(path) else rules.skip_file(path))
+    return reason or (UNSUPPORTED_ARCHIVE if is_unsupported_archive(path) else rules.skip_file(path))
 
 
 def list_images(archive: OpenArchive, rules: FileRules, after: str, *, max_bytes: int) -> Iterator[base.SourceEntry]:

@@ -3,18 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import archives, file_rules
 from sortbelt.client import file_names, image_files
 
-MAX_SHOWN_CHARACTERS = 60  # of a name that is too long
 
-
-@dataclass(frozen=True, slots=True)
-class ArchivedImage:
+class ArchivedImage(NamedTuple):
     """Bytes of an image in an archive, read when they are needed."""
 
     archive_path: str
@@ -57,22 +53,11 @@ def walk(path: str, name: str, rules: file_rules.FileRules, skipped: Counter[str
         yield image_files.Image(archive_name, 0, image_files.Unreadable(_archive_error(archive_name, error)))
 
 
-def too_long_name(name: str) -> image_files.Unreadable:
-    """Return the source of an image whose name no job can have."""
-    return image_files.Unreadable(
-        errors.BadInput(
-            f"Its name has {len(name):,} characters ({name[:MAX_SHOWN_CHARACTERS]}…); the maximum is "
-            f"{file_names.MAX_NAME_LENGTH:,}: name a folder further below, or shorten the names.",
-            "name_too_long",
-        )
-    )
-
-
 def _to_image(path: str, relative: str, member: archives.Member, file: BinaryIO, mtime_ns: int) -> image_files.Image:
     name = file_names.escape_name(relative)
     source: bytes | image_files.ByteSource = ArchivedImage(path, member)
     if len(name) > file_names.MAX_NAME_LENGTH:
-        source = too_long_name(name)
+        source = image_files.too_long_name(name)
     elif member.size > image_files.MAX_IMAGE_BYTES:
         message = f"{name} has {member.size:,} bytes; the maximum is {image_files.MAX_IMAGE_BYTES:,}."
         source = image_files.Unreadable(errors.BadInput(message, "too_large"))

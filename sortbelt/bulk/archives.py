@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from sortbelt.bulk import file_rules
+
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY_BYTES = 32_000_000  # the table of contents of a .zip file, which is read whole
 # Photos are hardly smaller in an archive; a file that grows more than this is a bomb.
 MAX_RATIO = 100
 MIN_UNPACKED_BYTES = 256_000_000  # allowed at any ratio
 MAX_HEADER_BYTES = 4_000_000  # of a .tar file; one that claims to be larger is a bomb
-ZIP_SUFFIXES, TAR_SUFFIXES = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
-UNSUPPORTED_SUFFIXES = (".7z", ".rar", ".tar.xz", ".txz", ".tar.zst", ".tar.lz", ".tar.z")
 NESTED, UNSAFE_PATH, REPEATED, ENCRYPTED = "archive in an archive", "unsafe path", "repeated name", "encrypted"
-SYMBOLIC_LINK, SPECIAL_FILE, UNSUPPORTED = "symbolic link", "special file", "archive of another format"
+SYMBOLIC_LINK, SPECIAL_FILE = "symbolic link", "special file"
 ZIP_IS_UTF8, ZIP_IS_ENCRYPTED = 0x800, 0x1
 LOCAL_HEADER_BYTES, LOCAL_HEADER_SIGNATURE = 30, b"PK\3\4"
 
@@ -57,19 +57,9 @@ class Member:
         return bytes(_guarded(lambda: self._read(file, max_bytes)))
 
 
-def is_archive(path: str) -> bool:
-    """Return whether a file is an archive that is read as a folder, by its suffix."""
-    return path.lower().endswith(ZIP_SUFFIXES + TAR_SUFFIXES)
-
-
 def is_compressed_tar(path: str) -> bool:
     """Return whether the members of an archive can be read in their order only."""
-    return path.lower().endswith(TAR_SUFFIXES[1:])
-
-
-def is_unsupported_archive(path: str) -> bool:
-    """Return whether a file is an archive of a format that is not read, by its suffix."""
-    return path.lower().endswith(UNSUPPORTED_SUFFIXES)
+    return path.lower().endswith(file_rules.TAR_SUFFIXES[1:])
 
 
 def list_members(file: BinaryIO, path: str, size: int) -> Iterator[Member]:
@@ -78,7 +68,7 @@ def list_members(file: BinaryIO, path: str, size: int) -> Iterator[Member]:
     Raises:
         ArchiveError: it is damaged, has too many entries, or unpacks to too many bytes.
     """
-    list_entries = _list_zip if path.lower().endswith(ZIP_SUFFIXES) else _list_tar
+    list_entries = _list_zip if path.lower().endswith(file_rules.ZIP_SUFFIXES) else _list_tar
     max_bytes = MIN_UNPACKED_BYTES + MAX_RATIO * size
     entries = iter(_guarded(lambda: list_entries(file, path, max_bytes)))
     seen: set[str] = set()
@@ -97,7 +87,7 @@ def list_members(file: BinaryIO, path: str, size: int) -> Iterator[Member]:
 def _skip_reason(path: str, seen: set[str]) -> str:
     if {"", ".", ".."} & set(path.split("/")):
         return UNSAFE_PATH
-    if is_archive(path) or is_unsupported_archive(path):
+    if file_rules.is_archive(path) or file_rules.is_unsupported_archive(path):
         return NESTED
     return REPEATED if path in seen else ""
 

@@ -1,7 +1,9 @@
 """Import run: one job over images that the server reads itself, from a source or a bucket."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import runner, state
@@ -11,8 +13,7 @@ from sortbelt.client.sync_client import Client
 S3_SCHEME = "s3://"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSelection:
+class SourceSelection(NamedTuple):
     """Images to classify: a source of the server, or an address in one, with a prefix and globs."""
 
     source: str

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import state
@@ -15,8 +16,7 @@ MAX_KEPT_BYTES = 1_000_000  # of an image; a larger one is read again when it is
 MAX_SKIPPED_LOOKUPS = 3  # in a row: so many blocks of known images at most are sent again
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """Image that may have to be sent, with its manifest entry.
 
     Attributes:
@@ -30,7 +30,7 @@ class Candidate:
     name_taken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class ChangeSet:
     """Outcome for a block of candidates.
 

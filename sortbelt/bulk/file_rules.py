@@ -29,8 +29,21 @@ SYSTEM_NAMES = {
 SYSTEM_PREFIX = ".trash"
 HIDDEN, SYSTEM_FILE, EXCLUDED, NOT_AN_IMAGE = "hidden", "system file", "excluded", "not an image"
 SYMBOLIC_LINK, SPECIAL_FILE, VANISHED = "symbolic link", "special file", "vanished"
+UNSUPPORTED_ARCHIVE = "archive of another format"
 HARMLESS_REASONS = {HIDDEN, SYSTEM_FILE, EXCLUDED, NOT_AN_IMAGE, SYMBOLIC_LINK, SPECIAL_FILE, VANISHED}
 """The reasons of files that are not expected to be classified; any other means that images may be missing."""
+ZIP_SUFFIXES, TAR_SUFFIXES = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
+UNSUPPORTED_SUFFIXES = (".7z", ".rar", ".tar.xz", ".txz", ".tar.zst", ".tar.lz", ".tar.z")
+
+
+def is_archive(path: str) -> bool:
+    """Return whether a file is an archive that is read as a folder, by its suffix."""
+    return path.lower().endswith(ZIP_SUFFIXES + TAR_SUFFIXES)
+
+
+def is_unsupported_archive(path: str) -> bool:
+    """Return whether a file is an archive of a format that is not read, by its suffix."""
+    return path.lower().endswith(UNSUPPORTED_SUFFIXES)
 
 
 class FileRules:

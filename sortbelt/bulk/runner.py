@@ -1,10 +1,13 @@
 """Bulk run: send a folder as one job, and resume where an earlier run stopped."""
 
+from __future__ import annotations
+
 import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import differ, parallel, state, uploader, walker
@@ -56,8 +59,7 @@ class RunStats:
     missing: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """Options of a run.
 
     Attributes:
@@ -109,7 +111,7 @@ class BulkRun:
         directory: walker.DirectoryWalker,
         sync_state: state.SyncState,
         run_options: RunOptions | None = None,
-        on_update: Callable[["BulkRun"], None] = lambda _: None,
+        on_update: Callable[[BulkRun], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._directory = directory

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from sortbelt import errors
-from sortbelt.bulk import archives
+from sortbelt.bulk import file_rules
 from sortbelt.client import file_names, responses
 
 DEFAULT_MIN_FAMILIARITY = 0.02  # of photos like those of the training, one in fifty has less
@@ -80,7 +80,7 @@ class Sorter:
         self._unfamiliar_folder = None if unfamiliar is None else os.path.realpath(unfamiliar)
         self._min_familiarity = min_familiarity
         self._dry_run = dry_run
-        if self._root.is_file() and archives.is_archive(str(self._root)):
+        if self._root.is_file() and file_rules.is_archive(str(self._root)):
             raise errors.BadInput(f"{root} is an archive: {UNPACK_ADVICE}", "is_archive")
         for target in (out, *([] if unfamiliar is None else [unfamiliar])):
             if Path(os.path.realpath(target)).is_relative_to(self._root):
@@ -143,7 +143,7 @@ class Sorter:
         for candidate in (file_names.unescape_name(name), name):
             folders = [str(folder) for folder in PurePosixPath(candidate).parents][:-1]
             with contextlib.suppress(OSError, ValueError):
-                if any(archives.is_archive(folder) and (self._root / folder).is_file() for folder in folders):
+                if any(file_rules.is_archive(folder) and (self._root / folder).is_file() for folder in folders):
                     return True
         return False
 

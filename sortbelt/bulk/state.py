@@ -6,8 +6,8 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.client import file_names, image_files
@@ -27,8 +27,7 @@ CREATE INDEX failures ON pictures (job) WHERE code IS NOT NULL;
 """
 
 
-@dataclass(frozen=True, slots=True)
-class RunJob:
+class RunJob(NamedTuple):
     """Job with images of the folder.
 
     Attributes:
@@ -44,8 +43,7 @@ class RunJob:
     failures_recorded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ImageEntry:
+class ImageEntry(NamedTuple):
     """Image as it was when it was sent: file size and time, digest, job number, and error code if it failed."""
 
     size: int
@@ -59,8 +57,7 @@ class ImageEntry:
         return (self.size, self.mtime_ns) == (image.size, image.mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class FailedImage:
+class FailedImage(NamedTuple):
     """Image without a label, and its error."""
 
     name: str

@@ -1,8 +1,11 @@
 """Uploader: add a batch of images to an open job, by reference where the server has the bytes."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import state
@@ -14,8 +17,7 @@ UNKNOWN_BLOB_CODE = "unknown_blob"  # the bytes were purged after `known_blobs` 
 IMAGE_POINTER = re.compile(r"#/images/(\d+)(?:/.*)?", re.ASCII)  # JSON pointer into the request body, RFC 6901
 
 
-@dataclass(frozen=True, slots=True)
-class UploadBatch:
+class UploadBatch(NamedTuple):
     """Images for one job; `by_reference` if the server reported that it has all their bytes."""
 
     job_id: str
@@ -23,7 +25,7 @@ class UploadBatch:
     by_reference: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class UploadResult:
     """Outcome of a batch: the job after each request, the images in it, and the images that cannot be sent."""
 

@@ -5,18 +5,17 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import archive_walker, archives, file_kinds, file_rules
+from sortbelt.bulk import file_kinds, file_rules
 from sortbelt.client import file_names, image_files
 
 SORT_CHUNK_SIZE = 1000  # names in memory at a time; a larger folder is sorted in parts
 UNREADABLE_FOLDER = "unreadable folder"
 
 
-@dataclass(frozen=True, slots=True)
-class WalkSummary:
+class WalkSummary(NamedTuple):
     """Content of a folder: images and bytes, how many of them are new, and skipped entries by reason."""
 
     image_count: int
@@ -31,20 +30,18 @@ class WalkSummary:
         return Counter({r: count for r, count in self.skipped.items() if r not in file_rules.HARMLESS_REASONS})
 
 
-@dataclass(frozen=True)
 class DirectoryWalker:
     """Images below a folder, or in an archive, which is read as a folder.
 
-    Attributes:
+    Args:
         root: the folder, or the archive.
         include: globs of files to take; if any, they replace the list of suffixes.
         exclude: globs of files and folders to skip. A glob without a slash matches the last part of a path.
     """
 
-    root: str
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    _skipped: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
+    def __init__(self, root: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self.root, self.include, self.exclude = root, include, exclude
+        self._skipped: Counter[str] = Counter()
 
     def summarize(
         self, is_new: Callable[[image_files.Image], bool] = lambda _: True, *, allow_empty: bool = False
@@ -80,9 +77,9 @@ class DirectoryWalker:
         """
         self._skipped.clear()
         rules = file_rules.FileRules(self.include, self.exclude)
-        if archives.is_archive(self.root) and os.path.isfile(self.root):  # noqa: PTH113 - a string is all that is needed
+        if file_rules.is_archive(self.root) and os.path.isfile(self.root):  # noqa: PTH113 - a string is all that is needed
             root = os.path.realpath(self.root)  # a link that is named explicitly is followed
-            yield from archive_walker.walk(root, "", rules, self._skipped)
+            yield from _walk_archive(root, "", rules, self._skipped)
             return
         pending = [(self.root, "", _list_root(self.root))]
         while pending:
@@ -98,8 +95,8 @@ class DirectoryWalker:
                 self._skipped[reason] += 1
             elif stat.S_ISDIR(info.st_mode):
                 pending.append((full, relative + "/", self._list_subdirectory(full)))
-            elif archives.is_archive(name):
-                yield from archive_walker.walk(full, relative, rules, self._skipped)
+            elif file_rules.is_archive(name):
+                yield from _walk_archive(full, relative, rules, self._skipped)
             else:
                 yield _to_image(relative, full, info)
 
@@ -116,9 +113,17 @@ class DirectoryWalker:
             self._skipped[UNREADABLE_FOLDER] += 1
 
 
+def _walk_archive(
+    path: str, name: str, rules: file_rules.FileRules, skipped: Counter[str]
+) -> Iterator[image_files.Image]:
+    from sortbelt.bulk import archive_walker  # noqa: PLC0415 - most folders have no archive: the formats take 5 ms
+
+    return archive_walker.walk(path, name, rules, skipped)
+
+
 def _to_image(relative: str, full: str, info: os.stat_result) -> image_files.Image:
     name = file_names.escape_name(relative)
-    source = full if len(name) <= file_names.MAX_NAME_LENGTH else archive_walker.too_long_name(name)
+    source = full if len(name) <= file_names.MAX_NAME_LENGTH else image_files.too_long_name(name)
     return image_files.Image(name, info.st_size, source, info.st_mtime_ns)
 
 
@@ -166,6 +171,6 @@ def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.F
 
 
 def _skip_regular_file(relative: str, rules: file_rules.FileRules) -> str:
-    if archives.is_archive(relative):
+    if file_rules.is_archive(relative):
         return ""
-    return archives.UNSUPPORTED if archives.is_unsupported_archive(relative) else rules.skip_file(relative)
+    return file_rules.UNSUPPORTED_ARCHIVE if file_rules.is_unsupported_archive(relative) else rules.skip_file(relative)

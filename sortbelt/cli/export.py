@@ -1,17 +1,20 @@
 """Writers for results: a table, JSON, or the formats that the server streams."""
 
+from __future__ import annotations
+
 import contextlib
-import csv
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from sortbelt.bulk import state
 from sortbelt.cli import terminal
 from sortbelt.client import responses
+
+if TYPE_CHECKING:
+    from sortbelt.bulk import state  # it imports sqlite3, which `submit` does not need
 
 CSV_MEDIA_TYPE = "text/csv"
 EXCEL_MEDIA_TYPE = "text/csv; bom=1"
@@ -105,6 +108,8 @@ def _open_file(path: Path, *, binary: bool) -> IO[Any]:
 
 def write_failures(failed_images: Iterable[state.FailedImage], path: str) -> None:
     """Write failed images and their errors as CSV if the path ends in `.csv`, else as NDJSON."""
+    import csv  # noqa: PLC0415 - for this option only
+
     with open_output(path) as file:
         if path.lower().endswith(".csv"):
             writer = csv.writer(file)

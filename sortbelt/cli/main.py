@@ -4,6 +4,7 @@ Exit codes: 0 success, 1 some images failed, 2 wrong usage, 3 no server responds
 """
 
 import errno
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -74,7 +75,11 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"sortbelt.cli.commands.{COMMANDS[cmd_name][0]}")
+        gc.disable()  # imports leave nothing to collect, and searching what they create takes a twentieth of the start
+        try:
+            module = importlib.import_module(f"sortbelt.cli.commands.{COMMANDS[cmd_name][0]}")
+        finally:
+            gc.enable()
         command: click.Command = getattr(module, cmd_name)
         return command
 
@@ -173,4 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    cli(arguments, prog_name="sortbelt")
+    try:
+        cli(arguments, prog_name="sortbelt")
+    finally:
+        gc.freeze()  # the exit frees all memory: looking for unreachable objects before takes a twentieth of the start

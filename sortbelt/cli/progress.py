@@ -1,5 +1,7 @@
 """Progress of a job on stderr: bars on a terminal, a line every few seconds elsewhere."""
 
+from __future__ import annotations
+
 import datetime as dt
 import sys
 import time

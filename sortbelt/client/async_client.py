@@ -1,5 +1,7 @@
 """Asynchronous client (asyncio, trio), with the methods of `Client`."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,25 +30,25 @@ T = TypeVar("T")
 class AsyncJob(responses.Job):
     """`Job` for event loops."""
 
-    client: "AsyncClient" = field(repr=False, compare=False, kw_only=True)
+    client: AsyncClient = field(repr=False, compare=False, kw_only=True)
 
-    async def refresh(self) -> "AsyncJob":
+    async def refresh(self) -> AsyncJob:
         """See `Job.refresh`."""
         return await self.client.job(self.id)
 
-    async def wait(self, timeout: float | None = None) -> "AsyncJob":  # noqa: ASYNC109 - same parameters as `Job`
+    async def wait(self, timeout: float | None = None) -> AsyncJob:  # noqa: ASYNC109 - same parameters as `Job`
         """See `Job.wait`."""
         return await self.client.wait(self.id, timeout)
 
-    def results(self, **filters: Unpack[filter_types.ResultListFilters]) -> "AsyncResults":
+    def results(self, **filters: Unpack[filter_types.ResultListFilters]) -> AsyncResults:
         """See `Job.results`."""
         return self.client.results(self.id, **filters)
 
-    async def cancel(self) -> "AsyncJob":
+    async def cancel(self) -> AsyncJob:
         """See `Job.cancel`."""
         return await self.client.cancel(self.id)
 
-    async def retry(self) -> "AsyncJob":
+    async def retry(self) -> AsyncJob:
         """See `Job.retry`."""
         return await self.client.retry(self.id)
 

@@ -1,6 +1,7 @@
 """Results as data frames: pandas and Arrow, if installed, and HTML for notebooks."""
 
-import html
+from __future__ import annotations
+
 import importlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,6 +133,8 @@ def results_html(results: Iterable[responses.Result], caption: str) -> str:
 
 
 def _format_cell(cell: object) -> str:
+    import html  # noqa: PLC0415 - with its table of entities, for notebooks only
+
     if cell is None:
         return ""
     return html.escape(f"{cell:.4f}" if isinstance(cell, float) else str(cell))

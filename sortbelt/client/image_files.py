@@ -6,9 +6,8 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sortbelt import errors
 from sortbelt.client import file_names
@@ -16,6 +15,7 @@ from sortbelt.client import file_names
 MAX_BATCH_IMAGES = 16  # per request: enough to make the cost of HTTP negligible
 MAX_BATCH_BYTES = 4_000_000  # per request: small enough for several in memory on both sides
 MAX_IMAGE_BYTES = 60_000_000  # larger files are not even read, since no server accepts them
+MAX_SHOWN_CHARACTERS = 60  # of a name that is too long
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -31,8 +31,7 @@ class ByteSource(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """Image that is known to be unreadable: reading it raises the error."""
 
     error: errors.BadInput
@@ -42,8 +41,7 @@ class Unreadable:
         raise self.error
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """Image with a name that is unique in its job, and its bytes or where they are.
 
     Attributes:
@@ -80,11 +78,11 @@ class Image:
             errors.BadInput: the file cannot be read; `code` says why.
         """
         if not isinstance(self.source, str):
-            return replace(self, sha256=hashlib.sha256(self.read()).hexdigest())
+            return self._replace(sha256=hashlib.sha256(self.read()).hexdigest())
         with self._open(self.source) as file:
             info = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return replace(self, size=info.st_size, mtime_ns=info.st_mtime_ns, sha256=digest)
+        return self._replace(size=info.st_size, mtime_ns=info.st_mtime_ns, sha256=digest)
 
     def with_bytes(self) -> "Image":
         """Return a copy with the bytes in memory, and their digest, size and modification time.
@@ -120,6 +118,17 @@ def _check_regular_file(name: str, info: os.stat_result) -> None:
         raise errors.BadInput(f"{name} is not a regular file.", "not_a_file")
     if info.st_size > MAX_IMAGE_BYTES:
         raise errors.BadInput(f"{name} has {info.st_size:,} bytes; the maximum is {MAX_IMAGE_BYTES:,}.", "too_large")
+
+
+def too_long_name(name: str) -> Unreadable:
+    """Return the source of an image whose name no job can have."""
+    return Unreadable(
+        errors.BadInput(
+            f"Its name has {len(name):,} characters ({name[:MAX_SHOWN_CHARACTERS]}…); the maximum is "
+            f"{file_names.MAX_NAME_LENGTH:,}: name a folder further below, or shorten the names.",
+            "name_too_long",
+        )
+    )
 
 
 def from_files(files: Iterable[str | os.PathLike[str] | tuple[str, bytes]]) -> list[Image]:

@@ -4,6 +4,8 @@ A generator yields a `Request` to send, seconds to sleep, a function to run (in 
 for the caller. It is sent the outcome, and returns the result of the operation. `Client` and `AsyncClient` run both.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import os
@@ -11,8 +13,8 @@ import secrets
 import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO, Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 import httpx
 
@@ -31,18 +33,16 @@ Input = File | bytes | IO[bytes] | Any  # the last is a PIL image, which need no
 Files = Input | Iterable[Input]
 
 
-@dataclass(frozen=True, slots=True)
-class Request(Generic[T]):
+class Request(NamedTuple, Generic[T]):
     """Request with the parser of its response; `options` are those of `transport.Transport.request`."""
 
     method: str
     path: str
     parse: Callable[[httpx.Response], T]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Yield(Generic[T]):
+class Yield(NamedTuple, Generic[T]):
     """Value for the caller of an iterating operation."""
 
     value: T

@@ -1,5 +1,7 @@
 """Synchronous client: jobs, results, keys and models of one Sortbelt server."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import time
@@ -18,13 +20,13 @@ T = TypeVar("T")
 class Job(responses.Job):
     """State of a job, with methods that act on it."""
 
-    client: "Client" = field(repr=False, compare=False, kw_only=True)
+    client: Client = field(repr=False, compare=False, kw_only=True)
 
-    def refresh(self) -> "Job":
+    def refresh(self) -> Job:
         """Get its current state."""
         return self.client.job(self.id)
 
-    def wait(self, timeout: float | None = None) -> "Job":
+    def wait(self, timeout: float | None = None) -> Job:
         """Wait until it has ended.
 
         Raises:
@@ -32,15 +34,15 @@ class Job(responses.Job):
         """
         return self.client.wait(self.id, timeout)
 
-    def results(self, **filters: Unpack[filter_types.ResultListFilters]) -> "Results":
+    def results(self, **filters: Unpack[filter_types.ResultListFilters]) -> Results:
         """Return its results; filters as in `Client.search`."""
         return self.client.results(self.id, **filters)
 
-    def cancel(self) -> "Job":
+    def cancel(self) -> Job:
         """Cancel it; existing results stay."""
         return self.client.cancel(self.id)
 
-    def retry(self) -> "Job":
+    def retry(self) -> Job:
         """Retry its failed images; return the new job."""
         return self.client.retry(self.id)
 
@@ -52,7 +54,7 @@ class Job(responses.Job):
         return dataframes.job_html(self)
 
 
-class Results(listing.Listing[responses.Result]):
+class Results(listing.Listing["responses.Result"]):
     """Results, requested page by page at each iteration."""
 
     def __init__(self, fetch: Callable[[int | None], Iterator[responses.Result]], description: str) -> None:

@@ -266,5 +266,5 @@ def _url_options(url: str) -> dict[str, Any]:
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise errors.BadInput(f"{url!r} is not a URL: it must begin with http:// or https://.", "bad_url")
     # Plain HTTP needs no certificates, whose loading takes 90 ms; loopback needs no proxy, but its own certificates.
-    certificates = httpx.create_ssl_context() if parsed.scheme == "https" else False
+    certificates = httpx.create_ssl_context() if parsed.scheme == "https" else None
     return {"verify": certificates, "trust_env": parsed.host not in LOOPBACK_HOSTS}

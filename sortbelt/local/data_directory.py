@@ -7,8 +7,8 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.local import folder_lock
@@ -19,8 +19,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 LOCK_TIMEOUT_SECONDS = 1.0  # a client that probes the lock holds it for a moment
 
 
-@dataclass(frozen=True, slots=True)
-class RunningServer:
+class RunningServer(NamedTuple):
     """Running `sortbelt up`; `redis_url` is that of its private Redis, if it started one."""
 
     url: str
@@ -56,7 +55,7 @@ def read_announcement(folder: Path) -> RunningServer | None:
 
 def write_announcement(folder: Path, running_server: RunningServer) -> None:
     """Write `up.json` for the clients on this machine, readable by this user only."""
-    _write_private(folder / "up.json", json.dumps(asdict(running_server)))
+    _write_private(folder / "up.json", json.dumps(running_server._asdict()))
 
 
 def remove_announcement(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Shared by the subcommands that run a folder or a source: state, progress, ctrl-C, and the final report."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import runner, state
@@ -75,8 +77,7 @@ def _resume_hint(bulk_run: runner.BulkRun) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """Outcome of a run.
 
     Attributes:
@@ -93,7 +94,7 @@ class Report:
     failed_count: int
     failures: Callable[[], Iterable[state.FailedImage]]
     fields: dict[str, object]
-    notes: Sequence[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
 
 def print_report(report: Report, failures_path: str | None, *, as_json: bool) -> None:

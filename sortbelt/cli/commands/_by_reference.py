@@ -1,5 +1,7 @@
 """`sortbelt enqueue` for images that the server reads itself, from one of its sources: nothing is uploaded."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from typing import NoReturn

@@ -4,24 +4,27 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from sortbelt import errors
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from sortbelt.client.responses import Job
     from sortbelt.client.sync_client import Client
 
 MAX_JOBS = 50
 TIMEOUT_SECONDS = 2.0
-Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Completion = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def _from_server(list_items: Callable[["Client"], Iterable[tuple[str, str]]]) -> Completion:
     """Return a completion of (value, help) pairs; without a server or a key there is nothing to complete."""
 
-    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from sortbelt.client import discovery, sync_client, transport  # noqa: PLC0415 - most commands never complete
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - most commands never complete
+
+        from sortbelt.client import discovery, sync_client, transport  # noqa: PLC0415
 
         try:
             config = discovery.find_server(None)

@@ -4,9 +4,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -101,8 +100,7 @@ class _Quota(click.ParamType):  # type: ignore[type-arg]  # as above
         return OptionValue({"none": 0, "default": None}[value] if value.isalpha() else int(value))
 
 
-@dataclass(frozen=True)
-class OptionValue:
+class OptionValue(NamedTuple):
     """Value of an option that was given; distinguishes a given None from an option that was not given."""
 
     value: int | None

@@ -1,5 +1,7 @@
 """`sortbelt jobs`, `status`, `wait`, `cancel`, `retry`, `rename` and `delete`."""
 
+from __future__ import annotations
+
 import datetime as dt
 import itertools
 import sys
@@ -11,6 +13,7 @@ import click
 from sortbelt.cli import progress, terminal
 from sortbelt.cli.commands import _client, _completion, _options
 from sortbelt.client import responses
+from sortbelt.client.responses import timestamps
 from sortbelt.client.sync_client import Client
 
 COUNT_HEADERS = ("total", "queued", "running", "done", "failed", "cancelled", "expired")
@@ -218,7 +221,7 @@ def print_image_receipts(receipts: Iterable[Mapping[str, Any]]) -> None:
 def eta_message(job: responses.Job) -> str | None:
     """Return a sentence with the job's estimated end; None if it has ended, or has no estimate."""
     names = ("estimated_finish", "earliest_finish", "latest_finish")
-    finish, earliest, latest = (responses.parse_timestamp(job.raw.get(name)) for name in names)
+    finish, earliest, latest = (timestamps.parse_timestamp(job.raw.get(name)) for name in names)
     if finish is None:
         return None
     bounds = [f"not before {_format_time(earliest)}"] if earliest else []

@@ -7,6 +7,7 @@ import click
 from sortbelt.cli import terminal
 from sortbelt.cli.commands import _client, _options
 from sortbelt.client import responses
+from sortbelt.client.responses import administration
 from sortbelt.client.sync_client import Client
 
 HEADERS = ("id", "name", "role", "prefix", "created", "expires", "revoked", "limits")
@@ -135,6 +136,6 @@ def _explicit_limits(limit_values: dict[str, _options.OptionValue | None]) -> di
 
 def _to_row(key: responses.Key) -> tuple[object, ...]:
     times = (key.created_at, key.expires_at, key.revoked_at)
-    quotas = {name.replace("_", " "): getattr(key, name) for name in responses.QUOTA_FIELDS}
+    quotas = {name.replace("_", " "): getattr(key, name) for name in administration.QUOTA_FIELDS}
     limits = [f"{'any' if value == 0 else value} {name}" for name, value in quotas.items() if value is not None]
     return key.id, key.name, key.role, key.prefix, *times, ", ".join(limits)

@@ -1,7 +1,9 @@
 import contextlib
 import datetime as dt
 import email.utils
+import gc
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -212,6 +214,17 @@ def test_a_caller_s_span_goes_with_each_request(open_transport, server):
     context = span.get_span_context()
     said = [headers.get("traceparent", "") for _, _, headers in server.requests]
     assert [one[:52] for one in said] == [f"00-{context.trace_id:032x}-{context.span_id:016x}"] * 2 + [""]
+
+
+def test_plain_http_creates_no_tls_context(server, open_transport):
+    def contexts():
+        return sum(isinstance(one, ssl.SSLContext) for one in gc.get_objects())
+
+    before = contexts()
+    line = open_transport(server.url)
+    line.request("GET", "/v1/keys")
+
+    assert contexts() == before
 
 
 def test_who_does_not_use_opentelemetry_does_not_load_it():

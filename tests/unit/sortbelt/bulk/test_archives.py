@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from sortbelt.bulk import archives
+from sortbelt.bulk import archives, file_rules
 
 FILES = {"a.jpg": b"a" * 700, "b/c.png": b"c" * 1024, "b/ü.jpg": b"", "notes.txt": b"n"}
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".TBZ2"]
@@ -57,7 +57,7 @@ def read(data, path="x.zip", max_bytes=10_000):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_files_of_an_archive_have_their_names_and_bytes(suffix):
     """Whatever its format and its compression, without folders."""
-    assert archives.is_archive(f"x{suffix}")
+    assert file_rules.is_archive(f"x{suffix}")
     assert read(make(suffix), f"x{suffix}") == FILES
 
 
