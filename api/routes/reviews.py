@@ -11,10 +11,11 @@ from api.schemas import ids, result_responses, review_requests, review_responses
 from api.services import container
 from core import enums, errors, review_statistics
 from core.db import expressions
-from core.db.queries import models, results, review_queue, reviews
+from core.db.queries import filter_values, jobs, models, results, review_queue, reviews
 
 blueprint = flask.Blueprint("reviews", __name__, url_prefix="/v1")
 REVIEWS_URL = "$URL/v1/reviews"
+FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
 
 
 @blueprint.put("/results/<result_id>/review")
@@ -57,15 +58,14 @@ def withdraw(result_id: str) -> result_responses.Result:
     f'-H "Accept: text/csv" "{REVIEWS_URL}?label=sushi"',
     response_headers=pagination.LINK_HEADERS,
     media_types=export_formats.REVIEW_DESCRIPTIONS,
+    problems=FILTER_PROBLEMS,
 )
 def index(query: review_requests.ReviewListQuery) -> flask.Response:
     """Return reviews, newest first: those of the caller's own results, or all for other roles than `submit`.
 
     As JSON in pages; in the other formats all of them in one stream, or up to `limit` if that is given.
     """
-    db = container.services().db
-    values = query.model_dump(exclude={"limit", "cursor"})
-    filters = reviews.ReviewFilter(owner=auth.caller().visible_owner, **values)
+    db, filters = container.services().db, _review_filter(query)
 
     def read_page(after: int | None, limit: int) -> expressions.Page:
         return db.read(reviews.list_page, filters, limit=limit, after=after)
@@ -109,15 +109,14 @@ def queue(query: review_requests.QueueQuery) -> flask.Response:
 
 
 @blueprint.get("/reviews/stats")
-@describe(review_responses.ReviewStats, f'"{REVIEWS_URL}/stats?model=$MODEL"')
+@describe(review_responses.ReviewStats, f'"{REVIEWS_URL}/stats?model=$MODEL"', problems=FILTER_PROBLEMS)
 def stats(query: review_requests.ReviewFilterQuery) -> review_responses.ReviewStats:
     """Return what the reviews say of each version: accuracy, precision, recall, confusions and calibration.
 
     All shares are estimated from the random sample, with 95 % intervals, and are null without one: reviews of images
     that were chosen because they looked doubtful are counted, and say nothing about the others.
     """
-    read = container.services().db.read
-    filters = reviews.ReviewFilter(owner=auth.caller().visible_owner, **query.model_dump())
+    read, filters = container.services().db.read, _review_filter(query)
     found = []
     for version in read(reviews.count_by_version, filters):
         of_version = dataclasses.replace(filters, model=version.model_name, version=version.model_version)
@@ -127,6 +126,22 @@ def stats(query: review_requests.ReviewFilterQuery) -> review_responses.ReviewSt
         statistics = review_statistics.summarize(rows, outcomes, strategies)
         found.append(review_responses.serialize_statistics(version, statistics))
     return {"versions": found}
+
+
+def _review_filter(query: review_requests.ReviewFilterQuery) -> reviews.ReviewFilter:
+    """Return the filter of a query; its job, model, version and label exist.
+
+    Raises:
+        errors.BadParameter: one does not, or two contradict each other.
+        errors.JobNotFound, errors.JobPurged: the job does not exist, or not any more.
+    """
+    db, owner = container.services().db, auth.caller().visible_owner
+    values = query.model_dump(exclude={"limit", "cursor"}) | filter_values.split_version(query.model, query.version)
+    if query.job is not None:
+        db.read(jobs.get, query.job, owner)
+    names = {name: values.get(name) for name in ("model", "version", "label")}
+    db.read(filter_values.require_existing, results.ResultFilter(**names))
+    return reviews.ReviewFilter(owner=owner, **values)
 
 
 def _reviewed_result(result_id: str) -> result_responses.Result:

@@ -21,7 +21,7 @@ class JobListQuery(base.PageQuery):
 
     status: enums.JobStatus | None = pydantic.Field(None, description=f"one of {', '.join(enums.JobStatus)}")
     model: request_fields.Text | None = pydantic.Field(None, description="the name of a model")
-    owner: request_fields.Text | None = pydantic.Field(None, description=request_fields.OWNER_DESCRIPTION)
+    owner: request_fields.Text | None = pydantic.Field(None, min_length=1, description=request_fields.OWNER_DESCRIPTION)
     name: request_fields.JobName | None = pydantic.Field(
         None, description="a text that the name of the job contains, case-insensitive"
     )

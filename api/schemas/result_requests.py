@@ -34,7 +34,7 @@ class ResultFilterQuery(base.RequestModel):
         None, description="the name of a model, or NAME@VERSION for one of its versions"
     )
     version: request_fields.Text | None = pydantic.Field(None, description="the version of the model")
-    owner: request_fields.Text | None = pydantic.Field(None, description=request_fields.OWNER_DESCRIPTION)
+    owner: request_fields.Text | None = pydantic.Field(None, min_length=1, description=request_fields.OWNER_DESCRIPTION)
     since: request_fields.Timestamp | None = pydantic.Field(
         None, description=f"finished at or after: {request_fields.TIMESTAMP_DESCRIPTION}"
     )
@@ -42,7 +42,7 @@ class ResultFilterQuery(base.RequestModel):
         None, description=f"finished before: {request_fields.TIMESTAMP_DESCRIPTION}"
     )
     name: request_fields.Text | None = pydantic.Field(
-        None, description="a text that the name of the image contains, case-insensitive"
+        None, min_length=1, description="a text that the name of the image contains, case-insensitive"
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(
         None, description="your own identifier, as it was submitted"

@@ -55,7 +55,9 @@ class ReviewRequest(base.RequestModel):
 class ReviewFilterQuery(base.RequestModel):
     """Filters of reviews."""
 
-    model: request_fields.Text | None = pydantic.Field(None, description="the name of a model")
+    model: request_fields.Text | None = pydantic.Field(
+        None, description="the name of a model, or NAME@VERSION for one of its versions"
+    )
     version: request_fields.Text | None = pydantic.Field(None, description="the version of the model")
     job: request_fields.Id | None = pydantic.Field(None, description="the id of a job")
     reviewed_by: request_fields.Id | None = pydantic.Field(None, description="the id of the key that reviewed")

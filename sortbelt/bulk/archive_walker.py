@@ -1,12 +1,12 @@
 """Archive walker: yield the images in a .zip or .tar file, as if it were a folder."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from sortbelt import errors
 from sortbelt.bulk import archives, file_rules
+from sortbelt.bulk.skipped_files import SkippedFiles
 from sortbelt.client import file_names, image_files
 
 
@@ -29,7 +29,7 @@ class ArchivedImage(NamedTuple):
             raise _archive_error(self.member.path, error) from None
 
 
-def walk(path: str, name: str, rules: file_rules.FileRules, skipped: Counter[str]) -> Iterator[image_files.Image]:
+def walk(path: str, name: str, rules: file_rules.FileRules, skipped: SkippedFiles) -> Iterator[image_files.Image]:
     """Yield the images in an archive of this file name, and count in `skipped` what is left out, by reason.
 
     An archive that cannot be read, or not further, is yielded as an image that is unreadable.
@@ -47,7 +47,7 @@ def walk(path: str, name: str, rules: file_rules.FileRules, skipped: Counter[str
                 if not reason:
                     yield _to_image(path, relative, member, file, info.st_mtime_ns)
                 elif part != last_skipped:
-                    skipped[reason] += 1
+                    skipped.add(part, reason)
                 last_skipped = part
     except (OSError, archives.ArchiveError) as error:
         yield image_files.Image(archive_name, 0, image_files.Unreadable(_archive_error(archive_name, error)))

@@ -122,7 +122,7 @@ class BulkRun:
         self._uploader = uploader.Uploader(client, self._change_detector.disable_lookup)
         self._open_job: state.RunJob | None = None
         self._latest_job: state.RunJob | None = None
-        self._count_before = 0  # images that the open job had before this run
+        self._count_before = 0  # images that earlier runs recorded as sent to the open job
         self._is_watching = False  # whether files may still be written to
         self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
         self.job: responses.Job | None = None
@@ -183,7 +183,8 @@ class BulkRun:
         if self.job.sealed:
             self._state.mark_sealed(latest_job.id)
         else:
-            self._open_job, self._count_before = latest_job, self.job.counts.total
+            # Images whose acceptance an earlier run did not record are sent again, and are counted then.
+            self._open_job, self._count_before = latest_job, self._state.count_images(latest_job)
 
     def _record_earlier_failures(self) -> None:
         """Record the failures of earlier jobs, which must have ended."""

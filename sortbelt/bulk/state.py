@@ -80,12 +80,13 @@ class SyncState:
     Args:
         path: path of the file, created if missing.
         root: the folder that it is for.
+        dry_run: whether changes are made to a copy, which `close` removes.
 
     Raises:
         errors.BadInput: the file is not a manifest, is for another folder, is in use, or cannot be written.
     """
 
-    def __init__(self, path: Path, root: str) -> None:
+    def __init__(self, path: Path, root: str, *, dry_run: bool = False) -> None:
         self.path = path
         self._lock = file_lock.FileLock(path.with_name(path.name + ".lock"))
         try:
@@ -100,8 +101,12 @@ class SyncState:
                 f"Another run (pid {self._lock.owner_pid()}) is using this folder: wait for it, or stop it.",
                 "already_running",
             )
-        self._conn = _open_database(path)
-        self._check_directory(os.path.realpath(root))
+        try:
+            self._conn = _copy_database(path) if dry_run else _open_database(path)
+            self._check_directory(os.path.realpath(root))
+        except errors.BadInput:
+            self._lock.release()
+            raise
 
     def close(self) -> None:
         """Close the file and release its lock."""
@@ -221,18 +226,33 @@ class SyncState:
 def _open_database(path: Path) -> sqlite3.Connection:
     try:
         conn = sqlite3.connect(path)
-        with contextlib.suppress(OSError):
-            path.chmod(0o600)
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last entries, which the server still has
         (version,) = conn.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            conn.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            _create_tables(conn)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"version {version} is not supported")
+        with contextlib.suppress(OSError):
+            path.chmod(0o600)
     except sqlite3.Error as error:
         raise errors.BadInput(
             f"{path} cannot be used as a manifest ({error}): remove it, or name another file with --manifest.",
             "bad_manifest",
         ) from None
     return conn
+
+
+def _copy_database(path: Path) -> sqlite3.Connection:
+    """Return a copy of the manifest, or an empty one, in a temporary file that SQLite removes."""
+    copy = sqlite3.connect("")
+    if path.exists():
+        with contextlib.closing(_open_database(path)) as original:
+            original.backup(copy)
+    else:
+        _create_tables(copy)
+    return copy
+
+
+def _create_tables(conn: sqlite3.Connection) -> None:
+    conn.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

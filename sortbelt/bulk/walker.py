@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import file_kinds, file_rules
+from sortbelt.bulk import file_kinds, file_rules, skipped_files
 from sortbelt.client import file_names, image_files
 
 SORT_CHUNK_SIZE = 1000  # names in memory at a time; a larger folder is sorted in parts
@@ -16,13 +16,17 @@ UNREADABLE_FOLDER = "unreadable folder"
 
 
 class WalkSummary(NamedTuple):
-    """Content of a folder: images and bytes, how many of them are new, and skipped entries by reason."""
+    """Content of a folder: images and bytes, how many of them are new, and skipped entries by reason.
+
+    `left_out_files` has name and reason of the first skipped entries that may be images.
+    """
 
     image_count: int
     total_bytes: int
     new_count: int
     new_bytes: int
     skipped: Counter[str]
+    left_out_files: Sequence[dict[str, str]] = ()
 
     @property
     def left_out(self) -> Counter[str]:
@@ -41,7 +45,7 @@ class DirectoryWalker:
 
     def __init__(self, root: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         self.root, self.include, self.exclude = root, include, exclude
-        self._skipped: Counter[str] = Counter()
+        self._skipped = skipped_files.SkippedFiles()
 
     def summarize(
         self, is_new: Callable[[image_files.Image], bool] = lambda _: True, *, allow_empty: bool = False
@@ -58,12 +62,13 @@ class DirectoryWalker:
                 new_count, new_bytes = new_count + 1, new_bytes + image.size
         if not image_count and not allow_empty:
             raise errors.BadInput(self._no_images_message(), "no_pictures")
-        return WalkSummary(image_count, total_bytes, new_count, new_bytes, Counter(self._skipped))
+        skipped, left_out = Counter(self._skipped.counts), tuple(self._skipped.left_out)
+        return WalkSummary(image_count, total_bytes, new_count, new_bytes, skipped, left_out)
 
     def _no_images_message(self) -> str:
-        if not self._skipped:
+        if not self._skipped.counts:
             return f"{self.root} is empty: name a folder with images."
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self._skipped.most_common())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._skipped.counts.most_common())
         suffixes = " ".join(file_kinds.IMAGE_SUFFIXES)
         return f"{self.root} has no images ({reasons}): images are files with the suffixes {suffixes}."
 
@@ -92,9 +97,9 @@ class DirectoryWalker:
             info = self._lstat_or_none(full)
             reason = _skip_reason(relative, info, rules)
             if reason or info is None:
-                self._skipped[reason] += 1
+                self._skipped.add(relative, reason)
             elif stat.S_ISDIR(info.st_mode):
-                pending.append((full, relative + "/", self._list_subdirectory(full)))
+                pending.append((full, relative + "/", self._list_subdirectory(full, relative)))
             elif file_rules.is_archive(name):
                 yield from _walk_archive(full, relative, rules, self._skipped)
             else:
@@ -106,15 +111,15 @@ class DirectoryWalker:
         except OSError:
             return None
 
-    def _list_subdirectory(self, path: str) -> Iterator[str]:
+    def _list_subdirectory(self, path: str, relative: str) -> Iterator[str]:
         try:
             yield from _list_names(path)
         except OSError:
-            self._skipped[UNREADABLE_FOLDER] += 1
+            self._skipped.add(relative, UNREADABLE_FOLDER)
 
 
 def _walk_archive(
-    path: str, name: str, rules: file_rules.FileRules, skipped: Counter[str]
+    path: str, name: str, rules: file_rules.FileRules, skipped: skipped_files.SkippedFiles
 ) -> Iterator[image_files.Image]:
     from sortbelt.bulk import archive_walker  # noqa: PLC0415 - most folders have no archive: the formats take 5 ms
 
@@ -142,18 +147,30 @@ def _next_names(entries: Iterator[os.DirEntry[str]]) -> list[str]:
     return sorted(entry.name for entry in itertools.islice(entries, SORT_CHUNK_SIZE))
 
 
-def _list_root(root: str) -> Iterator[str]:
-    """Yield the names in the root folder; raise BadInput if there is none."""
+def check_folder(root: str) -> None:
+    """Check that a folder exists and can be read.
+
+    Raises:
+        errors.BadInput: it does not, or cannot.
+    """
     try:
         os.scandir(root).close()
     except FileNotFoundError:
         raise errors.BadInput(f"The folder {root} does not exist: check its name.", "no_such_folder") from None
     except NotADirectoryError:
+        if file_rules.is_unsupported_archive(root):
+            raise errors.BadInput(
+                f"{root} is an {file_rules.UNSUPPORTED_ARCHIVE}: unpack it, and name the folder.", "unsupported_archive"
+            ) from None
         raise errors.BadInput(
             f"{root} is not a folder: use `sortbelt submit {root}` for single files.", "not_a_folder"
         ) from None
     except OSError as error:
         raise errors.BadInput(f"{root} cannot be read: {error.strerror}.", "unreadable") from None
+
+
+def _list_root(root: str) -> Iterator[str]:
+    check_folder(root)
     return _list_names(root)
 
 

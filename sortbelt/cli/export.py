@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
+from sortbelt import errors
 from sortbelt.cli import terminal
 from sortbelt.client import responses
 
@@ -92,6 +94,7 @@ def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
     if path is None or path == "-":
         yield sys.stdout.buffer if binary else sys.stdout
         return
+    check_output(path)
     final_path = Path(path)
     temp_path = final_path.with_name(f".{final_path.name}.{os.getpid()}")
     try:
@@ -100,6 +103,20 @@ def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
         temp_path.replace(final_path)
     finally:
         temp_path.unlink(missing_ok=True)
+
+
+def check_output(path: str) -> None:
+    """Check that a file of this name can be written, before the work whose results it gets.
+
+    Raises:
+        errors.BadInput: it is a folder, or its folder does not exist or cannot be written.
+    """
+    final_path = Path(path)
+    problem = errno.EISDIR if final_path.is_dir() else 0 if final_path.parent.is_dir() else errno.ENOENT
+    if not problem and not os.access(final_path.parent, os.W_OK):
+        problem = errno.EACCES
+    if problem:
+        raise errors.BadInput(f"{path} cannot be written: {os.strerror(problem)}. Name another file.", "bad_output")
 
 
 def _open_file(path: Path, *, binary: bool) -> IO[Any]:

@@ -21,18 +21,28 @@ MAX_LISTED_FAILURES = 20  # printed one by one; --failures writes all of them
 
 @contextlib.contextmanager
 def open_state(
-    client: Client, source: str, model: str | None, path: str | None, job_id: str | None = None, *, fresh: bool = False
+    client: Client,
+    source: str,
+    model: str | None,
+    path: str | None,
+    job_id: str | None = None,
+    *,
+    fresh: bool = False,
+    dry_run: bool = False,
 ) -> Iterator[state.SyncState]:
-    """Open the manifest of a folder.
+    """Open the manifest of a folder; with `dry_run`, a copy of it.
 
     Raises:
+        errors.NotFound: there is no job with the given id.
         errors.BadInput: the file cannot be used as a manifest, or cannot be written.
     """
     state_path = Path(path) if path else state.default_path(client.config.url, client.config.key, source, model)
-    sync_state = state.SyncState(state_path, source)
+    sync_state = state.SyncState(state_path, source, dry_run=dry_run)
     try:
         latest_job = sync_state.latest_job()
         if fresh or (job_id and (latest_job is None or latest_job.id != job_id)):
+            if job_id:
+                client.job(job_id)  # a mistyped id must not clear the manifest
             sync_state.clear()
             if job_id:
                 sync_state.add_job(job_id)
@@ -69,6 +79,8 @@ def _resume_hint(bulk_run: runner.BulkRun) -> str:
     if bulk_run.job is None:
         return "Nothing was sent yet."
     job_id = bulk_run.job.id
+    if bulk_run.job.ended:
+        return f"Job {job_id} has ended: `sortbelt results {job_id}` shows every image."
     if bulk_run.job.sealed:
         return f"The job goes on: run the same command, or `sortbelt wait {job_id}`, to wait for it."
     return (
@@ -126,7 +138,8 @@ def print_report(report: Report, failures_path: str | None, *, as_json: bool) ->
         _options.print_stderr(f"Job {id_} {status}: `sortbelt results {id_}` shows every image.")
 
 
-def skipped_notes(skipped: Mapping[str, int]) -> list[str]:
-    """Return a sentence with the skipped files by reason; none if there are none."""
+def skipped_notes(skipped: Mapping[str, int], left_out: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return a sentence with the skipped files by reason, and one for each of those that may be images."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-    return [f"Skipped: {reasons}."] if reasons else []
+    notes = [f"Skipped: {reasons}."] if reasons else []
+    return notes + [f"Left out: {file['name']} ({file['reason']})." for file in left_out]

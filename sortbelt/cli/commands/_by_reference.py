@@ -71,8 +71,7 @@ def _notes(job: responses.Job) -> list[str]:
     """Return what is to be said about the import of a job: what was skipped, and why it failed."""
     if job.scan is None:
         return []
-    notes = _bulk.skipped_notes(job.scan.skipped_by_reason)
-    notes += [f"Left out: {file['name']} ({file['reason']})." for file in job.scan.left_out]
+    notes = _bulk.skipped_notes(job.scan.skipped_by_reason, job.scan.left_out)
     if job.scan.status == "failed":
         notes.append(f"The import failed before everything was found: {job.scan.error}")
     return notes

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,7 +50,7 @@ def _read_url_file(ctx: click.Context, _param: click.Parameter, path: str | None
 def _url_or_file(ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
     if url and URL_FILE_KEY in ctx.meta:
         raise click.UsageError("Give --database-url or --database-url-file, not both.")
-    return url or ctx.meta.get(URL_FILE_KEY)
+    return ctx.meta.get(URL_FILE_KEY) if url is None else url
 
 
 def database_url_options(help_text: str) -> Callable[[F], F]:
@@ -100,6 +100,23 @@ class _Quota(click.ParamType):  # type: ignore[type-arg]  # as above
         return OptionValue({"none": 0, "default": None}[value] if value.isalpha() else int(value))
 
 
+class _Slug(click.ParamType):  # type: ignore[type-arg]  # as above
+    """Name or version of a model, as a bundle can have it."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check a name or a version."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", value):
+            self.fail(
+                f"{value!r} has other characters than a-z, 0-9, dot, underscore and hyphen, or is too long: write one "
+                "such as lunch-2.",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
 class OptionValue(NamedTuple):
     """Value of an option that was given; distinguishes a given None from an option that was not given."""
 
@@ -107,7 +124,7 @@ class OptionValue(NamedTuple):
 
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-DURATION, QUOTA = _Duration(), _Quota()
+DURATION, QUOTA, SLUG = _Duration(), _Quota(), _Slug()
 
 
 def combine(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
@@ -119,6 +136,22 @@ def combine(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
         return command
 
     return decorate
+
+
+def reject_empty_values(may_be_empty: Collection[str] = ()) -> None:
+    """Reject an empty option or argument of this command, such as a shell variable that is not set.
+
+    Args:
+        may_be_empty: names of parameters for which an empty text has a meaning.
+
+    Raises:
+        click.BadParameter: a value is empty: it would act on all jobs, on the current folder, or as if not given.
+    """
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        value = ctx.params.get(param.name or "")
+        if param.name not in may_be_empty and "" in (value if isinstance(value, tuple) else (value,)):
+            raise click.BadParameter("it is empty: give a value, or leave it out.", ctx, param)
 
 
 def job_name(address: str) -> str | None:

@@ -32,6 +32,7 @@ def upgrade(database_url: str | None, data_dir: str | None) -> None:
       sortbelt db upgrade
       sortbelt db upgrade --database-url-file /run/secrets/database_url
     """
+    _options.reject_empty_values()
     command = child_env.server_command("migrations")
     folder = data_directory.locate(data_dir)
     data_directory.prepare(folder)

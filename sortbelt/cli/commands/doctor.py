@@ -22,6 +22,7 @@ def doctor(database_url: str | None, redis_url: str | None, data_dir: str | None
       sortbelt doctor
       sortbelt doctor --json
     """
+    _options.reject_empty_values()
     command = child_env.server_command("core.maintenance.doctor", *(["--json"] if as_json else []))
     folder = data_directory.locate(data_dir)
     running_server = data_directory.find_running(folder)

@@ -5,7 +5,7 @@ import sys
 import click
 
 from sortbelt.bulk import runner, walker
-from sortbelt.cli import progress, terminal
+from sortbelt.cli import export, progress, terminal
 from sortbelt.cli.commands import _bulk, _by_reference, _client, _options
 from sortbelt.client.sync_client import Client
 
@@ -75,7 +75,8 @@ def enqueue(
     the server's admin has configured the source: nothing is uploaded, and the job does not need this
     command.
 
-    Exits with 0 if every image was classified, else with 1; also if files were left out that may be images.
+    Exits with 0 if every image was classified, else with 1; also if files were left out that may be images,
+    of which the first 20 are named.
 
     \b
     Examples:
@@ -89,6 +90,12 @@ def enqueue(
       sortbelt enqueue s3://photos/2026
       sortbelt enqueue --on-server camera/january
     """
+    if idle is not None and not watch:
+        raise click.UsageError("--idle has no effect alone: add --watch.")
+    if dry_run and watch:
+        raise click.UsageError("--dry-run shows one run, and --watch goes on: give one of them.")
+    if failures:
+        export.check_output(failures)
     name = name or _options.job_name(on_server or source or "")
     run_options = runner.RunOptions(model, priority, retry_failed, max_failure_rate, webhook, name)
     if selection := _by_reference.select_source(source, on_server, include, exclude):
@@ -96,7 +103,7 @@ def enqueue(
     assert source is not None  # noqa: S101 - else there was a selection
     directory = walker.DirectoryWalker(source, include, exclude)
     with (
-        _bulk.open_state(client, source, model, manifest, job_id, fresh=fresh) as sync_state,
+        _bulk.open_state(client, source, model, manifest, job_id, fresh=fresh, dry_run=dry_run) as sync_state,
         progress.create_progress() as bar,
     ):
         client.notify(bar.show_waiting)
@@ -121,13 +128,14 @@ def _print_plan(bulk_run: runner.BulkRun, *, as_json: bool) -> None:
         "bytes_to_send": summary.new_bytes,
         "unchanged": bulk_run.stats.unchanged,
         "skipped": dict(summary.skipped),
+        "left_out": list(summary.left_out_files),
         "job_id": bulk_run.job.id if bulk_run.job else None,
     }
     if as_json:
         print(terminal.to_json_line(plan))
         return
     print(f"{summary.new_count} of {summary.image_count} images would be sent ({summary.new_bytes:,} bytes).")
-    for note in _bulk.skipped_notes(bulk_run.walk_summary.skipped):
+    for note in _bulk.skipped_notes(summary.skipped, summary.left_out_files):
         _options.print_stderr(note)
 
 
@@ -136,7 +144,8 @@ def _report(bulk_run: runner.BulkRun) -> _bulk.Report:
     stats = bulk_run.stats
     names = ("sent", "by_reference", "unchanged", "changed", "not_sent", "missing")
     fields: dict[str, object] = {name: getattr(stats, name) for name in names}
-    notes = _bulk.skipped_notes(bulk_run.walk_summary.skipped)
+    walked = bulk_run.walk_summary
+    notes = _bulk.skipped_notes(walked.skipped, walked.left_out_files)
     if stats.missing:
         notes.append(f"{stats.missing} were sent, but the job has other images of the same names: rename them.")
     if stats.changed:
@@ -148,6 +157,6 @@ def _report(bulk_run: runner.BulkRun) -> _bulk.Report:
         summary,
         stats.not_sent + summary.failed,
         bulk_run.failures,
-        {**fields, "skipped": dict(bulk_run.walk_summary.skipped)},
+        {**fields, "skipped": dict(walked.skipped), "left_out": list(walked.left_out_files)},
         notes,
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sortbelt.cli.commands import results as result_commands
 from sortbelt.client import operations, responses
 from sortbelt.client.sync_client import Client
 
+LEFT_OUT_NAME = "left-out.txt"  # in archives that lack images
 MAX_FAULTS = 10  # shown to people
 VERDICTS = ("none_of_these", "bad_image")
 selection_options = _options.combine(
@@ -137,7 +139,7 @@ def archive(client: Client, *, out: str, as_json: bool, **chosen: Any) -> None:
     """Download all images, as they were submitted, as a ZIP file with a folder per label.
 
     The label of a review goes before that of the model. At most 1,000 images, with 500 MB. Images whose
-    bytes cannot be read are named in `left-out.txt`.
+    bytes cannot be read are named in `left-out.txt`; then it exits with 1.
 
     \b
     Example:
@@ -151,8 +153,18 @@ def archive(client: Client, *, out: str, as_json: bool, **chosen: Any) -> None:
         )
     with export.open_output(out, binary=True) as file:
         file.writelines(client.archive_images(selection.ids))
-    if as_json:
-        print(terminal.to_json_line({"images": len(selection.ids), "file": out}))
+    left_out = len(selection.ids) - _count_archived(out) if out != "-" else 0
+    if as_json and out != "-":
+        print(terminal.to_json_line({"images": len(selection.ids) - left_out, "left_out": left_out, "file": out}))
+    if left_out:
+        _options.print_stderr(f"{_images(left_out)} left out: {LEFT_OUT_NAME} in {out} has the names and the reasons.")
+        sys.exit(1)
+
+
+def _count_archived(path: str) -> int:
+    """Return the number of images in a ZIP file of the server."""
+    with zipfile.ZipFile(path) as archive:
+        return sum(name != LEFT_OUT_NAME for name in archive.namelist())
 
 
 @images.command()

@@ -152,7 +152,7 @@ def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool)
 @job_argument
 @click.argument("name")
 @_options.json_option
-@_client.client_options()
+@_client.client_options(may_be_empty=["name"])
 def rename(client: Client, job_id: str, name: str, *, as_json: bool) -> None:
     """Change the name of a job; an empty one removes it.
 

@@ -16,6 +16,7 @@ from sortbelt.client.sync_client import Client
 DEFAULT_LIMIT = 100  # rows of a search; the results of a job are shown completely
 MAX_SERVER_LIMIT = 1000
 GROUPS = ("label", "status", "error", "model", "confidence", "familiarity", "day", "hour")
+TABLE_SUFFIXES = ("", "txt", "tsv", "tab")
 FORMAT_BY_SUFFIX = {"jsonl": "ndjson", **{name: name for name in export.FORMATS}}
 
 FILTER_OPTIONS = (
@@ -98,8 +99,7 @@ def results(
       sortbelt results --since yesterday --model sushi-or-sandwich@2 --out new.parquet
     """
     limit = limit or (None if job_id or out else DEFAULT_LIMIT)
-    suffix = Path(out or "").suffix.lstrip(".").lower()
-    output_format = "json" if as_json else output_format or FORMAT_BY_SUFFIX.get(suffix, "csv" if excel else "table")
+    output_format = _choose_format(output_format, out or "", as_json=as_json, excel=excel)
     if excel and output_format != "csv":
         raise click.UsageError(f"--excel works only with CSV, not with the format {output_format}.")
     if output_format in export.ROW_FORMATS:
@@ -118,6 +118,25 @@ def results(
         has_more = limit == DEFAULT_LIMIT and next(rows, None) is not None
     if has_more and limit == DEFAULT_LIMIT:
         _options.print_stderr(f"There are more than these {limit}: --limit or --out gets them.")
+
+
+def _choose_format(output_format: str | None, out: str, *, as_json: bool, excel: bool) -> str:
+    """Return the format that the options ask for.
+
+    Raises:
+        click.UsageError: they contradict each other, or the suffix of the file is that of no format.
+    """
+    if as_json and output_format not in {None, "json"}:
+        raise click.UsageError(f"--json and --format {output_format} differ: give one of them.")
+    if as_json or output_format:
+        return output_format or "json"
+    suffix = Path(out).suffix.lstrip(".").lower()
+    if suffix in FORMAT_BY_SUFFIX:
+        return FORMAT_BY_SUFFIX[suffix]
+    if suffix not in TABLE_SUFFIXES and not excel:
+        known = ", ".join(f".{name}" for name in FORMAT_BY_SUFFIX if name not in {"table", "labelstudio"})
+        raise click.UsageError(f"The suffix .{suffix} of {out} names no format: use {known} or .txt, or add --format.")
+    return "csv" if excel else "table"
 
 
 def _download_rows(

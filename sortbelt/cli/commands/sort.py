@@ -1,5 +1,6 @@
 """`sortbelt sort`: the images of a folder, sorted into one folder per label."""
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +15,16 @@ from sortbelt.cli.commands import _bulk, _client, _options
 from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
 
+DEFAULT_MODE = sort_by_label.TransferMode.COPY
 MAX_PRINTED_PROBLEMS = 20
 
 
 @click.command()
 @click.argument("source", metavar="FOLDER", type=click.Path())
 @click.option("--into", metavar="OUT", required=True, type=click.Path(), help="Folder for the label folders.")
-@click.option("--copy", "mode", flag_value="copy", default="copy", help="Copy the images (default).")
-@click.option("--link", "mode", flag_value="link", help="Hard-link them: takes no space; on the same disk only.")
-@click.option("--move", "mode", flag_value="move", help="Move them out of FOLDER.")
+@click.option("--copy", is_flag=True, help="Copy the images (default).")
+@click.option("--link", is_flag=True, help="Hard-link them: takes no space; on the same disk only.")
+@click.option("--move", is_flag=True, help="Move them out of FOLDER.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
@@ -53,7 +55,9 @@ def sort(
     source: str,
     *,
     into: str,
-    mode: str,
+    copy: bool,
+    link: bool,
+    move: bool,
     min_confidence: float,
     unfamiliar: str | None,
     min_familiarity: float | None,
@@ -67,7 +71,8 @@ def sort(
 
     Classifies new images first, as `enqueue` does. Images without a label go to `failed`; files are never
     overwritten; the same command again does only what is left. Images in archives are not taken out:
-    unpack them first. Exits with 0 if every image is in place with a label, else with 1.
+    unpack them first. Exits with 0 if every image is in place with a label, else with 1; also if files were
+    left out that may be images.
 
     \b
     Examples:
@@ -76,12 +81,15 @@ def sort(
       sortbelt sort ~/Pictures --into ~/Sorted --unfamiliar ~/Sorted/other
       sortbelt sort ~/Pictures --into ~/Sorted --job JOB --dry-run
     """
+    if copy + link + move > 1:
+        raise click.UsageError("Give one of --copy, --link and --move.")
+    mode = sort_by_label.TransferMode.MOVE if move else sort_by_label.TransferMode.LINK if link else DEFAULT_MODE
     if min_familiarity is not None and unfamiliar is None:
         raise click.UsageError("--min-familiarity has no effect alone: name a folder with --unfamiliar DIR.")
     sorter = sort_by_label.Sorter(
         source,
         into,
-        sort_by_label.TransferMode(mode),
+        mode,
         min_confidence=min_confidence,
         unfamiliar=unfamiliar,
         min_familiarity=DEFAULT_MIN_FAMILIARITY if min_familiarity is None else min_familiarity,
@@ -89,14 +97,17 @@ def sort(
     )
     checked = iter if unfamiliar is None else _warn_of_unknown_familiarity
     if job_id:
+        walker.check_folder(source)
         results = checked(iter(client.results(client.job(job_id).id)))
         code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
     else:
-        with _bulk.open_state(client, source, model, manifest) as sync_state:
+        is_complete = True
+        with _bulk.open_state(client, source, model, manifest, dry_run=dry_run) as sync_state:
             if not dry_run:
-                _classify_directory(client, source, sync_state, model)
+                is_complete = _classify_directory(client, source, sync_state, model)
             results = checked(_latest_results(client, sync_state))
             code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
+        code = code or (0 if is_complete else 1)
     sys.exit(code)
 
 
@@ -113,7 +124,8 @@ def _warn_of_unknown_familiarity(results: Iterator[responses.Result]) -> Iterato
         )
 
 
-def _classify_directory(client: Client, source: str, sync_state: state.SyncState, model: str | None) -> None:
+def _classify_directory(client: Client, source: str, sync_state: state.SyncState, model: str | None) -> bool:
+    """Classify new images, and name those that are not sent; return whether there are none of these."""
     with progress.create_progress() as bar:
         client.notify(bar.show_waiting)
         bulk_run = runner.BulkRun(
@@ -125,6 +137,15 @@ def _classify_directory(client: Client, source: str, sync_state: state.SyncState
         )
         bulk_run.prepare(allow_empty=sync_state.latest_job() is not None)
         _bulk.execute_run(bulk_run)
+    for failure in itertools.islice(sync_state.failures(None), MAX_PRINTED_PROBLEMS):
+        _options.print_stderr(f"not sent: {failure.name}: {failure.detail} ({failure.code})")
+    if bulk_run.stats.not_sent > MAX_PRINTED_PROBLEMS:
+        _options.print_stderr(f"… and {bulk_run.stats.not_sent - MAX_PRINTED_PROBLEMS} more.")
+    walked = bulk_run.walk_summary
+    if walked.left_out:
+        for note in _bulk.skipped_notes(walked.left_out, walked.left_out_files):
+            _options.print_stderr(note)
+    return not (bulk_run.stats.not_sent or bulk_run.stats.missing or walked.left_out)
 
 
 def _latest_results(client: Client, sync_state: state.SyncState) -> Iterator[responses.Result]:
@@ -160,5 +181,5 @@ def _sort_results(
     else:
         terminal.print_table(("folder", "images"), folders)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        _options.print_stderr(counts or "There are no results.")
+        _options.print_stderr(counts or f"There are no results{' yet: --dry-run classifies no images' * dry_run}.")
     return 0 if placed.total() == outcomes.total() and not placed[sort_by_label.FAILED_FOLDER] else 1

@@ -39,6 +39,7 @@ def sql(query: str | None, *, database_url: str | None, output_format: str, data
       sortbelt sql "SELECT * FROM v_days" --format csv
       sortbelt sql --database-url postgresql+psycopg://reader@db/sortbelt
     """
+    _options.reject_empty_values()
     is_interactive = not query and sys.stdin.isatty()
     lines = [query] if query else _prompt() if is_interactive else sys.stdin
     with read_only_database.connect(database_url or child_env.database_url(data_directory.locate(data_dir))) as execute:

@@ -23,8 +23,8 @@ STOP_CODES = (130, 143)  # of a program that SIGINT or SIGTERM has ended
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--name", required=True, help="Name of the model, as jobs request it.")
-@click.option("--version", help="Its version [default: the next number].")
+@click.option("--name", type=_options.SLUG, required=True, help="Name of the model, as jobs request it.")
+@click.option("--version", type=_options.SLUG, help="Its version [default: the next number].")
 @click.option(
     "--with-reviews",
     is_flag=True,

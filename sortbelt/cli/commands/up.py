@@ -73,6 +73,7 @@ def up(
       sortbelt up --database-url-file ~/database_url --workers 2
       sortbelt up --port 0 -- sortbelt enqueue ~/Pictures
     """
+    _options.reject_empty_values(["command"])
     child_env.check_server_installed()
     folder = data_directory.locate(data_dir)
     data_directory.prepare(folder)

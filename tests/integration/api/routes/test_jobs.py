@@ -291,7 +291,7 @@ def test_jobs_are_filtered_by_owner_model_and_time(submit_client, other_client, 
     assert ids(admin_client, f"model={factories.MODEL}&since=2020-01-01") == [theirs["id"], *mine[::-1]]
     assert ids(admin_client, "until=2020-01-01") == ids(admin_client, "since=2999-01-01") == []
     assert ids(admin_client, "owner=other&since=24h") == [theirs["id"]]
-    for bad in ("since=tomorrow", "until=x", f"cursor={mine[0]}", "cursor=1_2", "model=%00"):
+    for bad in ("since=tomorrow", "until=x", "owner=", "name=", f"cursor={mine[0]}", "cursor=1_2", "model=%00"):
         assert_problem(submit_client.get(f"/v1/jobs?{bad}"), 422, "bad_parameter")
     for unknown in ("model=other", "owner=x", f"model={factories.MODEL}@1"):
         assert_problem(admin_client.get(f"/v1/jobs?{unknown}"), 422, "bad_parameter")

@@ -124,6 +124,8 @@ def test_a_filter_whose_value_does_not_exist_names_those_that_do(db, mixed_resul
 
 
 MALFORMED = [
+    "name=",
+    "owner=",
     "min_confidence=x",
     "min_confidence=-0.1",
     "max_confidence=1.1",

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import uuid
 
 import pyarrow.parquet
 import pytest
@@ -125,10 +126,16 @@ def test_reviews_are_listed_filtered_and_exported(review_client, classified):
         f"result={classified['a']['id']}": "a",
         f"reviewed_by={review_client.id}&until=2999-01-01": "cba",
         "strategy=random": "",
-        "model=other": "",
+        f"model={factories.MODEL}@1": "cba",
     }.items():
         assert [row["image"][0] for row in review_client.get(f"/v1/reviews?{query}").json["reviews"]] == list(expected)
     assert_problem(review_client.get("/v1/reviews?strategy=best"), 422, "bad_parameter")
+    for path in ("/v1/reviews?label=sushii", "/v1/reviews?model=other", "/v1/reviews/stats?version=9"):
+        value = path.rpartition("=")[2]
+        assert f"There is no {path.partition('?')[2].partition('=')[0]} {value!r}; there " in assert_problem(
+            review_client.get(path), 422, "bad_parameter"
+        )
+    assert_problem(review_client.get(f"/v1/reviews?job={uuid.uuid4()}"), 404, "job_not_found")
 
     def stream(media_type):
         return review_client.get("/v1/reviews", headers={"Accept": media_type}).data
@@ -184,7 +191,7 @@ def test_statistics_are_estimated_from_random_reviews(review_client, read_client
         "count": 1,
         "in_sample": 0,
     }
-    assert read_client.get("/v1/reviews/stats?model=none").json == {"versions": []}
+    assert_problem(read_client.get("/v1/reviews/stats?model=none"), 422, "bad_parameter")
 
 
 def test_metrics_count_reviewed_images(review_client, read_client, classified):

@@ -289,8 +289,75 @@ def test_too_many_failures_stop_the_run_and_say_how_to_go_on(run_cli, server, im
     run = run_cli("enqueue", image_dir, "--max-failure-rate", "0.3")
 
     assert run.code == 1
-    assert "more than the 30% allowed" in run.err
+    assert "101 of 201 images failed, more than the 30% allowed. Job " in run.err
+    assert " has ended: `sortbelt results " in run.err
     assert run_cli("enqueue", image_dir, "--fresh", "--max-failure-rate", "0.9", "--json").out
+
+
+@pytest.mark.parametrize("options", [["--dry-run", "--fresh"], ["--job", "mistyped"]])
+def test_earlier_runs_are_not_forgotten_by_a_plan_or_a_mistyped_job(run_cli, server, image_dir, options):
+    """The manifest is cleared by a run that sends something, not by one that only shows it, or has an unknown job."""
+    assert report(run_cli("enqueue", image_dir, "--json"))["sent"] == 101
+
+    run = run_cli("enqueue", image_dir, "--json", *options)
+
+    assert run.code == (0 if "--dry-run" in options else 2)
+    assert report(run)["to_send"] == 101 if "--dry-run" in options else "mistyped" in run.err
+    again = report(run_cli("enqueue", image_dir, "--json"))
+    assert (again["sent"], again["unchanged"], len(server.jobs)) == (0, 101, 1)
+
+
+def test_a_run_whose_records_lag_behind_counts_each_image_once(client, image_dir):
+    """Images that the server accepted just before a crash are sent again, and not counted twice."""
+    with folder_run(client, image_dir) as run:
+        run.send()
+    with contextlib.closing(state.SyncState(image_dir.parent / "book.sqlite", str(image_dir))) as book:
+        book.clear()
+        book.add_job(run.job.id)
+
+    with folder_run(client, image_dir) as run:
+        run.send()
+        assert run.stats.sent == 101
+        assert run.submitted_count == run.expected_count == run.job.counts.total == 101
+
+
+def test_a_file_that_is_no_manifest_is_left_as_it_is(run_cli, image_dir):
+    """Its access rights too."""
+    image = image_dir / "0" / "000.jpg"
+    image.write_bytes(b"image" * 1000)
+    image.chmod(0o644)
+
+    run = run_cli("enqueue", image_dir, "--manifest", image)
+
+    assert run.code == 2
+    assert "cannot be used as a manifest" in run.err
+    assert (image.read_bytes(), image.stat().st_mode & 0o777) == (b"image" * 1000, 0o644)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--idle", "3"], "--idle has no effect alone: add --watch."),
+        (["--watch", "--dry-run"], "--dry-run shows one run, and --watch goes on: give one of them."),
+        (["--failures", "none/failed.csv"], "none/failed.csv cannot be written: No such file or directory."),
+    ],
+)
+def test_options_that_cannot_work_are_rejected_before_the_run(run_cli, server, image_dir, options, message):
+    run = run_cli("enqueue", image_dir, *options)
+
+    assert (run.code, len(server.jobs)) == (2, 0)
+    assert message in run.err
+
+
+def test_files_that_may_be_images_are_named_in_the_report(run_cli, image_dir):
+    (image_dir / "a.rar").write_bytes(b"")
+    (image_dir / "broken.png").unlink()
+    left_out = [{"name": "a.rar", "reason": "archive of another format"}]
+
+    assert report(run_cli("enqueue", image_dir, "--dry-run", "--json"))["left_out"] == left_out
+    run = run_cli("enqueue", image_dir)
+    assert (run.code, "Left out: a.rar (archive of another format)." in run.err) == (1, True)
+    assert report(run_cli("enqueue", image_dir, "--json"))["left_out"] == left_out
 
 
 def test_a_dry_run_asks_nothing_of_the_server_and_leaves_nothing(run_cli, server, image_dir):

@@ -286,8 +286,8 @@ def test_a_search_that_shows_only_the_first_says_so(run_cli, monkeypatch, tmp_pa
 def test_results_that_cannot_be_written_are_one_sentence(run_cli, tmp_path):
     run = run_cli("results", "--out", tmp_path / "none" / "o.csv")
 
-    assert run.code == 1
-    assert "No such file or directory" in run.err
+    assert run.code == 2
+    assert "none/o.csv cannot be written: No such file or directory. Name another file.\n" in run.err
 
 
 def test_keys_are_made_listed_and_revoked(run_cli):

@@ -203,6 +203,42 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     assert sizes[2] - sizes[0] < 50_000
 
 
+def test_files_that_may_be_images_are_named(tmp_path):
+    """Up to 20; of a folder or an archive the path, with odd characters escaped. Others are only counted."""
+    make(tmp_path, "a.jpg", "in/b.CR2", "in/line\nfeed.rar", "notes.txt", ".hidden.jpg")
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("../evil.jpg", b"x")
+
+    survey = walker.DirectoryWalker(str(tmp_path)).summarize()
+
+    assert list(survey.left_out_files) == [
+        {"name": "c.zip/../evil.jpg", "reason": "unsafe path"},
+        {"name": "in/b.CR2", "reason": "unsupported RAW photo (CR2)"},
+        {"name": "in/line\\nfeed.rar", "reason": "archive of another format"},
+    ]
+    make(tmp_path, *(f"{number}.pdf" for number in range(30)))
+    survey = walker.DirectoryWalker(str(tmp_path)).summarize()
+    assert (len(survey.left_out_files), survey.left_out.total()) == (20, 33)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_an_unreadable_folder_is_named(tmp_path):
+    make(tmp_path, "a.jpg", "in/locked/b.jpg")
+    (tmp_path / "in" / "locked").chmod(0)
+
+    survey = walker.DirectoryWalker(str(tmp_path)).summarize()
+
+    (tmp_path / "in" / "locked").chmod(0o755)
+    assert list(survey.left_out_files) == [{"name": "in/locked", "reason": "unreadable folder"}]
+
+
+def test_an_archive_of_another_format_is_to_be_unpacked(tmp_path):
+    """Not to be submitted as an image."""
+    make(tmp_path, "photos.rar")
+    with pytest.raises(errors.BadInput, match=r"photos\.rar is an archive of another format: unpack it"):
+        list(walker.DirectoryWalker(str(tmp_path / "photos.rar")).walk())
+
+
 def test_photos_of_phones_are_taken_and_kinds_that_are_not_decoded_are_counted(tmp_path):
     """Each of the latter by its kind, and not as noise."""
     make(

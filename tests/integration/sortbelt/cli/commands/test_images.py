@@ -99,11 +99,14 @@ def test_images_are_classified_again_by_one_command(api, run):
 
 
 def test_images_are_downloaded_by_one_command(api, run, tmp_path, monkeypatch):
-    """As a ZIP file; too many are wrong usage, and write nothing."""
+    """As a ZIP file; images without bytes are counted apart; too many are wrong usage, and write nothing."""
     path = tmp_path / "images.zip"
     assert run("archive", api.job, "--status", "done", "--out", str(path)).code == 0
     with zipfile.ZipFile(path) as archive:
         assert sorted(name.rpartition("/")[2] for name in archive.namelist()) == ["0.png", "1.png", "2.png"]
+    partial = run("archive", api.job, "--out", str(path), "--json")
+    assert (partial.code, json.loads(partial.out)) == (1, {"images": 4, "left_out": 1, "file": str(path)})
+    assert f"1 image left out: left-out.txt in {path} has the names and the reasons." in partial.err
     monkeypatch.setattr(operations, "MAX_SELECTED", 2)
     assert run("archive", api.job, "--status", "done", "--out", str(tmp_path / "more.zip")).code == 2
     assert not (tmp_path / "more.zip").exists()

@@ -169,6 +169,24 @@ def test_results_of_an_unknown_job_are_not_found_in_any_format(run_cli, mixed_jo
         assert run_cli("results", "none", *words).code == 2
 
 
+@pytest.mark.parametrize("name", ["o.xlsx", "o.csv.gz", "o.xml"])
+def test_a_file_with_the_suffix_of_another_format_is_wrong_usage(run_cli, mixed_job, tmp_path, name):
+    """It would be a table of another format than its name says."""
+    run = run_cli("results", mixed_job, "--out", tmp_path / name)
+
+    assert (run.code, list(tmp_path.glob("o.*"))) == (2, [])
+    assert f"{name} names no format: use .jsonl, .json, .csv, .ndjson, .parquet or .txt, or add --format." in run.err
+    assert run_cli("results", mixed_job, "--out", tmp_path / name, "--format", "csv").code == 0
+
+
+def test_two_formats_are_wrong_usage(run_cli, mixed_job):
+    run = run_cli("results", mixed_job, "--json", "--format", "csv")
+
+    assert run.code == 2
+    assert "--json and --format csv differ: give one of them." in run.err
+    assert run_cli("results", mixed_job, "--json", "--format", "json").code == 0
+
+
 @pytest.mark.parametrize(("suffix", "kind"), [("parquet", b"vnd.apache.parquet"), ("labelstudio", b"label-studio")])
 def test_what_the_server_makes_is_written_as_it_comes(run_cli, server, mixed_job, tmp_path, suffix, kind):
     file = tmp_path / f"o.{suffix}"

@@ -83,7 +83,7 @@ def test_images_of_unknown_familiarity_are_sorted_by_label_and_counted(run_cli, 
 def test_a_dry_run_sends_nothing_and_touches_nothing(run_cli, server, image_dir, tmp_path):
     run = run_cli("sort", image_dir, "--into", tmp_path / "out", "--dry-run")
 
-    assert run.err == "There are no results.\n"
+    assert run.err == "There are no results yet: --dry-run classifies no images.\n"
     assert not server.jobs
     assert not (tmp_path / "out").exists()
 
@@ -97,6 +97,40 @@ def test_what_cannot_be_placed_is_reported(run_cli, image_dir, tmp_path):
     assert run.code == 1
     assert "place taken: a.jpg" in run.err
     assert (tmp_path / "out" / "sushi" / "a.jpg").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("modes", [["--copy", "--move"], ["--move", "--link"], ["--copy", "--link", "--move"]])
+def test_two_modes_are_wrong_usage(run_cli, server, image_dir, tmp_path, modes):
+    """The last one would count, and files be moved away that were to be copied."""
+    run = run_cli("sort", image_dir, "--into", tmp_path / "out", *modes)
+
+    assert (run.code, len(server.jobs)) == (2, 0)
+    assert "Give one of --copy, --link and --move." in run.err
+    assert placed(image_dir) == ["a.jpg", "b.jpg", "broken.jpg"]
+
+
+def test_the_folder_must_exist_for_the_results_of_a_job_too(run_cli, server, image_dir, tmp_path):
+    """Else each of its images would be reported as missing."""
+    run_cli("enqueue", image_dir)
+
+    run = run_cli("sort", tmp_path / "mistyped", "--into", tmp_path / "out", "--job", next(iter(server.jobs)))
+
+    assert run.code == 2
+    assert "mistyped does not exist: check its name." in run.err
+
+
+def test_what_is_not_sent_is_named(run_cli, server, image_dir, tmp_path):
+    """An unreadable image and files that may be images are not in any folder: the exit code says so."""
+    (image_dir / "broken.jpg").unlink()
+    (image_dir / "c.zip").write_bytes(b"damaged")
+    (image_dir / "d.cr2").write_bytes(b"raw")
+
+    for options in ([], ["--json"]):
+        run = run_cli("sort", image_dir, "--into", tmp_path / "out", *options)
+        assert run.code == 1
+        assert "not sent: c.zip: c.zip cannot be read as an archive" in run.err
+        assert "Left out: d.cr2 (unsupported RAW photo (CR2))." in run.err
+    assert placed(tmp_path / "out") == ["sushi/a.jpg", "sushi/b.jpg"]
 
 
 def test_a_target_inside_the_folder_is_wrong_usage(run_cli, image_dir):
