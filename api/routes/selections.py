@@ -95,7 +95,7 @@ def resubmit() -> flask.Response:
         limits=caller.limits,
     )
     names = selections.unique_names([row.name for row in stored])
-    images = [_new_image(row, name) for row, name in zip(stored, names, strict=True)]
+    images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]
     job = services.intake.create_from_stored_images(new_job, images)
     left_out = selections.count_codes(row for row in rows if selections.is_rejected(row))
     fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
@@ -143,8 +143,3 @@ def _model(request: selection_requests.Resubmission, rows: list[Any]) -> str:
     if len(names) > 1:
         raise errors.BadParameter(f"These images are of several models ({', '.join(names)}); name one, as model.")
     return str(names[0])
-
-
-def _new_image(row: Any, name: str) -> new_image.NewImage:
-    location = {"source": row.source, "location": row.location}
-    return new_image.NewImage(name, row.sha256, row.bytes, custom_id=row.custom_id, **location)

@@ -8,12 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS
+from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS, URL_FETCHES
 from core.db.queries import deletions, results, reviews
 
 IMAGE_COLUMNS = ("id", "name", "sha256", "bytes", "source", "location", "attempt", "custom_id")
 RESULT_COLUMNS = ("status", "label", "error_code", "model_name")
 MAX_NAME_LENGTH: int = IMAGES.c.name.type.length
+MAX_SUFFIX_LENGTH = 20  # what comes after the last dot of a name is a suffix, if it is not longer
 Faults = Sequence[tuple[int, errors.SortbeltError]]
 
 
@@ -39,11 +40,13 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
             *[RESULTS.c[name] for name in RESULT_COLUMNS],
             REVIEWS.c.verdict,
             REVIEWS.c.label.label("review_label"),
+            URL_FETCHES.c.url,
         )
         .select_from(
             RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
             .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
             .outerjoin(REVIEWS, results.IS_REVIEW_OF_RESULT)
+            .outerjoin(URL_FETCHES, URL_FETCHES.c.image_id == IMAGES.c.id)
         )
         .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None))
     )
@@ -97,21 +100,24 @@ def delete(conn: sa.Connection, image_ids: Sequence[int], owner: str | None, del
 def unique_names(names: Iterable[str]) -> list[str]:
     """Return names with a number for those that are repeated, such as `a (2).jpg`."""
     taken: set[str] = set()
+    last_numbers: dict[str, int] = {}
     unique = []
     for name in names:
-        number, candidate = 1, name
+        number, candidate = last_numbers.get(name, 1), name
         while candidate in taken:
             number += 1
             candidate = _numbered(name, number)
+        last_numbers[name] = number
         taken.add(candidate)
         unique.append(candidate)
     return unique
 
 
 def _numbered(name: str, number: int) -> str:
+    """Return a name with a number that is never cut off, so that each number makes another name."""
     folder, slash, file_name = name.rpartition("/")
     stem, dot, suffix = file_name.rpartition(".")
-    if not stem:
+    if not stem or len(suffix) > MAX_SUFFIX_LENGTH:
         stem, dot, suffix = file_name, "", ""
     end = f" ({number}){dot}{suffix}"
-    return (f"{folder}{slash}{stem}"[: max(0, MAX_NAME_LENGTH - len(end))] + end)[-MAX_NAME_LENGTH:]
+    return f"{folder}{slash}{stem}"[: MAX_NAME_LENGTH - len(end)] + end

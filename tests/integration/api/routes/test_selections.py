@@ -6,10 +6,12 @@ import zipfile
 
 import pytest
 
+from api import app as apps
 from api.services import image_archive
-from core.db.queries import invariants, selections
+from core import enums
+from core.db.queries import api_keys, invariants, selections, url_fetches
 from tests.support import factories
-from tests.support.api_client import assert_problem
+from tests.support.api_client import ApiClient, assert_problem
 
 
 @pytest.fixture
@@ -94,6 +96,27 @@ def test_a_repeated_resubmission_under_an_idempotency_key_is_one_job(db, submit_
     assert_problem(too_long, 422, "bad_parameter")
 
 
+def test_images_that_were_not_fetched_are_fetched_for_the_new_job(app_settings):
+    """By a resubmission and by a verification; else their jobs would never end."""
+    changes = {"fetch_urls": True, "webhook_allow": "127.0.0.1"}
+    app = apps.create_app(app_settings.model_copy(update=changes))
+    db, key = app.extensions["sortbelt"].db, api_keys.generate()
+    client = ApiClient(app.test_client(), key, db.write(api_keys.create, "me", enums.Role.SUBMIT, key).id)
+    url = "http://127.0.0.1/a.jpg"
+    first = client.post("/v1/jobs", json={"images": [{"name": "a.jpg", "url": url}]}).json
+    client.post(f"/v1/jobs/{first['id']}/cancel")
+    id_ = client.get(first["results_url"]).json["results"][0]["id"]
+    resubmitted = client.post("/v1/selections/resubmit", json={"images": [id_]})
+    verified = client.post(f"/v1/results/{id_}/verify")
+    new_jobs = {response.json["id"] for response in (resubmitted, verified)}
+    fetches = db.write(url_fetches.claim, limit=10)
+    assert {(fetch.job_id, fetch.url) for fetch in fetches} == {(job_id, url) for job_id in new_jobs}
+    for fetch in fetches:
+        db.write(url_fetches.fail, fetch, "fetch_failed", "It is not there.")
+    assert {client.get(f"/v1/jobs/{job_id}").json["status"] for job_id in new_jobs} == {"failed"}
+    db.close()
+
+
 def test_images_are_downloaded_by_label(app, db, submit_client, other_client, ids, monkeypatch):
     """The label of a review goes first; what cannot be read is named; names do not lead out of the archive."""
     odd = submit_client.post("/v1/jobs", images=[("../../a:b.png", factories.make_image(8))]).json
@@ -131,3 +154,12 @@ def test_repeated_names_get_a_number():
     unique = selections.unique_names(names)
     assert unique[:7] == ["a.jpg", "a (2).jpg", "x/.b", "x/.b (2)", "/", "/ (2)", "a (2) (2).jpg"]
     assert unique[8] == "c" * 1020 + " (2)"
+
+
+def test_a_number_is_never_cut_off():
+    """Whatever is long: the suffix, the stem or the folder; else no number would make another name."""
+    for name in ("a." + "x" * 1022, "." + "x" * 1023, "a" * 1020 + ".jpg", "d" * 1021 + "/a", "/" * 1024, "a/" * 512):
+        unique = selections.unique_names([name] * 12)
+        assert len(set(unique)) == 12
+        assert max(map(len, unique)) <= 1024
+        assert all(f" ({number})" in numbered for number, numbered in enumerate(unique[1:], 2))
