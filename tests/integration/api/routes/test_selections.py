@@ -5,8 +5,10 @@ import io
 import zipfile
 
 import pytest
+import sqlalchemy as sa
 
 from api import app as apps
+from api.routes import selections as routes
 from api.services import image_archive
 from core import enums
 from core.db.queries import api_keys, invariants, selections, url_fetches
@@ -50,6 +52,31 @@ def test_images_are_deleted_together(app, db, submit_client, other_client, ids):
     assert [fault["code"] for fault in first["failed"]] == ["image_not_found"]
     assert submit_client.post("/v1/selections/delete", json={"images": ids[:2]}).json["deleted"] == first["deleted"]
     assert len(submit_client.get("/v1/results").json["results"]) == 2
+    assert db.read(invariants.miscounted_jobs) == 0
+
+
+def test_a_selection_is_changed_in_steps(db, submit_client):
+    """Each in a transaction of its own, since on SQLite all other writers wait for it; the answer has all steps."""
+    images = [(f"{number}.png", factories.make_image(number)) for number in range(60)]
+    submit_client.post("/v1/jobs", images=images)
+    factories.complete_claims(db, factories.claim_images(db, limit=60))
+    ids = [result["id"] for result in submit_client.get("/v1/results").json["results"]]
+    known_and_unknown = [*ids, *map(str, range(10**6, 10**6 + 40))]
+    changed_rows = []
+    count = lambda conn: changed_rows.append(conn.info.pop("changes", 0))  # noqa: E731 (shorter than a function)
+
+    def note(conn, _cursor, statement, *_):
+        conn.info["changes"] = conn.info.get("changes", 0) + statement.startswith(("INSERT INTO rev", "DELETE FROM im"))
+
+    sa.event.listen(db.engine, "commit", count)
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    review = {"images": known_and_unknown, "verdict": "bad_image"}
+    reviewed = submit_client.post("/v1/selections/review", json=review).json
+    deleted = submit_client.post("/v1/selections/delete", json={"images": known_and_unknown}).json
+    assert (reviewed["reviewed"], len(reviewed["failed"])) == (60, 40)
+    assert (len(deleted["deleted"]), len(deleted["failed"])) == (60, 40)
+    assert sum(changed_rows) == 120
+    assert max(changed_rows) <= 25
     assert db.read(invariants.miscounted_jobs) == 0
 
 
@@ -163,3 +190,14 @@ def test_a_number_is_never_cut_off():
         assert len(set(unique)) == 12
         assert max(map(len, unique)) <= 1024
         assert all(f" ({number})" in numbered for number, numbered in enumerate(unique[1:], 2))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_one_selection_at_a_time_is_changed_on_sqlite(submit_client, ids, monkeypatch):
+    """Others are asked to come back instead of occupying threads; the lock is free again afterwards."""
+    monkeypatch.setattr(routes, "MAX_TURN_SECONDS", 0.01)
+    body = {"images": ids[:1], "verdict": "bad_image"}
+    with routes._sqlite_lock:
+        assert_problem(submit_client.post("/v1/selections/review", json=body), 503, "too_busy")
+        assert_problem(submit_client.post("/v1/selections/delete", json={"images": ids[:1]}), 503, "too_busy")
+    assert submit_client.post("/v1/selections/review", json=body).json["reviewed"] == 1
