@@ -81,8 +81,8 @@ CODE_MEANINGS = {
     "no_websockets": "This server has no WebSockets; follow a job by server-sent events: GET /v1/jobs/ID/events.",
     "not_found": "There is nothing at this path; a missing job has a code of its own, `job_not_found`, and so on.",
     "request_timeout": "The request did not arrive in time, or paused for too long.",
-    "too_busy": "Too many bytes are being sent, too many thumbnails are being made, or too many requests wait, "
-    "at the same time.",
+    "too_busy": "Too many bytes are being sent, too many thumbnails are being made, too many selections are being "
+    "changed, or too many requests wait, at the same time.",
 }
 """The meanings of the codes that no error class has."""
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -59,8 +59,12 @@ def _add_notice(notice: str, response: flask.Response) -> flask.Response:
     return response
 
 
-def parse_json_body(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
+def parse_json_body(
+    model: type[Model], max_bytes: int = MAX_JSON_BYTES, check: Callable[[dict[str, Any]], None] = lambda _value: None
+) -> Model:
     """Validate the JSON object in the body; parameters of the URL count as its fields.
+
+    `check` is called with the object before its fields are validated.
 
     Raises:
         errors.BadParameter: it is not a JSON object, or a field is not acceptable, missing or unknown.
@@ -74,6 +78,7 @@ def parse_json_body(model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Mode
             raise errors.BadParameter(f"The body is not JSON: {error}. {model.example}".strip()) from None
         if not isinstance(value, dict):
             raise errors.BadParameter(f"The body must be a JSON object. {model.example}".strip())
+        check(value)
         return model.parse({**flask.request.args.to_dict(), **value})
 
 

@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flask
 
@@ -139,11 +139,18 @@ def _parse_json(model: type[JsonModel]) -> JsonModel:
 
     Raises:
         errors.BadParameter: a field is not acceptable.
+        errors.TooManyImages: there are too many images. None of them was validated: each might be several errors.
         werkzeug.exceptions.RequestEntityTooLarge: it is larger than such a body may be.
     """
-    config = container.services().settings
-    max_bytes = max(config.max_base64_bytes, requests.MAX_JSON_BYTES)
-    return requests.parse_json_body(model, max_bytes)
+    services = container.services()
+    max_bytes = max(services.settings.max_base64_bytes, requests.MAX_JSON_BYTES)
+    return requests.parse_json_body(model, max_bytes, lambda value: _check_count(services.intake, value))
+
+
+def _check_count(intake: service.SubmissionService, value: dict[str, Any]) -> None:
+    images = value.get("images")
+    if isinstance(images, list):
+        intake.check_count(len(images))
 
 
 def _to_submitted(references: Sequence[job_requests.ImageReference]) -> list[service.SubmittedImage]:

@@ -87,9 +87,7 @@ def verify(result_id: str) -> flask.Response:
     metadata |= {"environment": result_responses.serialize_environment(row)}
     priority = enums.Priority.INTERACTIVE
     new_job = jobs.NewJob(caller.id, row.model_name, priority, metadata, fresh=True, limits=caller.limits)
-    location = {"source": row.source, "location": row.location}
-    image = new_image.NewImage(row.name, row.sha256, row.bytes, custom_id=row.custom_id, **location)
-    job = services.intake.create_from_stored_images(new_job, [image])
+    job = services.intake.create_from_stored_images(new_job, [new_image.NewImage.copy_of(row, row.name)])
     return responses.accepted_response(job, caller, services.eta_cache)
 
 

@@ -1,6 +1,10 @@
 """Selections: actions on several images at once, by their ids."""
 
-from typing import Any
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import flask
 
@@ -9,13 +13,23 @@ from api.openapi.operations import describe
 from api.schemas import job_responses, purge_responses, selection_requests, selection_responses
 from api.services import container, image_archive
 from core import enums, errors
-from core.db import new_image
+from core.db import database, new_image
 from core.db.queries import jobs, known_blobs, selections
 from core.db.queries.reviews import NewReview
 
 blueprint = flask.Blueprint("selections", __name__, url_prefix="/v1/selections")
 BODY = '-H "Content-Type: application/json" -d'
 NOT_FOUND = {404: ["image_not_found"]}
+MAX_PAUSE_SECONDS = 0.5
+MAX_TURN_SECONDS = 5.0
+Outcome = TypeVar("Outcome")
+_sqlite_lock = threading.Lock()  # one selection at a time is changed
+
+
+class SelectionsBusy(errors.ServiceUnavailable):
+    """Other selections are being changed."""
+
+    code = "too_busy"
 
 
 @blueprint.post("/review")
@@ -30,7 +44,8 @@ def review() -> selection_responses.SelectionReviews:
     request = requests.parse_json_body(selection_requests.SelectionReview)
     verdict = NewReview(enums.Verdict(request.verdict), request.label, request.note)
     db, caller = container.services().db, auth.caller()
-    faults = db.write(selections.review, request.image_ids, caller.visible_owner, caller.id, verdict)
+    outcomes = _write_in_steps(db, selections.review, request.image_ids, caller.visible_owner, caller.id, verdict)
+    faults = [fault for faults_of_step in outcomes for fault in faults_of_step]
     return {
         "reviewed": len(request.image_ids) - len(faults),
         "failed": selection_responses.serialize_faults(faults),
@@ -49,7 +64,9 @@ def delete() -> selection_responses.SelectionDeletion:
     request = requests.parse_json_body(selection_requests.Selection)
     services, caller = container.services(), auth.caller()
     owner = None if caller.is_admin else caller.id
-    deletion = services.db.write(selections.delete, request.image_ids, owner, caller.id)
+    deletion = selections.Deletion()
+    for outcome in _write_in_steps(services.db, selections.delete, request.image_ids, owner, caller.id):
+        deletion.add(outcome)
     services.blob_store.remove(services.db.read(known_blobs.unreferenced, deletion.digests))
     return {
         "deleted": [purge_responses.serialize_deletion(receipt) for receipt in deletion.receipts],
@@ -95,7 +112,7 @@ def resubmit() -> flask.Response:
         limits=caller.limits,
     )
     names = selections.unique_names([row.name for row in stored])
-    images = [_new_image(row, name) for row, name in zip(stored, names, strict=True)]
+    images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]
     job = services.intake.create_from_stored_images(new_job, images)
     left_out = selections.count_codes(row for row in rows if selections.is_rejected(row))
     fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
@@ -131,6 +148,39 @@ def archive() -> flask.Response:
     return response
 
 
+def _write_in_steps(
+    db: database.Database, query: Callable[..., Outcome], image_ids: Sequence[int], *args: Any
+) -> list[Outcome]:
+    """Call a query function with each step of a selection, and return what it returned.
+
+    Raises:
+        SelectionsBusy: another selection is being changed, for so long that a thread is not to wait for it.
+
+    The writers of other processes poll for the lock of SQLite, and would hardly ever meet it free between the steps:
+    half of the time is theirs.
+    """
+    is_polled = db.dialect_name == "sqlite"
+    outcomes: list[Outcome] = []
+    pause = 0.0
+    with _take_turn() if is_polled else contextlib.nullcontext():
+        for step in selections.steps(image_ids):
+            time.sleep(pause)
+            started_at = time.monotonic()
+            outcomes.append(db.write(query, step, *args))
+            pause = min(time.monotonic() - started_at, MAX_PAUSE_SECONDS) if is_polled else 0.0
+    return outcomes
+
+
+@contextlib.contextmanager
+def _take_turn() -> Iterator[None]:
+    if not _sqlite_lock.acquire(timeout=MAX_TURN_SECONDS):
+        raise SelectionsBusy
+    try:
+        yield
+    finally:
+        _sqlite_lock.release()
+
+
 def _model(request: selection_requests.Resubmission, rows: list[Any]) -> str:
     """Return the model that a request names, or else that of its images.
 
@@ -143,8 +193,3 @@ def _model(request: selection_requests.Resubmission, rows: list[Any]) -> str:
     if len(names) > 1:
         raise errors.BadParameter(f"These images are of several models ({', '.join(names)}); name one, as model.")
     return str(names[0])
-
-
-def _new_image(row: Any, name: str) -> new_image.NewImage:
-    location = {"source": row.source, "location": row.location}
-    return new_image.NewImage(name, row.sha256, row.bytes, custom_id=row.custom_id, **location)

@@ -1,6 +1,6 @@
 """Request schemas of submissions, job lists and imports from sources."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -12,6 +12,7 @@ MAX_WAIT_SECONDS = 30
 MAX_EXPIRES_SECONDS = 30 * 86_400
 MAX_DIGESTS = 1_000
 MAX_GLOBS = 50
+MAX_IMAGE_FIELDS = 20  # of an image in JSON, unknown ones included: each would be an error of its own
 BASE64_PATTERN = r"^(data:[^,]*,)?([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TIMESTAMP_CURSOR_PATTERN = r"^[0-9]{1,16}_" + request_fields.ID_PATTERN.removeprefix("^")
 
@@ -184,6 +185,15 @@ class ImageReference(base.RequestModel):
         None, description="the https URL from which the server fetches the bytes, if it is set up to do so"
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _limit_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MAX_IMAGE_FIELDS:
+            raise ValueError(
+                f"it has {len(value):,} fields; an image has name, one of sha256, data and url, and custom_id"
+            )
+        return value
 
     @pydantic.model_validator(mode="after")
     def _require_one_origin(self) -> Self:

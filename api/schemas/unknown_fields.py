@@ -34,7 +34,6 @@ def quoted(name: str) -> str:
 
 
 def _suggestions(unknown_names: Sequence[str], known: Collection[str]) -> str:
-    matches = [
-        match for name in unknown_names[:MAX_NAMED] for match in difflib.get_close_matches(name.lower(), known, n=1)
-    ]
+    names = [name for name in unknown_names[:MAX_NAMED] if len(name) <= MAX_NAME_CHARACTERS]  # others are like no other
+    matches = [match for name in names for match in difflib.get_close_matches(name.lower(), known, n=1)]
     return f"; did you mean {' and '.join(dict.fromkeys(matches))}?" if matches else "."

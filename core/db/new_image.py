@@ -1,6 +1,7 @@
 """A new image, as the header check describes it and the queries insert it."""
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from core import errors
 
@@ -26,3 +27,10 @@ class NewImage:
     """Where the bytes are to be fetched; None for any other image."""
     data: ImageData | None = field(default=None, repr=False, compare=False)
     """The bytes to be stored; None if they are stored already, or the header check rejected the image."""
+
+    @classmethod
+    def copy_of(cls, row: Any, name: str) -> Self:
+        """Return a stored image as a new one; if its bytes are still to be fetched, they are fetched for it too."""
+        url = row.url if row.source == URL_SOURCE else None
+        location = {"source": row.source, "location": row.location}
+        return cls(name, row.sha256, row.bytes, custom_id=row.custom_id, url=url, **location)

@@ -81,7 +81,7 @@ class SubmissionService:
             errors.TemporarilyRejected: it cannot be accepted now; nothing was written.
             errors.ServiceUnavailable: the database or the blob store does not answer; no row was written.
         """
-        self._check_count(submitted)
+        self.check_count(len(submitted))
         if job.webhook_url is not None:
             self._url_policy.validate(job.webhook_url)
         has_references = any(isinstance(image, BlobReference) for image in submitted)
@@ -166,7 +166,7 @@ class SubmissionService:
             errors.TemporarilyRejected: it cannot be accepted now; nothing was written.
             errors.ServiceUnavailable: the database or the blob store does not answer; no row was written.
         """
-        self._check_count(submitted)
+        self.check_count(len(submitted))
         images = self._prepare_images(submitted, self._known_sizes(owner, submitted))
         names = [image.name for image in images]
         job, existing_names = self.db.read(jobs.get_with_names, job_id, owner, names)  # before bytes are stored
@@ -220,15 +220,15 @@ class SubmissionService:
             available = ", ".join(sorted({self.settings.model, *live_names}))
             raise errors.UnknownModel(f"There is no model {model!r}; the models are: {available}.")
 
-    def _check_count(self, submitted: Sequence[SubmittedImage]) -> None:
-        """Check that the images do not exceed the limit of a request.
+    def check_count(self, images: int) -> None:
+        """Check that the number of images does not exceed the limit of a request.
 
         Raises:
             errors.TooManyImages: they do.
         """
-        if len(submitted) > self.settings.max_images_per_request:
+        if images > self.settings.max_images_per_request:
             raise errors.TooManyImages(
-                f"The request contains {len(submitted):,} images; send at most "
+                f"The request contains {images:,} images; send at most "
                 f"{self.settings.max_images_per_request:,} at a time, and the rest to the job's images_url."
             )
 

@@ -20,6 +20,7 @@ from core.db.expressions import (
     JOBS,
     RESULTS,
     REVIEWS,
+    URL_FETCHES,
     Composed,
     Page,
     no_index,
@@ -314,8 +315,12 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | 
     None also once the purge of its job has begun.
     """
     query: sa.Select[Any] = (
-        sa.select(*RESULT_COLUMNS, *[IMAGES.c[name] for name in RESUBMIT_COLUMNS], JOBS.c.api_key_id)
-        .select_from(RESULTS_FROM.join(JOBS, JOBS.c.id == RESULTS.c.job_id))
+        sa.select(*RESULT_COLUMNS, *[IMAGES.c[name] for name in RESUBMIT_COLUMNS], JOBS.c.api_key_id, URL_FETCHES.c.url)
+        .select_from(
+            RESULTS_FROM.join(JOBS, JOBS.c.id == RESULTS.c.job_id).outerjoin(
+                URL_FETCHES, URL_FETCHES.c.image_id == IMAGES.c.id
+            )
+        )
         .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
     )
     query = query if owner is None else query.where(JOBS.c.api_key_id == owner)

@@ -1,19 +1,21 @@
 """Selections: several images with their results, to be reviewed, deleted, resubmitted or downloaded at once."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS
+from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS, URL_FETCHES
 from core.db.queries import deletions, results, reviews
 
 IMAGE_COLUMNS = ("id", "name", "sha256", "bytes", "source", "location", "attempt", "custom_id")
 RESULT_COLUMNS = ("status", "label", "error_code", "model_name")
 MAX_NAME_LENGTH: int = IMAGES.c.name.type.length
+MAX_SUFFIX_LENGTH = 20  # what comes after the last dot of a name is a suffix, if it is not longer
+MAX_STEP_IMAGES = 25  # changed in one transaction: on SQLite all other writers wait for it
 Faults = Sequence[tuple[int, errors.SortbeltError]]
 
 
@@ -25,6 +27,19 @@ class Deletion:
     digests: set[str] = field(default_factory=set)
     """The SHA-256 of the deleted images."""
     faults: list[tuple[int, errors.SortbeltError]] = field(default_factory=list)
+
+    def add(self, other: "Deletion") -> None:
+        """Add the outcome of another step."""
+        self.receipts += other.receipts
+        self.digests |= other.digests
+        self.faults += other.faults
+
+
+def steps(image_ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield images in groups, each for a transaction of its own: repeating a request that was cut off completes it."""
+    in_order = sorted(image_ids)  # so that two selections do not wait for each other
+    for start in range(0, len(in_order), MAX_STEP_IMAGES):
+        yield in_order[start : start + MAX_STEP_IMAGES]
 
 
 def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) -> Sequence[sa.Row[Any]]:
@@ -39,11 +54,13 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
             *[RESULTS.c[name] for name in RESULT_COLUMNS],
             REVIEWS.c.verdict,
             REVIEWS.c.label.label("review_label"),
+            URL_FETCHES.c.url,
         )
         .select_from(
             RESULTS.join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
             .join(JOBS, JOBS.c.id == RESULTS.c.job_id)
             .outerjoin(REVIEWS, results.IS_REVIEW_OF_RESULT)
+            .outerjoin(URL_FETCHES, URL_FETCHES.c.image_id == IMAGES.c.id)
         )
         .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None))
     )
@@ -70,9 +87,9 @@ def count_codes(rows: Iterable[sa.Row[Any]]) -> Mapping[str, int]:
 def review(
     conn: sa.Connection, image_ids: Sequence[int], owner: str | None, reviewer: str, verdict: reviews.NewReview
 ) -> Faults:
-    """Give each image the same review, as `reviews.put`; return those that cannot have it, with the reason."""
+    """Give each image of a step the same review, as `reviews.put`; return those that cannot have it, and why."""
     faults: list[tuple[int, errors.SortbeltError]] = []
-    for image_id in sorted(image_ids):  # in one order, so that two selections do not wait for each other
+    for image_id in image_ids:
         try:
             reviews.put(conn, image_id, owner, reviewer, verdict)
         except errors.ClientError as error:
@@ -81,9 +98,9 @@ def review(
 
 
 def delete(conn: sa.Connection, image_ids: Sequence[int], owner: str | None, deleted_by: str) -> Deletion:
-    """Delete each image with its result, as `deletions.delete_image`."""
+    """Delete each image of a step with its result, as `deletions.delete_image`."""
     deletion = Deletion()
-    for image_id in sorted(image_ids):
+    for image_id in image_ids:
         try:
             receipt, digest = deletions.delete_image(conn, image_id, owner, deleted_by)
         except errors.ClientError as error:
@@ -97,21 +114,24 @@ def delete(conn: sa.Connection, image_ids: Sequence[int], owner: str | None, del
 def unique_names(names: Iterable[str]) -> list[str]:
     """Return names with a number for those that are repeated, such as `a (2).jpg`."""
     taken: set[str] = set()
+    last_numbers: dict[str, int] = {}
     unique = []
     for name in names:
-        number, candidate = 1, name
+        number, candidate = last_numbers.get(name, 1), name
         while candidate in taken:
             number += 1
             candidate = _numbered(name, number)
+        last_numbers[name] = number
         taken.add(candidate)
         unique.append(candidate)
     return unique
 
 
 def _numbered(name: str, number: int) -> str:
+    """Return a name with a number that is never cut off, so that each number makes another name."""
     folder, slash, file_name = name.rpartition("/")
     stem, dot, suffix = file_name.rpartition(".")
-    if not stem:
+    if not stem or len(suffix) > MAX_SUFFIX_LENGTH:
         stem, dot, suffix = file_name, "", ""
     end = f" ({number}){dot}{suffix}"
-    return (f"{folder}{slash}{stem}"[: max(0, MAX_NAME_LENGTH - len(end))] + end)[-MAX_NAME_LENGTH:]
+    return f"{folder}{slash}{stem}"[: MAX_NAME_LENGTH - len(end)] + end

@@ -47,6 +47,22 @@ def test_a_large_submission_has_few_values(admin_client, path):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("path", SUBMISSION_PATHS)
+def test_images_are_counted_before_they_are_validated(admin_client, path):
+    """And the fields of each: an error for each of a million values takes seconds, and gigabytes of memory."""
+    path = path.replace("{job}", admin_client.post("/v1/jobs", json={"open": True}).json["id"])
+    many = admin_client.post(path, json={"images": [0] * 1_001})
+    assert "1,001 images; send at most 1,000" in assert_problem(many, 422, "too_many_images")
+    fields = {f"field{number}": number for number in range(1_000)}
+    wide = admin_client.post(path, json={"images": [fields]})
+    assert "images[0]" in assert_problem(wide, 422, "bad_parameter")
+    assert [fault["pointer"] for fault in wide.json["errors"]] == ["#/images/0"]
+    assert "it has 1,000 fields" in wide.json["detail"]
+    few = admin_client.post(path, json={"images": [{"name": "a", "sha": "x"}]})
+    assert "does not know the field 'sha' in images[0]" in assert_problem(few, 422, "bad_parameter")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_route_without_a_body_does_not_parse_large_json(admin_client):
     """It would have to, to reject its fields."""
     job = admin_client.post("/v1/jobs", json={"open": True}).json

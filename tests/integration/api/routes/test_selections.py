@@ -5,11 +5,15 @@ import io
 import zipfile
 
 import pytest
+import sqlalchemy as sa
 
+from api import app as apps
+from api.routes import selections as routes
 from api.services import image_archive
-from core.db.queries import invariants, selections
+from core import enums
+from core.db.queries import api_keys, invariants, selections, url_fetches
 from tests.support import factories
-from tests.support.api_client import assert_problem
+from tests.support.api_client import ApiClient, assert_problem
 
 
 @pytest.fixture
@@ -48,6 +52,31 @@ def test_images_are_deleted_together(app, db, submit_client, other_client, ids):
     assert [fault["code"] for fault in first["failed"]] == ["image_not_found"]
     assert submit_client.post("/v1/selections/delete", json={"images": ids[:2]}).json["deleted"] == first["deleted"]
     assert len(submit_client.get("/v1/results").json["results"]) == 2
+    assert db.read(invariants.miscounted_jobs) == 0
+
+
+def test_a_selection_is_changed_in_steps(db, submit_client):
+    """Each in a transaction of its own, since on SQLite all other writers wait for it; the answer has all steps."""
+    images = [(f"{number}.png", factories.make_image(number)) for number in range(60)]
+    submit_client.post("/v1/jobs", images=images)
+    factories.complete_claims(db, factories.claim_images(db, limit=60))
+    ids = [result["id"] for result in submit_client.get("/v1/results").json["results"]]
+    known_and_unknown = [*ids, *map(str, range(10**6, 10**6 + 40))]
+    changed_rows = []
+    count = lambda conn: changed_rows.append(conn.info.pop("changes", 0))  # noqa: E731 (shorter than a function)
+
+    def note(conn, _cursor, statement, *_):
+        conn.info["changes"] = conn.info.get("changes", 0) + statement.startswith(("INSERT INTO rev", "DELETE FROM im"))
+
+    sa.event.listen(db.engine, "commit", count)
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    review = {"images": known_and_unknown, "verdict": "bad_image"}
+    reviewed = submit_client.post("/v1/selections/review", json=review).json
+    deleted = submit_client.post("/v1/selections/delete", json={"images": known_and_unknown}).json
+    assert (reviewed["reviewed"], len(reviewed["failed"])) == (60, 40)
+    assert (len(deleted["deleted"]), len(deleted["failed"])) == (60, 40)
+    assert sum(changed_rows) == 120
+    assert max(changed_rows) <= 25
     assert db.read(invariants.miscounted_jobs) == 0
 
 
@@ -94,6 +123,27 @@ def test_a_repeated_resubmission_under_an_idempotency_key_is_one_job(db, submit_
     assert_problem(too_long, 422, "bad_parameter")
 
 
+def test_images_that_were_not_fetched_are_fetched_for_the_new_job(app_settings):
+    """By a resubmission and by a verification; else their jobs would never end."""
+    changes = {"fetch_urls": True, "webhook_allow": "127.0.0.1"}
+    app = apps.create_app(app_settings.model_copy(update=changes))
+    db, key = app.extensions["sortbelt"].db, api_keys.generate()
+    client = ApiClient(app.test_client(), key, db.write(api_keys.create, "me", enums.Role.SUBMIT, key).id)
+    url = "http://127.0.0.1/a.jpg"
+    first = client.post("/v1/jobs", json={"images": [{"name": "a.jpg", "url": url}]}).json
+    client.post(f"/v1/jobs/{first['id']}/cancel")
+    id_ = client.get(first["results_url"]).json["results"][0]["id"]
+    resubmitted = client.post("/v1/selections/resubmit", json={"images": [id_]})
+    verified = client.post(f"/v1/results/{id_}/verify")
+    new_jobs = {response.json["id"] for response in (resubmitted, verified)}
+    fetches = db.write(url_fetches.claim, limit=10)
+    assert {(fetch.job_id, fetch.url) for fetch in fetches} == {(job_id, url) for job_id in new_jobs}
+    for fetch in fetches:
+        db.write(url_fetches.fail, fetch, "fetch_failed", "It is not there.")
+    assert {client.get(f"/v1/jobs/{job_id}").json["status"] for job_id in new_jobs} == {"failed"}
+    db.close()
+
+
 def test_images_are_downloaded_by_label(app, db, submit_client, other_client, ids, monkeypatch):
     """The label of a review goes first; what cannot be read is named; names do not lead out of the archive."""
     odd = submit_client.post("/v1/jobs", images=[("../../a:b.png", factories.make_image(8))]).json
@@ -131,3 +181,23 @@ def test_repeated_names_get_a_number():
     unique = selections.unique_names(names)
     assert unique[:7] == ["a.jpg", "a (2).jpg", "x/.b", "x/.b (2)", "/", "/ (2)", "a (2) (2).jpg"]
     assert unique[8] == "c" * 1020 + " (2)"
+
+
+def test_a_number_is_never_cut_off():
+    """Whatever is long: the suffix, the stem or the folder; else no number would make another name."""
+    for name in ("a." + "x" * 1022, "." + "x" * 1023, "a" * 1020 + ".jpg", "d" * 1021 + "/a", "/" * 1024, "a/" * 512):
+        unique = selections.unique_names([name] * 12)
+        assert len(set(unique)) == 12
+        assert max(map(len, unique)) <= 1024
+        assert all(f" ({number})" in numbered for number, numbered in enumerate(unique[1:], 2))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_one_selection_at_a_time_is_changed_on_sqlite(submit_client, ids, monkeypatch):
+    """Others are asked to come back instead of occupying threads; the lock is free again afterwards."""
+    monkeypatch.setattr(routes, "MAX_TURN_SECONDS", 0.01)
+    body = {"images": ids[:1], "verdict": "bad_image"}
+    with routes._sqlite_lock:
+        assert_problem(submit_client.post("/v1/selections/review", json=body), 503, "too_busy")
+        assert_problem(submit_client.post("/v1/selections/delete", json={"images": ids[:1]}), 503, "too_busy")
+    assert submit_client.post("/v1/selections/review", json=body).json["reviewed"] == 1
