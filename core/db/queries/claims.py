@@ -28,6 +28,7 @@ UPDATE_IMAGES_ENDED = prepared.Prepared(
 OWNED_ORDER = (IMAGES.c.api_key_id, IMAGES.c.priority, IMAGES.c.id)
 ANY_OWNER = "any"
 """Instead of the id of a key: images of all keys."""
+REQUEUED: dict[str, Any] = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
 RESULT_NAMES = [column.name for column in RESULTS.columns]
 INSERT_RESULTS = prepared.Prepared(sa.insert(RESULTS), sets=RESULT_NAMES)
 UPDATE_JOB_COUNTS = prepared.Prepared(
@@ -282,12 +283,9 @@ def finish(
 
 def release(conn: sa.Connection, claims: Sequence[Claim]) -> int:
     """Requeue claimed images at once as if they had never been claimed; a counted attempt is taken back."""
-    values = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
     jobs.lock(conn, {claim.job_id for claim in claims})
-    update = (
-        sa.update(IMAGES).where(_is_held(claims)).values(**values, attempt=IMAGES.c.attempt - _counted_attempt(claims))
-    )
-    return _requeue(conn, update)
+    values = REQUEUED | {"attempt": IMAGES.c.attempt - _counted_attempt(claims)}
+    return _requeue(conn, sa.update(IMAGES).where(_is_held(claims)).values(values))
 
 
 def abandon(conn: sa.Connection, claims: Sequence[Claim]) -> int:
@@ -319,9 +317,8 @@ def requeue_expired(conn: sa.Connection, *, max_attempts: int) -> tuple[int, int
         .limit(1000)
         .with_for_update(skip_locked=True)
     )
-    values = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
     requeue = sa.update(IMAGES).where(IMAGES.c.id.in_(expired.where(IMAGES.c.attempt < max_attempts)), IS_RUNNING)
-    queued = _requeue(conn, requeue.values(values))
+    queued = _requeue(conn, requeue.values(REQUEUED))
     return queued, _fail_exhausted(conn, expired.where(IMAGES.c.attempt >= max_attempts))
 
 
