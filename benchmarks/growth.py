@@ -133,7 +133,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
         _time_call(
             timings, f"submit {BATCH_SIZE} images", target.db.write, jobs.create, bulk_job, _new_images(BATCH_SIZE - 1)
         )
-        claim_options = {"limit": BATCH_SIZE, "lease_seconds": 60.0}
+        claim_options = {"limit": BATCH_SIZE, "max_digests": BATCH_SIZE, "next_attempts": 0, "lease_seconds": 60.0}
         batch_claims = _time_call(
             timings,
             f"claim {BATCH_SIZE}",
@@ -141,6 +141,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
             claim_queries.claim,
             "bench",
             synthetic_rows.MODEL,
+            target.owner,
             **claim_options,
         )
         if len(batch_claims) != BATCH_SIZE:

@@ -120,8 +120,8 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @stateful.rule(limit=st.integers(1, 5), bulk=st.booleans(), only_new=st.booleans(), death=deaths)
     def claim(self, limit, bulk, only_new, death):
-        how = {"limit": limit, "lease_seconds": 30.0, "bulk_first": bulk, "only_new": only_new}
-        claims = self.write(death, claim_queries.claim, f"w{len(self.hands)}", factories.MODEL, **how)
+        how = {"limit": limit, "bulk_first": bulk, "only_new": only_new}
+        claims = self.write(death, factories.claim_of_all_keys, f"w{len(self.hands)}", **how)
         queued = [image for image, status in self.images.items() if status == "queued"]
         assert bool(claims) == bool(queued) or (only_new and not claims)
         assert not (only_new and any(claim.is_retry for claim in claims))
