@@ -151,7 +151,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
             claim_queries.Outcome(held_claim, label="sushi", confidence=0.75, scores=scores)
             for held_claim in batch_claims
         ]
-        _time_call(timings, f"finish {BATCH_SIZE}", target.db.write, claim_queries.complete, outcomes, model_ref)
+        _time_call(timings, f"finish {BATCH_SIZE}", target.db.write, claim_queries.finish, outcomes, model_ref)
         _time_call(timings, "results of a job", target.get, "", f"/v1/jobs/{job_id}/results")
     return {name: statistics.median(times) for name, times in timings.items()}
 

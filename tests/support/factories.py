@@ -88,7 +88,8 @@ def outcome(claim, **fields):
 
 def complete_claims(db, held_claims, environment=None, **fields):
     """Complete claims with a label; return the number of results written."""
-    return db.write(claim_queries.complete, [outcome(claim, **fields) for claim in held_claims], MODEL_REF, environment)
+    outcomes = [outcome(claim, **fields) for claim in held_claims]
+    return len(db.write(claim_queries.finish, outcomes, MODEL_REF, environment).results)
 
 
 def create_environment(db, **fields):

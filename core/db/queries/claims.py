@@ -1,4 +1,4 @@
-"""Claims: how a worker claims images, extends their leases, completes or releases them; and the reaper's requeue."""
+"""Claims: how a worker claims images, extends their leases, finishes or releases them; and the reaper's requeue."""
 
 import functools
 from collections import Counter
@@ -112,7 +112,7 @@ def claim(
     only_new: bool = False,
     sources: Collection[str] = (),
 ) -> list[Claim]:
-    """Claim up to `limit` queued images of a model and a key; complete or release each before its lease ends.
+    """Claim up to `limit` queued images of a model and a key; finish or release each before its lease ends.
 
     Images are claimed by priority, then age; with `bulk_first` bulk images come first, so that neither priority starves
     the other. At most `max_digests` of them are different. Images that were claimed before and lost come in ever
@@ -232,13 +232,6 @@ def extend_lease(conn: sa.Connection, claims: Sequence[Claim], *, lease_seconds:
     return conn.execute(sa.update(IMAGES).where(_is_held(claims)).values(lease_until=clock.now(lease_seconds))).rowcount
 
 
-def complete(
-    conn: sa.Connection, outcomes: Sequence[Outcome], model: ModelRef, environment_id: int | None = None
-) -> int:
-    """Write the outcomes of claimed images as `finish` does; return how many."""
-    return len(finish(conn, outcomes, model, environment_id).results)
-
-
 def finish(
     conn: sa.Connection, outcomes: Sequence[Outcome], model: ModelRef, environment_id: int | None = None
 ) -> Completion:
@@ -321,7 +314,7 @@ def _fail_exhausted(conn: sa.Connection, exhausted: sa.Select[Any]) -> int:
         outcome = Outcome(claim, error_code="worker_lost", error_detail=detail)
         outcomes_by_model.setdefault(model, []).append(outcome)
     for model, outcomes in outcomes_by_model.items():
-        complete(conn, outcomes, ModelRef(model))
+        finish(conn, outcomes, ModelRef(model))
     return len(rows)
 
 

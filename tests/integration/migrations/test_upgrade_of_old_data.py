@@ -268,9 +268,8 @@ def test_work_goes_on_after_the_upgrade(upgraded_db):
     """Queued images are classified, due deliveries are sent, and the scan has its cursor."""
     write = upgraded_db.write
     (claim,) = write(factories.claim_of_all_keys, "w", "m")
-    assert (
-        write(claims.complete, [claims.Outcome(claim, label="sushi", confidence=0.9)], claims.ModelRef("m", "1")) == 1
-    )
+    outcome = claims.Outcome(claim, label="sushi", confidence=0.9)
+    assert len(write(claims.finish, [outcome], claims.ModelRef("m", "1")).results) == 1
     (delivery,) = write(webhook_deliveries.claim, limit=10, max_per_owner=10)
     assert (delivery.id, delivery.owner, delivery.attempts) == (DELIVERY, KEY_ID, 3)
     (scan,) = write(scans.claim, limit=10)

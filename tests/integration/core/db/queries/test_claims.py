@@ -119,7 +119,7 @@ def test_finishing_again_writes_nothing(db, owner):
 
 def test_finishing_nothing_is_fine(db):
     """An empty batch is allowed."""
-    assert db.write(claim_queries.complete, [], factories.MODEL_REF) == 0
+    assert db.write(claim_queries.finish, [], factories.MODEL_REF).results == ()
     assert db.write(claim_queries.release, []) == 0
 
 
