@@ -149,7 +149,7 @@ def _find_skipped_archive(path: str, rules: FileRules, base_path: str) -> tuple[
     part, reason = rules.find_skipped(path, base_path)
     if part != path:
         return part, reason
-    reason = source_archives.skip_file(path, rules)
+    reason = archives.skip_file(path, rules)
     return (path, reason) if reason else ("", "")
 
 

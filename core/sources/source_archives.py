@@ -21,14 +21,6 @@ class OpenArchive:
     size: int
 
 
-def skip_file(path: str, rules: FileRules) -> str:
-    """Return why a regular file is left out; empty for an image or an archive."""
-    if archives.is_archive(path):
-        return rules.skip_folder(path)
-    reason = rules.skip_folder(path)
-    return reason or (archives.UNSUPPORTED if archives.is_unsupported_archive(path) else rules.skip_file(path))
-
-
 def list_images(archive: OpenArchive, rules: FileRules, after: str, *, max_bytes: int) -> Iterator[base.SourceEntry]:
     """List the files in an archive from beyond the member `after`, images with at most `max_bytes` and one more.
 

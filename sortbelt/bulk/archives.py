@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from sortbelt.bulk import file_rules
+
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY_BYTES = 32_000_000  # the table of contents of a .zip file, which is read whole
 # Photos are hardly smaller in an archive; a file that grows more than this is a bomb.
@@ -22,7 +24,7 @@ MAX_HEADER_BYTES = 4_000_000  # of a .tar file; one that claims to be larger is 
 ZIP_SUFFIXES, TAR_SUFFIXES = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 UNSUPPORTED_SUFFIXES = (".7z", ".rar", ".tar.xz", ".txz", ".tar.zst", ".tar.lz", ".tar.z")
 NESTED, UNSAFE_PATH, REPEATED, ENCRYPTED = "archive in an archive", "unsafe path", "repeated name", "encrypted"
-SYMBOLIC_LINK, SPECIAL_FILE, UNSUPPORTED = "symbolic link", "special file", "archive of another format"
+UNSUPPORTED = "archive of another format"
 ZIP_IS_UTF8, ZIP_IS_ENCRYPTED = 0x800, 0x1
 LOCAL_HEADER_BYTES, LOCAL_HEADER_SIGNATURE = 30, b"PK\3\4"
 
@@ -70,6 +72,14 @@ def is_compressed_tar(path: str) -> bool:
 def is_unsupported_archive(path: str) -> bool:
     """Return whether a file is an archive of a format that is not read, by its suffix."""
     return path.lower().endswith(UNSUPPORTED_SUFFIXES)
+
+
+def skip_file(path: str, rules: file_rules.FileRules) -> str:
+    """Return why a regular file is left out; empty for an image or an archive."""
+    reason = rules.skip_folder(path)
+    if reason or is_archive(path):
+        return reason
+    return UNSUPPORTED if is_unsupported_archive(path) else rules.skip_file(path)
 
 
 def list_members(file: BinaryIO, path: str, size: int) -> Iterator[Member]:
@@ -153,9 +163,9 @@ def _zip_path(entry: zipfile.ZipInfo) -> str:
 def _zip_skip_reason(entry: zipfile.ZipInfo) -> str:
     mode = entry.external_attr >> 16
     if stat.S_ISLNK(mode):
-        return SYMBOLIC_LINK
+        return file_rules.SYMBOLIC_LINK
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        return SPECIAL_FILE
+        return file_rules.SPECIAL_FILE
     return ENCRYPTED if entry.flag_bits & ZIP_IS_ENCRYPTED else ""
 
 
@@ -194,7 +204,7 @@ def _list_tar(file: BinaryIO, path: str, max_bytes: int) -> Iterator[Member]:
 
 
 def _tar_skip_reason(entry: tarfile.TarInfo) -> str:
-    return SYMBOLIC_LINK if entry.issym() or entry.islnk() else SPECIAL_FILE
+    return file_rules.SYMBOLIC_LINK if entry.issym() or entry.islnk() else file_rules.SPECIAL_FILE
 
 
 def _tar_reader(entry: tarfile.TarInfo, unpacked: Any) -> Callable[[BinaryIO, int], bytes]:

@@ -159,13 +159,7 @@ def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.F
     if info is None:
         return file_rules.VANISHED
     if stat.S_ISREG(info.st_mode):
-        return _skip_regular_file(relative, rules)
+        return archives.skip_file(relative, rules)
     if stat.S_ISLNK(info.st_mode):
         return file_rules.SYMBOLIC_LINK
     return "" if stat.S_ISDIR(info.st_mode) else file_rules.SPECIAL_FILE
-
-
-def _skip_regular_file(relative: str, rules: file_rules.FileRules) -> str:
-    if archives.is_archive(relative):
-        return ""
-    return archives.UNSUPPORTED if archives.is_unsupported_archive(relative) else rules.skip_file(relative)
