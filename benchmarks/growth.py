@@ -133,7 +133,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
         _time_call(
             timings, f"submit {BATCH_SIZE} images", target.db.write, jobs.create, bulk_job, _new_images(BATCH_SIZE - 1)
         )
-        claim_options = {"limit": BATCH_SIZE, "lease_seconds": 60.0}
+        claim_options = {"limit": BATCH_SIZE, "max_digests": BATCH_SIZE, "next_attempts": 0, "lease_seconds": 60.0}
         batch_claims = _time_call(
             timings,
             f"claim {BATCH_SIZE}",
@@ -141,6 +141,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
             claim_queries.claim,
             "bench",
             synthetic_rows.MODEL,
+            target.owner,
             **claim_options,
         )
         if len(batch_claims) != BATCH_SIZE:
@@ -150,7 +151,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
             claim_queries.Outcome(held_claim, label="sushi", confidence=0.75, scores=scores)
             for held_claim in batch_claims
         ]
-        _time_call(timings, f"finish {BATCH_SIZE}", target.db.write, claim_queries.complete, outcomes, model_ref)
+        _time_call(timings, f"finish {BATCH_SIZE}", target.db.write, claim_queries.finish, outcomes, model_ref)
         _time_call(timings, "results of a job", target.get, "", f"/v1/jobs/{job_id}/results")
     return {name: statistics.median(times) for name, times in timings.items()}
 

@@ -3,7 +3,7 @@
 import abc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Generic, TypeVar
 
@@ -22,18 +22,17 @@ log = logging.getLogger(__name__)
 class PollingLoop(abc.ABC, Generic[Task]):
     """A loop over one kind of task, with a thread pool of its own; several processes share the work."""
 
-    def __init__(self, name: str, concurrency: int, db: database.Database) -> None:
+    def __init__(
+        self, name: str, concurrency: int, db: database.Database, has_due: Callable[[sa.Connection], bool]
+    ) -> None:
         self._name = name
         self._concurrency = concurrency
         self._db = db
+        self._has_due = has_due
         self._executor = futures.ThreadPoolExecutor(concurrency, name)
         self._in_flight: dict[futures.Future[None], str] = {}
         """The running tasks and their owners."""
         self._stopping = False
-
-    @abc.abstractmethod
-    def _has_due(self, conn: sa.Connection) -> bool:
-        """Return whether any task could be claimed."""
 
     @abc.abstractmethod
     def _claim(self, conn: sa.Connection, limit: int) -> Sequence[tuple[str, Task]]:

@@ -44,16 +44,13 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
     """The polling loop over due source imports."""
 
     def __init__(self, config: settings.Settings, db: database.Database) -> None:
-        super().__init__("imports", CONCURRENCY, db)
+        super().__init__("imports", CONCURRENCY, db, scans.has_due)
         self._settings = config
         self._sources = catalog.SourceCatalog.parse(config.sources)
         self._admission_control = admission.AdmissionControl(config, db, eta.EtaCache(db))
         self._wakeup = wakeup.WakeupSender(config.redis_url)
         self._readers = futures.ThreadPoolExecutor(READER_THREADS, "reader")
         self._blob_store = factory.open_blob_store(config.blob_store)
-
-    def _has_due(self, conn: sa.Connection) -> bool:
-        return scans.has_due(conn)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, scans.Claim]]:
         return [(claim.owner, claim) for claim in scans.claim(conn, limit=limit)]

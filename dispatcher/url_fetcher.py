@@ -38,16 +38,13 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
     """The polling loop over due fetches."""
 
     def __init__(self, config: settings.Settings, db: database.Database) -> None:
-        super().__init__("URLs", CONCURRENCY, db)
+        super().__init__("URLs", CONCURRENCY, db, url_fetches.has_due)
         self._settings = config
         self._default_quotas = admission.default_quotas(config)
         self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
         self._ssl_context = http_sender.tls_context()
         self._blob_store = factory.open_blob_store(config.blob_store)
         self._wakeup = wakeup.WakeupSender(config.redis_url)
-
-    def _has_due(self, conn: sa.Connection) -> bool:
-        return url_fetches.has_due(conn)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, url_fetches.Claim]]:
         return [(claim.owner, claim) for claim in url_fetches.claim(conn, limit=limit)]

@@ -37,12 +37,9 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
     """The polling loop over due webhook deliveries."""
 
     def __init__(self, config: settings.Settings, db: database.Database) -> None:
-        super().__init__("webhooks", CONCURRENCY, db)
+        super().__init__("webhooks", CONCURRENCY, db, webhook_deliveries.has_due)
         self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
         self._ssl_context = http_sender.tls_context()
-
-    def _has_due(self, conn: sa.Connection) -> bool:
-        return webhook_deliveries.has_due(conn)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, Delivery]]:
         counts = Counter(self._in_flight.values())

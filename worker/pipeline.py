@@ -21,6 +21,7 @@ from worker import (
     lease_table,
     model_manager,
     prefetch,
+    prefetch_policy,
     progress,
     settlement,
     shadow_runner,
@@ -68,9 +69,8 @@ class BatchPipeline:
             worker_settings, worker_id, db, manager, sizers, sources, leases, settler, shares, stop
         )
         decode_stage = decode.DecodeStage(pool, source_catalog, settler, shares, stop)
-        self._prefetcher = prefetch.Prefetcher(
-            self._claim_stage, decode_stage, sizers, settler, self.monitor, shares, stop
-        )
+        policy = prefetch_policy.PrefetchPolicy(sizers, shares, pool.capacity)
+        self._prefetcher = prefetch.Prefetcher(self._claim_stage, decode_stage, policy, settler, self.monitor, stop)
         self._classify_stage = classify.ClassifyStage(sizers, settler)
         self._commit_stage = commit.CommitStage(
             settler, self.finished, self.work, events, shadow, environment_id, environment

@@ -11,16 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
-from core.db.queries import counters
-from worker import batch, batch_sizer, fair_share, progress, settlement
+from worker import batch, prefetch_policy, progress, settlement
 from worker.stages import claim, decode
 
-MAX_PREFETCH = 3  # batches claimed ahead of the network: more would keep them from other workers
-MIN_PREFETCH = 2
-OVERDUE_SECONDS = fair_share.BATCH_SECONDS  # after which a batch is overtaken: it has started its last image by then
 POLL_SECONDS = 0.1  # between two claims that overtake
-MAX_OVERDUE = 8  # batches; each is of other keys
-SLOW_RATIO = 4  # a full batch that is so much smaller than what keeps the decoders busy has slow images
 
 
 class Prefetcher:
@@ -30,19 +24,17 @@ class Prefetcher:
         self,
         claim_stage: claim.ClaimStage,
         decode_stage: decode.DecodeStage,
-        sizers: batch_sizer.BatchSizers,
+        policy: prefetch_policy.PrefetchPolicy,
         settler: settlement.ClaimSettler,
         monitor: progress.RunMonitor,
-        shares: fair_share.FairShare,
         stop: threading.Event,
     ) -> None:
         self._claim_stage = claim_stage
         self._decode_stage = decode_stage
-        self._sizers = sizers
+        self._policy = policy
         self._settler = settler
         self._monitor = monitor
         self._stop = stop
-        self._shares = shares
         self._executor = futures.ThreadPoolExecutor(1, "prefetch")
         self.decode_failed = False
         """Whether a batch of this run could not be decoded: nothing more is claimed until the next run."""
@@ -70,10 +62,13 @@ class Prefetcher:
                 pending.append(claimed)
             ready = _take_decoded(pending)
             if ahead.future is None and not self.decode_failed:
-                if self._has_demand(ready, pending, ahead) and time.monotonic() < deadline:
+                now = time.monotonic()
+                if now < deadline and self._policy.wants_another(
+                    pending, is_network_busy=ready is not None, is_queue_empty=ahead.queue_is_empty
+                ):
                     ahead.begin()
                 else:
-                    ahead.begin_overtaking(_overtaken_keys(pending))
+                    ahead.begin_overtaking(prefetch_policy.overtaken_keys(pending, now))
             if ready is None:
                 _wait_for_any(pending, ahead.future)
             else:
@@ -87,25 +82,6 @@ class Prefetcher:
     def close(self) -> None:
         """End the thread."""
         self._executor.shutdown()
-
-    def _has_demand(self, ready: batch.Batch | None, pending: Sequence[batch.Batch], ahead: "_ClaimAhead") -> bool:
-        if ready is not None:
-            return not pending
-        return not ahead.queue_is_empty and self._should_prefetch(pending)
-
-    def _should_prefetch(self, pending: Sequence[batch.Batch]) -> bool:
-        """Return whether to claim another batch before the first of these is decoded: only behind full ones."""
-        if not pending:
-            return True
-        last = pending[-1]
-        if any(each.is_overtaking for each in pending):
-            return False
-        if self._shares.is_shared() and self._shares.is_slow(last.claims[0].api_key_id):
-            return False  # others' images would wait for two slow batches
-        batches_are_large = self._sizers.size(last.loaded.model_ref.name) >= 2 * self._decode_stage.capacity
-        images_are_slow = len(last.claims) <= self._decode_stage.capacity // SLOW_RATIO
-        max_prefetch = MIN_PREFETCH if batches_are_large or images_are_slow else MAX_PREFETCH
-        return last.flush_reason is counters.FlushReason.FULL and len(pending) < max_prefetch
 
     def _hand_back(self, pending: Sequence[batch.Batch], next_claim: futures.Future[batch.Batch | None] | None) -> None:
         last_claimed = next_claim.result() if next_claim is not None else None
@@ -158,19 +134,6 @@ def _take_decoded(pending: collections.deque[batch.Batch]) -> batch.Batch | None
 def _next_batches(pending: Sequence[batch.Batch]) -> list[batch.Batch]:
     """Return the batches that may be next: the first one, and those that overtake it."""
     return [each for number, each in enumerate(pending) if number == 0 or each.is_overtaking]
-
-
-def _overtaken_keys(pending: Sequence[batch.Batch]) -> set[str | None]:
-    """Return the keys of the batches to be overtaken now; none while another batch overtakes them already."""
-    overdue = [each for each in pending if _is_overdue(each)]
-    if len(overdue) > MAX_OVERDUE or any(each.is_overtaking for each in pending if each not in overdue):
-        return set()
-    return {claim.api_key_id for each in overdue for claim in each.claims}
-
-
-def _is_overdue(pending: batch.Batch) -> bool:
-    started_at = pending.decode_started_at
-    return started_at is not None and not pending.is_decoded and time.monotonic() - started_at > OVERDUE_SECONDS
 
 
 def _wait_for_any(pending: Sequence[batch.Batch], next_claim: futures.Future[batch.Batch | None] | None) -> None:

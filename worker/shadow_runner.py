@@ -26,7 +26,6 @@ from worker.decoding import decoder_pool, decoder_process
 log = logging.getLogger(__name__)
 MAX_QUEUED_BATCHES = 8  # each holds its pixels in memory
 MAX_SHADOW_BATCH = 16  # images, so that the live network keeps the device's memory
-NICENESS = 10
 STOP_SECONDS = 5.0
 
 
@@ -93,7 +92,7 @@ class ShadowRunner:
 
     def _run_loop(self) -> None:
         # Linux has a niceness for each thread, which the threads that torch starts from here inherit.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), model_manager.SHADOW_NICENESS)
         while (item := self._pending.get()) is not None and not self._stop.is_set():
             version, sample = item
             try:

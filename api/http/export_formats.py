@@ -14,6 +14,7 @@ import flask
 from werkzeug import datastructures, http
 
 from api.schemas import fields, result_responses, review_responses
+from api.services import chunk_buffer
 
 JSON_MEDIA_TYPE, CSV_MEDIA_TYPE = "application/json", "text/csv"
 LABEL_STUDIO_MEDIA_TYPE = "application/vnd.label-studio+json"
@@ -179,7 +180,7 @@ def to_parquet(pages: RowPages, table: Table) -> Iterator[bytes]:
     special_types |= dict.fromkeys(("confidence", "familiarity", "draw_probability"), pa.float64())
     special_types |= dict.fromkeys(("finished_at", "reviewed_at", "replaced_at"), pa.timestamp("us", tz="UTC"))
     schema = pa.schema([(name, special_types.get(name, pa.string())) for name in table.columns])
-    buffer = _ChunkBuffer()
+    buffer = chunk_buffer.ChunkBuffer()
     with pq.ParquetWriter(pa.PythonFile(buffer), schema, compression="snappy") as writer:
         all_rows = itertools.chain.from_iterable(pages)
         while rows := list(itertools.islice(all_rows, ROW_GROUP_SIZE)):
@@ -192,30 +193,6 @@ def to_parquet(pages: RowPages, table: Table) -> Iterator[bytes]:
 def _map_items(value: Any) -> Any:
     """Return a map in the form that Arrow takes; other values as they are."""
     return list(value.items()) if isinstance(value, dict) else value
-
-
-class _ChunkBuffer(io.RawIOBase):
-    """A write-only file whose content is drained in between; it keeps its position, which Parquet's footer needs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._chunks: list[bytes] = []
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, data: Any) -> int:
-        self._chunks.append(bytes(data))
-        self._position += len(self._chunks[-1])
-        return len(self._chunks[-1])
-
-    def drain(self) -> bytes:
-        data, self._chunks = b"".join(self._chunks), []
-        return data
 
 
 def to_label_studio(pages: RowPages, table: Table) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from api.schemas import ids, job_responses, result_requests, result_responses
 from api.services import container
 from core import enums, errors
 from core.db import new_image
-from core.db.queries import api_keys, filter_values, jobs, result_stats, results
+from core.db.queries import api_keys, filter_values, jobs, result_stats, results, selections
 
 blueprint = flask.Blueprint("results", __name__, url_prefix="/v1")
 FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
@@ -39,8 +39,6 @@ def index(query: result_requests.ResultListQuery) -> flask.Response:
 def show(result_id: str) -> result_responses.Result:
     """Return one result, with its review if it has one."""
     row = container.services().db.read(results.get, ids.row_id(result_id), auth.caller().visible_owner)
-    if row is None:
-        raise errors.ResultNotFound
     return result_responses.serialize_result(row)
 
 
@@ -79,9 +77,7 @@ def verify(result_id: str) -> flask.Response:
     """
     services, caller = container.services(), auth.caller()
     row = services.db.read(results.get, ids.row_id(result_id), caller.visible_owner)
-    if row is None:
-        raise errors.ResultNotFound
-    if row.attempt == 0 and row.status == enums.Status.FAILED:
+    if selections.is_rejected(row):
         raise errors.NothingToRetry("This image was rejected by its header, and its bytes were not stored.")
     metadata = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}
     metadata |= {"environment": result_responses.serialize_environment(row)}

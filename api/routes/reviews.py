@@ -146,8 +146,6 @@ def _review_filter(query: review_requests.ReviewFilterQuery) -> reviews.ReviewFi
 
 def _reviewed_result(result_id: str) -> result_responses.Result:
     row = container.services().db.read(results.get, ids.row_id(result_id), auth.caller().visible_owner)
-    if row is None:
-        raise errors.ResultNotFound
     return result_responses.serialize_result(row)
 
 

@@ -138,8 +138,7 @@ class AsgiApp:
             environ = build_environ(scope, body.buffer, body.length)
             environ[request_tracing.RECEIVED_AT_KEY] = received_at
             is_cached = self._is_cached(head.bearer_key)
-            sender = head.bearer_key if is_cached else head.address
-            response = await self._views.run(environ, head.path, sender, is_cached=is_cached)
+            response = await self._views.run(environ, head.path, self._sender(head), is_cached=is_cached)
             if not body.is_complete:
                 response = dataclasses.replace(response, headers=[*response.headers, (b"connection", b"close")])
             return scope, response, environ.get(deferred_http.DEFERRED_KEY)
@@ -200,9 +199,8 @@ class AsgiApp:
         )
         return self._body_budget.open_reservation(key, max_bytes) if is_authorized else None
 
-    def _sender(self, scope: Message) -> str:
+    def _sender(self, head: RequestHead) -> str:
         """Return who takes turns for the threads: a key that is known to be valid, else the address of the client."""
-        head = RequestHead(scope)
         return head.bearer_key if self._is_cached(head.bearer_key) else head.address
 
     async def _send_deferred(
@@ -234,7 +232,7 @@ class AsgiApp:
             await send({"type": "http.response.body", "body": b"".join(response.chunks)})
             return
         disconnected = asyncio.ensure_future(receive())
-        sender = self._sender(scope)
+        sender = self._sender(RequestHead(scope))
         try:
             while (
                 not disconnected.done()

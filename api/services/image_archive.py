@@ -1,12 +1,11 @@
 """ZIP archive of images, with a folder per label, written while it is sent."""
 
-import io
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from api.services import image_bytes
+from api.services import chunk_buffer, image_bytes
 from core import errors
 from core.db.queries import selections
 from core.sources import catalog
@@ -24,26 +23,6 @@ class SelectionTooLarge(errors.ClientError):
     code = "selection_too_large"
 
 
-class _Buffer(io.RawIOBase):
-    """A file that cannot seek, of which the bytes are taken as they come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._chunks: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._chunks.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        """Return what was written since the last call."""
-        data, self._chunks = b"".join(self._chunks), []
-        return data
-
-
 def check_size(rows: Sequence[Any]) -> None:
     """Check that images fit in one archive.
 
@@ -59,7 +38,7 @@ def check_size(rows: Sequence[Any]) -> None:
 
 def stream(rows: Sequence[Any], store: base.BlobStore, sources: catalog.SourceCatalog) -> Iterator[bytes]:
     """Yield a ZIP archive of images, uncompressed; those that cannot be read are named in a text file."""
-    buffer, left_out = _Buffer(), []
+    buffer, left_out = chunk_buffer.ChunkBuffer(), []
     names = selections.unique_names([_name(row) for row in rows])
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for row, name in zip(rows, names, strict=True):
@@ -69,10 +48,10 @@ def stream(rows: Sequence[Any], store: base.BlobStore, sources: catalog.SourceCa
                 left_out.append(f"{row.name}: {error.detail}\n")
                 continue
             archive.writestr(name, data)
-            yield buffer.take()
+            yield buffer.drain()
         if left_out:
             archive.writestr(LEFT_OUT_NAME, "".join(left_out))
-    yield buffer.take()
+    yield buffer.drain()
 
 
 def _name(row: Any) -> str:

@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_TRANSACTION_ATTEMPTS = 4
+POSTGRES_POOL_SIZE = 20  # connections of one process to PostgreSQL; half of them are kept open
 SQLITE_BUSY_TIMEOUT_SECONDS = 5.0  # how long SQLite waits for another writer
 CONNECT_TIMEOUT_SECONDS = 2  # how long connecting to PostgreSQL may take
 LOCK_TIMEOUT_SECONDS = 5  # how long a statement of PostgreSQL may wait for a lock
@@ -145,8 +146,8 @@ def _create_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(
         url,
         pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=10,
+        pool_size=POSTGRES_POOL_SIZE // 2,
+        max_overflow=POSTGRES_POOL_SIZE // 2,
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": options, **KEEPALIVE_OPTIONS},
     )

@@ -13,6 +13,8 @@ from typing import Any
 import redis
 
 from core import errors, settings
+from core.broker import redis_clients
+from core.db import database
 from core.sandbox import child_command, landlock, seccomp
 from core.storage import factory
 
@@ -20,7 +22,6 @@ MAX_CLOCK_SKEW_SECONDS = 5
 CONFINEMENT_TEST_SECONDS = 60
 MIN_FREE_BYTES = 1_000_000_000
 MIN_FREE_INODES = 100_000
-POSTGRES_POOL_SIZE = 20  # connections of one process to PostgreSQL (core/db/database.py)
 # The first release of each line without the hole CVE-2025-49844, by which a script leaves its sandbox.
 PATCHED_REDIS_VERSIONS = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
 PINNED_VERSIONS = {"celery": "5.6.3", "kombu": "5.7.0"}  # docs/decisions/0002-celery.md
@@ -74,8 +75,8 @@ def _check_settings(config: settings.Settings) -> CheckResult:
         "SORTBELT_MAX_IMAGE_BYTES must not be more than SORTBELT_MAX_BODY_BYTES: no larger image can be uploaded.": (
             config.max_image_bytes > config.max_body_bytes
         ),
-        f"SORTBELT_API_THREADS must not be more than {POSTGRES_POOL_SIZE}, the size of the connection pool.": (
-            config.api_threads > POSTGRES_POOL_SIZE
+        f"SORTBELT_API_THREADS must not be more than {database.POSTGRES_POOL_SIZE}, the size of the connection pool.": (
+            config.api_threads > database.POSTGRES_POOL_SIZE
         ),
         "SORTBELT_LEASE_SECONDS must be at least 4: on a busy machine, heartbeats may be that late.": (
             config.lease_seconds < 4
@@ -151,16 +152,15 @@ def _installed_versions(names: set[str]) -> dict[str, str]:
 
 
 def _check_redis(url: str) -> Iterator[CheckResult]:
-    url = url.replace("redis+socket://", "unix://")
     try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        with redis_clients.create(url) as client:
             info: Any = client.info()
             seconds, microseconds = client.time()
     except redis.RedisError as error:
         hint = "Start it, or correct SORTBELT_REDIS_URL. Without it, work begins up to a second later."
         yield CheckResult("redis", ok=False, detail=f"It does not answer: {error}.", hint=hint)
         return
-    yield _check_redis_version(info["redis_version"], private=url.startswith("unix://"))
+    yield _check_redis_version(info["redis_version"], private=redis_clients.redis_py_url(url).startswith("unix://"))
     yield from _check_redis_settings(info)
     yield clock_skew_result("redis clock", "Redis", time.time() - seconds - microseconds / 1e6)
 

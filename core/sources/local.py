@@ -166,7 +166,7 @@ class _Walk:
             return SPECIAL_FILE
         if len(file_names.escape_name(path)) > file_names.MAX_NAME_LENGTH or path.count("/") >= MAX_DEPTH:
             return NAME_TOO_LONG
-        return "" if is_folder else source_archives.skip_file(path, self._rules)
+        return "" if is_folder else self._rules.skip_file_or_archive(path)
 
     def _list_archive(self, parts: Sequence[str], path: str, after_parts: Sequence[str]) -> Iterator[base.SourceEntry]:
         try:

@@ -148,7 +148,7 @@ def _find_skipped_archive(path: str, rules: FileRules, base_path: str) -> tuple[
     part, reason = rules.find_skipped(path, base_path)
     if part != path:
         return part, reason
-    reason = source_archives.skip_file(path, rules)
+    reason = rules.skip_file_or_archive(path)
     return (path, reason) if reason else ("", "")
 
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from core.sources import base
 from sortbelt.bulk import archives
-from sortbelt.bulk.file_rules import UNSUPPORTED_ARCHIVE, FileRules, is_archive, is_unsupported_archive
+from sortbelt.bulk.file_rules import FileRules
 from sortbelt.client import file_names
 
 UNREADABLE_ARCHIVE, CHANGED_ARCHIVE, NAME_TOO_LONG = "unreadable archive", "changed archive", "name too long"
@@ -19,14 +19,6 @@ class OpenArchive:
     file: BinaryIO
     path: str
     size: int
-
-
-def skip_file(path: str, rules: FileRules) -> str:
-    """Return why a regular file is left out; empty for an image or an archive."""
-    if is_archive(path):
-        return rules.skip_folder(path)
-    reason = rules.skip_folder(path)
-    return reason or (UNSUPPORTED_ARCHIVE if is_unsupported_archive(path) else rules.skip_file(path))
 
 
 def list_images(archive: OpenArchive, rules: FileRules, after: str, *, max_bytes: int) -> Iterator[base.SourceEntry]:

@@ -12,8 +12,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class FilesystemSync:
     """The file system of a folder.
 
-    Flushing sixteen files one by one takes about ten times as long as one flush of the whole file system
-    (benchmarks/README.md): each flush of a file waits for a commit of the file system's journal.
+    Flushing sixteen files one by one takes about ten times as long as one flush of the whole file system: each flush of
+    a file waits for a commit of the file system's journal.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -22,7 +22,6 @@ MAX_RATIO = 100
 MIN_UNPACKED_BYTES = 256_000_000  # allowed at any ratio
 MAX_HEADER_BYTES = 4_000_000  # of a .tar file; one that claims to be larger is a bomb
 NESTED, UNSAFE_PATH, REPEATED, ENCRYPTED = "archive in an archive", "unsafe path", "repeated name", "encrypted"
-SYMBOLIC_LINK, SPECIAL_FILE = "symbolic link", "special file"
 ZIP_IS_UTF8, ZIP_IS_ENCRYPTED = 0x800, 0x1
 LOCAL_HEADER_BYTES, LOCAL_HEADER_SIGNATURE = 30, b"PK\3\4"
 
@@ -143,9 +142,9 @@ def _zip_path(entry: zipfile.ZipInfo) -> str:
 def _zip_skip_reason(entry: zipfile.ZipInfo) -> str:
     mode = entry.external_attr >> 16
     if stat.S_ISLNK(mode):
-        return SYMBOLIC_LINK
+        return file_rules.SYMBOLIC_LINK
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        return SPECIAL_FILE
+        return file_rules.SPECIAL_FILE
     return ENCRYPTED if entry.flag_bits & ZIP_IS_ENCRYPTED else ""
 
 
@@ -184,7 +183,7 @@ def _list_tar(file: BinaryIO, path: str, max_bytes: int) -> Iterator[Member]:
 
 
 def _tar_skip_reason(entry: tarfile.TarInfo) -> str:
-    return SYMBOLIC_LINK if entry.issym() or entry.islnk() else SPECIAL_FILE
+    return file_rules.SYMBOLIC_LINK if entry.issym() or entry.islnk() else file_rules.SPECIAL_FILE
 
 
 def _tar_reader(entry: tarfile.TarInfo, unpacked: Any) -> Callable[[BinaryIO, int], bytes]:

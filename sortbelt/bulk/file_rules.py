@@ -77,6 +77,12 @@ class FileRules:
             return ""
         return file_kinds.unsupported_reason(path) or NOT_AN_IMAGE
 
+    def skip_file_or_archive(self, path: str) -> str:
+        """Return why a regular file is left out; empty for an image, and for an archive that is read as a folder."""
+        if is_archive(path):
+            return self.skip_folder(path)
+        return self.skip_folder(path) or (UNSUPPORTED_ARCHIVE if is_unsupported_archive(path) else self.skip_file(path))
+
     def find_skipped(self, path: str, base: str = "") -> tuple[str, str]:
         """Return the file, or the folder above it and below `base`, that is left out, and why; else empty texts."""
         end = path.find("/", len(base) + 1 if base else 0)

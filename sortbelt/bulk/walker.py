@@ -181,13 +181,7 @@ def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.F
     if info is None:
         return file_rules.VANISHED
     if stat.S_ISREG(info.st_mode):
-        return _skip_regular_file(relative, rules)
+        return rules.skip_file_or_archive(relative)
     if stat.S_ISLNK(info.st_mode):
         return file_rules.SYMBOLIC_LINK
     return "" if stat.S_ISDIR(info.st_mode) else file_rules.SPECIAL_FILE
-
-
-def _skip_regular_file(relative: str, rules: file_rules.FileRules) -> str:
-    if file_rules.is_archive(relative):
-        return ""
-    return file_rules.UNSUPPORTED_ARCHIVE if file_rules.is_unsupported_archive(relative) else rules.skip_file(relative)

@@ -199,9 +199,9 @@ def main():
         install_fault()
         from celery.__main__ import main as celery
 
-        from worker.__main__ import COMMAND
+        from worker.__main__ import ARGUMENTS
 
-        sys.argv = ["celery", *COMMAND[2:], *sys.argv[2:]]
+        sys.argv = ["celery", *ARGUMENTS, *sys.argv[2:]]
         celery()
     else:
         from api.server import listener

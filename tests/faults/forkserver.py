@@ -48,10 +48,10 @@ def run_worker(environ, log_path, arguments):
     from celery.__main__ import main
 
     from tests.faults import fault_points
-    from worker.__main__ import COMMAND
+    from worker.__main__ import ARGUMENTS
 
     fault_points.install_fault()
-    sys.argv = ["celery", *COMMAND[2:], *arguments]
+    sys.argv = ["celery", *ARGUMENTS, *arguments]
     main()
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from core.db import database, tables
 from core.db.queries import claims as claim_queries
-from core.db.queries import environments, jobs, models, new_images, workers
+from core.db.queries import environments, fair_claims, jobs, models, new_images, workers
 
 MODEL = "sushi-or-sandwich"
 MODEL_REF = claim_queries.ModelRef(MODEL, "1", "0" * 64)
@@ -53,9 +53,23 @@ def create_job(db, owner, *names, **fields):
     return db.write(jobs.create, new_job(owner, **fields), [new_image(name) for name in names])
 
 
-def claim_images(db, limit=100, worker="me", lease_seconds=30.0, begin=True, **options):
+def claim_of_all_keys(conn, worker="me", model=MODEL, limit=100, lease_seconds=30.0, bulk_first=False, **options):
+    """Claim a batch as a worker does to which all keys are equal."""
+    batch = fair_claims.claim(
+        conn,
+        worker,
+        {model: bulk_first},
+        lambda keys: [fair_claims.Turn(key.id, 1.0, limit) for key in keys],
+        limits={model: limit},
+        lease_seconds=lease_seconds,
+        **options,
+    )
+    return sorted(batch.claims, key=lambda claim: claim.image_id)
+
+
+def claim_images(db, limit=100, worker="me", begin=True, **options):
     """Claim images as a worker does, and begin the attempt of those that were lost before."""
-    claimed_images = db.write(claim_queries.claim, worker, MODEL, limit=limit, lease_seconds=lease_seconds, **options)
+    claimed_images = db.write(claim_of_all_keys, worker, limit=limit, **options)
     needs_begin = begin and any(claim.is_retry for claim in claimed_images)
     return (
         sorted(db.write(claim_queries.begin_attempt, claimed_images), key=lambda claim: claim.image_id)
@@ -74,7 +88,8 @@ def outcome(claim, **fields):
 
 def complete_claims(db, held_claims, environment=None, **fields):
     """Complete claims with a label; return the number of results written."""
-    return db.write(claim_queries.complete, [outcome(claim, **fields) for claim in held_claims], MODEL_REF, environment)
+    outcomes = [outcome(claim, **fields) for claim in held_claims]
+    return len(db.write(claim_queries.finish, outcomes, MODEL_REF, environment).results)
 
 
 def create_environment(db, **fields):

@@ -2,13 +2,12 @@
 
 import collections
 import functools
-import logging
 import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from core import errors, settings
+from core import settings
 from core.db import database
 from core.db.queries import claims as claim_queries
 from core.db.queries import counters, fair_claims
@@ -24,7 +23,6 @@ from worker import (
     source_cooldown,
 )
 
-log = logging.getLogger(__name__)
 BULK_EVERY = 8  # every eighth batch of a model begins with its bulk images, however many interactive ones are queued
 
 
@@ -77,20 +75,13 @@ class ClaimStage:
 
         It counts only now, right before the network sees them, since this is where they may crash the worker.
         """
-        try:
+        with self.settler.release_on_error(retried.claims):
             started = self.db.write(claim_queries.begin_attempt, retried.claims)
-        except errors.ServiceUnavailable as error:
-            log.warning("%s", error.detail)
-            self.settler.release(retried.claims)
-            return False
-        except Exception:
-            log.exception("a batch of %d could not be started; it will be retried", len(retried.claims))
-            self.settler.abandon(retried.claims)
-            return False
-        self.leases.update(started)
-        claims_by_id = {claim.image_id: claim for claim in started}
-        retried.claims = [claims_by_id.get(claim.image_id, claim) for claim in retried.claims]
-        return True
+            self.leases.update(started)
+            claims_by_id = {claim.image_id: claim for claim in started}
+            retried.claims = [claims_by_id.get(claim.image_id, claim) for claim in retried.claims]
+            return True
+        return False
 
     def _fill(
         self, claims: list[claim_queries.Claim], *, only_new: bool, overtaken: Collection[str | None]

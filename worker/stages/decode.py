@@ -27,11 +27,6 @@ class DecodeStage:
     _last_decoded_at: float = field(init=False, default=0.0)
     """When the last batch was decoded, by the monotonic clock."""
 
-    @property
-    def capacity(self) -> int:
-        """Return how many images keep all decoders busy."""
-        return self.pool.capacity
-
     def submit(self, claimed: batch.Batch) -> bool:
         """Begin to decode a batch; return False if that failed, and its claims are settled."""
         with self.settler.release_on_error(claimed.claims):

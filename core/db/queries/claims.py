@@ -1,4 +1,4 @@
-"""Claims: how a worker claims images, extends their leases, completes or releases them; and the reaper's requeue."""
+"""Claims: how a worker claims images, extends their leases, finishes or releases them; and the reaper's requeue."""
 
 import functools
 from collections import Counter
@@ -26,8 +26,7 @@ UPDATE_IMAGES_ENDED = prepared.Prepared(
     (IMAGES.c.id, clock.now()),
 )
 OWNED_ORDER = (IMAGES.c.api_key_id, IMAGES.c.priority, IMAGES.c.id)
-ANY_OWNER = "any"
-"""Instead of the id of a key: images of all keys."""
+REQUEUED: dict[str, Any] = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
 RESULT_NAMES = [column.name for column in RESULTS.columns]
 INSERT_RESULTS = prepared.Prepared(sa.insert(RESULTS), sets=RESULT_NAMES)
 UPDATE_JOB_COUNTS = prepared.Prepared(
@@ -103,33 +102,33 @@ def claim(
     conn: sa.Connection,
     worker: str,
     model: str,
+    owner: str | None,
     *,
     limit: int,
+    max_digests: int,
+    next_attempts: int,
     lease_seconds: float,
     bulk_first: bool = False,
     only_new: bool = False,
     sources: Collection[str] = (),
-    owner: str | None = ANY_OWNER,
-    max_digests: int | None = None,
-    next_attempts: int | None = None,
 ) -> list[Claim]:
-    """Claim up to `limit` queued images of a model; complete or release each before its lease ends.
+    """Claim up to `limit` queued images of a model and a key; finish or release each before its lease ends.
 
     Images are claimed by priority, then age; with `bulk_first` bulk images come first, so that neither priority starves
-    the other. Images that were claimed before and lost come in ever smaller batches, the third time alone: if one of
-    them kills its worker, its neighbours survive. A worker with other images in hand claims `only_new` ones, and calls
-    `begin_attempt` when it starts to process a retry. Images in other than these `sources` are left to other workers.
-    With an `owner` only images of this key are claimed, and at most `max_digests` different ones. `next_attempts` is
-    how often the first image was claimed before, if the caller has just read it: it saves a statement.
+    the other. At most `max_digests` of them are different. Images that were claimed before and lost come in ever
+    smaller batches, the third time alone: if one of them kills its worker, its neighbours survive. A worker with other
+    images in hand claims `only_new` ones, and calls `begin_attempt` when it starts to process a retry. Images in other
+    than these `sources` are left to other workers. `next_attempts` is how often the first image was claimed before, as
+    the caller has just read: it saves a statement.
     """
-    options: dict[str, Any] = {"only_new": only_new, "sources": tuple(sources), "owner_kind": _owner_kind(owner)}
-    parameters = {"requested_model": model} | ({"requested_owner": owner} if _owner_kind(owner) == "key" else {})
+    options: dict[str, Any] = {"only_new": only_new, "sources": tuple(sources), "has_owner": owner is not None}
+    parameters = {"requested_model": model} | ({} if owner is None else {"requested_owner": owner})
     for bulk in [True, False] if bulk_first else [False]:
         expected = 0 if only_new else None if bulk else next_attempts
         for attempts in _iter_attempts(conn, expected, parameters, bulk=bulk, **options):
             batch_size = suspect_batch_size(limit, attempts)
             selection = {"previous_attempts": attempts, "batch_size": batch_size}
-            selection["max_digests"] = min(batch_size, max_digests or batch_size)
+            selection["max_digests"] = min(batch_size, max_digests)
             values = {"next_attempt": max(1, attempts), "claimed_by": worker, "lease": lease_seconds}
             rows = _claim_statement(bulk=bulk, **options).execute(conn, parameters | selection | values)
             if rows:
@@ -148,10 +147,6 @@ def _iter_attempts(
         yield from [] if attempts in (None, expected) else [attempts]
 
 
-def _owner_kind(owner: str | None) -> str:
-    return "none" if owner is None else "any" if owner == ANY_OWNER else "key"
-
-
 def has_queued(conn: sa.Connection, models: Iterable[str], sources: Collection[str] = ()) -> bool:
     """Return whether any image of these models is queued whose bytes are uploaded or in one of these sources."""
     conditions = (IS_QUEUED, IMAGES.c.model_name.in_(list(models)), is_readable(sources))
@@ -167,12 +162,7 @@ def is_readable(sources: Collection[str]) -> sa.ColumnElement[bool]:
 @functools.cache
 def _next_attempt_query(**options: Any) -> sa.Select[Any]:
     """Select how often the next image was claimed before."""
-    first = (
-        sa.select(IMAGES.c.attempt)
-        .where(*_queued_conditions(**options))
-        .order_by(*_claim_order(options["owner_kind"]))
-        .limit(1)
-    )
+    first = sa.select(IMAGES.c.attempt).where(*_queued_conditions(**options)).order_by(*OWNED_ORDER).limit(1)
     return first.with_for_update(skip_locked=True)
 
 
@@ -180,7 +170,7 @@ def _next_attempt_query(**options: Any) -> sa.Select[Any]:
 def _claim_statement(**options: Any) -> prepared.Prepared:
     conditions = (*_queued_conditions(**options), IMAGES.c.attempt == sa.bindparam("previous_attempts"))
     columns = (IMAGES.c.id, IMAGES.c.priority, IMAGES.c.sha256)
-    candidates = sa.select(*columns).where(*conditions).order_by(*_claim_order(options["owner_kind"]))
+    candidates = sa.select(*columns).where(*conditions).order_by(*OWNED_ORDER)
     candidates = candidates.limit(sa.bindparam("batch_size", type_=sa.Integer()))
     locked = candidates.with_for_update(skip_locked=True).cte("locked")
     values = {
@@ -190,8 +180,7 @@ def _claim_statement(**options: Any) -> prepared.Prepared:
         "claimed_at": clock.now(),
         "lease_until": clock.now_plus_parameter("lease"),
     }
-    chosen = _first_digests(locked) if options["owner_kind"] != "any" else sa.select(locked.c.id)
-    update = sa.update(IMAGES).where(IMAGES.c.id.in_(chosen)).values(values)
+    update = sa.update(IMAGES).where(IMAGES.c.id.in_(_first_digests(locked))).values(values)
     return prepared.Prepared(update.returning(*CLAIM_COLUMNS), CLAIM_COLUMNS)
 
 
@@ -201,10 +190,6 @@ def is_owned_by(key: Any) -> sa.ColumnElement[bool]:
     A range, not an equality: PostgreSQL might else walk the queue of all keys, where it expects one of this key soon.
     """
     return sa.and_(IMAGES.c.api_key_id >= key, IMAGES.c.api_key_id <= key)
-
-
-def _claim_order(owner_kind: str) -> tuple[sa.Column[Any], ...]:
-    return OWNED_ORDER[1:] if owner_kind == "any" else OWNED_ORDER
 
 
 def _first_digests(locked: sa.CTE) -> sa.Select[Any]:
@@ -218,13 +203,11 @@ def _first_digests(locked: sa.CTE) -> sa.Select[Any]:
 
 
 def _queued_conditions(
-    *, bulk: bool, only_new: bool, sources: Collection[str], owner_kind: str
+    *, bulk: bool, only_new: bool, sources: Collection[str], has_owner: bool
 ) -> list[sa.ColumnElement[bool]]:
-    owner = IMAGES.c.api_key_id
     conditions = [IS_QUEUED, IMAGES.c.model_name == sa.bindparam("requested_model"), is_readable(sources)]
     conditions += [IMAGES.c.attempt == 0] if only_new else []
-    conditions += [owner.is_(None)] if owner_kind == "none" else []
-    conditions += [is_owned_by(sa.bindparam("requested_owner"))] if owner_kind == "key" else []
+    conditions += [is_owned_by(sa.bindparam("requested_owner")) if has_owner else IMAGES.c.api_key_id.is_(None)]
     return conditions + ([IMAGES.c.priority == enums.Priority.BULK.value] if bulk else [])
 
 
@@ -247,13 +230,6 @@ def extend_lease(conn: sa.Connection, claims: Sequence[Claim], *, lease_seconds:
     if not claims:
         return 0
     return conn.execute(sa.update(IMAGES).where(_is_held(claims)).values(lease_until=clock.now(lease_seconds))).rowcount
-
-
-def complete(
-    conn: sa.Connection, outcomes: Sequence[Outcome], model: ModelRef, environment_id: int | None = None
-) -> int:
-    """Write the outcomes of claimed images as `finish` does; return how many."""
-    return len(finish(conn, outcomes, model, environment_id).results)
 
 
 def finish(
@@ -282,12 +258,9 @@ def finish(
 
 def release(conn: sa.Connection, claims: Sequence[Claim]) -> int:
     """Requeue claimed images at once as if they had never been claimed; a counted attempt is taken back."""
-    values = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
     jobs.lock(conn, {claim.job_id for claim in claims})
-    update = (
-        sa.update(IMAGES).where(_is_held(claims)).values(**values, attempt=IMAGES.c.attempt - _counted_attempt(claims))
-    )
-    return _requeue(conn, update)
+    values = REQUEUED | {"attempt": IMAGES.c.attempt - _counted_attempt(claims)}
+    return _requeue(conn, sa.update(IMAGES).where(_is_held(claims)).values(values))
 
 
 def abandon(conn: sa.Connection, claims: Sequence[Claim]) -> int:
@@ -319,9 +292,8 @@ def requeue_expired(conn: sa.Connection, *, max_attempts: int) -> tuple[int, int
         .limit(1000)
         .with_for_update(skip_locked=True)
     )
-    values = {"status": enums.Status.QUEUED, "worker": None, "lease_until": None}
     requeue = sa.update(IMAGES).where(IMAGES.c.id.in_(expired.where(IMAGES.c.attempt < max_attempts)), IS_RUNNING)
-    queued = _requeue(conn, requeue.values(values))
+    queued = _requeue(conn, requeue.values(REQUEUED))
     return queued, _fail_exhausted(conn, expired.where(IMAGES.c.attempt >= max_attempts))
 
 
@@ -342,7 +314,7 @@ def _fail_exhausted(conn: sa.Connection, exhausted: sa.Select[Any]) -> int:
         outcome = Outcome(claim, error_code="worker_lost", error_detail=detail)
         outcomes_by_model.setdefault(model, []).append(outcome)
     for model, outcomes in outcomes_by_model.items():
-        complete(conn, outcomes, ModelRef(model))
+        finish(conn, outcomes, ModelRef(model))
     return len(rows)
 
 

@@ -119,9 +119,7 @@ def _claim_turns(
 def _claim_turn(
     conn: sa.Connection, worker: str, model: str, turn: Turn, limit: int, **options: Any
 ) -> list[claim_queries.Claim]:
-    return claim_queries.claim(
-        conn, worker, model, limit=limit, owner=turn.key, max_digests=turn.max_digests, **options
-    )
+    return claim_queries.claim(conn, worker, model, turn.key, limit=limit, max_digests=turn.max_digests, **options)
 
 
 def queued_keys(

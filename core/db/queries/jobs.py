@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from core import enums, errors
-from core.db import clock, prepared, views
+from core.db import clock, leases, prepared, views
 from core.db.expressions import (
     ENDED_COUNT,
     IMAGES,
@@ -164,7 +164,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     webhook_deliveries.enqueue(conn, [row for row in rows if row is not None and row.finished_at is not None])
     if None not in rows:
         return [row for row in rows if row is not None]
-    repeated = _find_repeated(conn, [job for job, _ in submissions])
+    repeated = find_repeated(conn, [job for job, _ in submissions])
     return [_require_repeated(repeat) if row is None else row for row, repeat in zip(rows, repeated, strict=True)]
 
 
@@ -235,10 +235,6 @@ def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
 
 def find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
     """Return for each new job the one that it repeats under its idempotency key, or the error of that; else None."""
-    return _find_repeated(conn, new_jobs)
-
-
-def _find_repeated(conn: sa.Connection, new_jobs: Sequence[NewJob]) -> list[JobRow | errors.ClientError | None]:
     keyed = [job for job in new_jobs if job.idempotency_key is not None]
     if not keyed:
         return [None] * len(new_jobs)
@@ -397,9 +393,8 @@ def seal_abandoned(conn: sa.Connection, *, days: float, limit: int = 100) -> lis
 
 def _cancel_scans(conn: sa.Connection, job_ids: Sequence[str]) -> None:
     """Cancel the pending scans of jobs that take no more images."""
-    final_values = {"status": enums.ScanStatus.CANCELLED, "next_attempt_at": None, "lease_until": None, "error": None}
-    active_scans = sa.update(SCANS).where(SCANS.c.job_id.in_(job_ids), IS_SCAN_PENDING)
-    conn.execute(active_scans.values(final_values | {"ended_at": clock.now()}))
+    pending_scans = sa.update(SCANS).where(SCANS.c.job_id.in_(job_ids), IS_SCAN_PENDING)
+    conn.execute(pending_scans.values(leases.final_values(enums.ScanStatus.CANCELLED) | {"error": None}))
 
 
 def _end_queued(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:

@@ -19,7 +19,7 @@ def begin(conn: sa.Connection, worker: str, model_id: int) -> bool:
     others = sa.exists().where(WORKERS.c.loading_model_id == model_id, WORKERS.c.id != worker)
     if conn.execute(sa.select(sa.or_(is_tested, others))).scalar():
         return False
-    conn.execute(sa.update(WORKERS).where(WORKERS.c.id == worker).values(loading_model_id=model_id))
+    begin_loading(conn, worker, model_id)
     return True
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from core import errors
 from core.db.expressions import (
     API_KEYS,
     ENVIRONMENTS,
@@ -121,40 +122,20 @@ def list_page(
         if value_column is not None
         else _scan_by_image(conn, filters, newest_first=newest_first)
     )
-    if (
-        newest_first
-        and index_scan.is_sparse
-        and filters.until is not None
-        and (upper_cursor := _cursor_after(conn, filters.until)) is not None
-    ):
-        after = upper_cursor if after is None else min(after, upper_cursor)
-    query = (
-        sa.select(*RESULT_COLUMNS)
-        .select_from(RESULTS_FROM)
-        .where(*index_scan.index_conditions, *index_scan.other_conditions)
-    )
-    boundary_query = sa.select(*index_scan.order_columns).where(*index_scan.index_conditions)
-    if after is not None:
-        compare = operator.lt if newest_first else operator.gt
-        query, boundary_query = (
-            query.where(*index_scan.key_conditions(compare, after)),
-            boundary_query.where(index_scan.key_condition(compare, after)),
-        )
-    else:
-        query, boundary_query = (
-            query.where(*index_scan.start_conditions),
-            boundary_query.where(*index_scan.start_conditions),
-        )
+    if newest_first and index_scan.is_sparse and filters.until is not None:
+        after = min((cursor for cursor in (after, _cursor_after(conn, filters.until)) if cursor), default=None)
+    is_beyond, is_within = (operator.lt, operator.ge) if newest_first else (operator.gt, operator.le)
+    start = index_scan.start_conditions if after is None else index_scan.key_conditions(is_beyond, after)
+    query = sa.select(*RESULT_COLUMNS).select_from(RESULTS_FROM)
+    query = query.where(*index_scan.index_conditions, *index_scan.other_conditions, *start)
     order_by = [column.desc() if newest_first else column for column in index_scan.order_columns]
-    boundary = (
-        conn.execute(boundary_query.order_by(*order_by).offset(max_scanned - 1).limit(1)).one_or_none()
-        if index_scan.is_sparse
-        else None
-    )
     next_cursor = None
-    if boundary is not None:
-        next_cursor = ResultCursor(boundary[-1], boundary[0] if value_column is not None else 0.0)
-        query = query.where(*index_scan.key_conditions(operator.ge if newest_first else operator.le, next_cursor))
+    if index_scan.is_sparse:
+        scanned = sa.select(*index_scan.order_columns).where(*index_scan.index_conditions, *start[:1])  # not the join's
+        boundary = conn.execute(scanned.order_by(*order_by).offset(max_scanned - 1).limit(1)).one_or_none()
+        if boundary is not None:
+            next_cursor = ResultCursor(boundary[-1], boundary[0] if value_column is not None else 0.0)
+            query = query.where(*index_scan.key_conditions(is_within, next_cursor))
     rows = conn.execute(query.order_by(*order_by).limit(limit)).all()
     if len(rows) == limit:
         value = 0.0 if value_column is None else getattr(rows[-1], value_column.name)
@@ -309,10 +290,11 @@ def get_many(conn: sa.Connection, image_ids: Collection[int]) -> Mapping[int, sa
 RESUBMIT_COLUMNS = ("sha256", "bytes", "source", "location", "attempt")
 
 
-def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
+def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
     """Return the result of an image with what a new submission of it needs; `owner` None sees every key's.
 
-    None also once the purge of its job has begun.
+    Raises:
+        errors.ResultNotFound: the owner has no such result, or the purge of its job has begun.
     """
     query: sa.Select[Any] = (
         sa.select(*RESULT_COLUMNS, *[IMAGES.c[name] for name in RESUBMIT_COLUMNS], JOBS.c.api_key_id, URL_FETCHES.c.url)
@@ -324,7 +306,10 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | 
         .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
     )
     query = query if owner is None else query.where(JOBS.c.api_key_id == owner)
-    return conn.execute(query).one_or_none()
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        raise errors.ResultNotFound
+    return row
 
 
 def has_review() -> sa.ColumnElement[bool]:

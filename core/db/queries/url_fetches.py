@@ -90,7 +90,7 @@ def fail(conn: sa.Connection, claim: Claim, code: str, detail: str) -> None:
     if row is not None:
         *columns, model_name = row
         outcome = claims.Outcome(claims.Claim(*columns), error_code=code, error_detail=detail)
-        claims.complete(conn, [outcome], claims.ModelRef(model_name))
+        claims.finish(conn, [outcome], claims.ModelRef(model_name))
 
 
 def retry_later(conn: sa.Connection, claim: Claim, *, seconds: float) -> None:

@@ -30,6 +30,7 @@ from core.db.queries import (
     webhook_secrets,
     workers,
 )
+from tests.support import factories
 
 KEY = "sb_0a1b2c3d_" + "k" * 43
 KEY_ID, DONE, OPEN, PURGED = (f"019a0000-0000-7000-8000-00000000000{n}" for n in range(1, 5))
@@ -266,10 +267,9 @@ def test_rows_of_every_table_are_readable_after_the_upgrade(upgraded_db):
 def test_work_goes_on_after_the_upgrade(upgraded_db):
     """Queued images are classified, due deliveries are sent, and the scan has its cursor."""
     write = upgraded_db.write
-    (claim,) = write(claims.claim, "w", "m", limit=10, lease_seconds=30.0)
-    assert (
-        write(claims.complete, [claims.Outcome(claim, label="sushi", confidence=0.9)], claims.ModelRef("m", "1")) == 1
-    )
+    (claim,) = write(factories.claim_of_all_keys, "w", "m")
+    outcome = claims.Outcome(claim, label="sushi", confidence=0.9)
+    assert len(write(claims.finish, [outcome], claims.ModelRef("m", "1")).results) == 1
     (delivery,) = write(webhook_deliveries.claim, limit=10, max_per_owner=10)
     assert (delivery.id, delivery.owner, delivery.attempts) == (DELIVERY, KEY_ID, 3)
     (scan,) = write(scans.claim, limit=10)

@@ -84,7 +84,7 @@ def classify_live(db, owner, put_blob, make_jpeg):
         error = errors.ImageRejected("undecodable", "No.")
         decode_outcomes = [decode_batch.DecodeOutcome(error if row in bad else None, 1.0) for row in range(count)]
         outcomes = live.batch_classifier.classify(claims, pixels, decode_outcomes)
-        db.write(claim_queries.complete, outcomes, live.model_ref)
+        db.write(claim_queries.finish, outcomes, live.model_ref)
         return batch.Batch(live, claims, pixels=pixels, decode_outcomes=decode_outcomes)
 
     return classify

@@ -174,7 +174,7 @@ def comparison_url(db, admin_client, submit_client, version_files):
     submit_client.post("/v1/jobs", images=[(f"{n}.png", factories.make_image(n)) for n in range(5)])
     claims = factories.claim_images(db)
     db.write(
-        claim_queries.complete,
+        claim_queries.finish,
         [factories.outcome(claim) for claim in claims],
         claim_queries.ModelRef(bundles.NAME, "2", "0" * 64),
     )

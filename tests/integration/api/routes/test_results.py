@@ -22,7 +22,7 @@ def mixed_results(db, submit_client, other_client):
         claim_queries.Outcome(b, error_code="undecodable", error_detail="No."),
         factories.outcome(c, label="sandwich", confidence=0.6, familiarity=0.01),
     ]
-    db.write(claim_queries.complete, fates, factories.MODEL_REF)
+    db.write(claim_queries.finish, fates, factories.MODEL_REF)
     db.write(
         jobs.create,
         factories.new_job(other_client.id),
@@ -216,7 +216,7 @@ def test_a_histogram_counts_what_its_ranges_select(admin_client, db, owner, name
         factories.outcome(claim, label="sushi" if index % 2 else "sandwich", **{name: value})
         for index, (claim, value) in enumerate(zip(factories.claim_images(db), values, strict=True))
     ]
-    db.write(claim_queries.complete, outcomes, factories.MODEL_REF)
+    db.write(claim_queries.finish, outcomes, factories.MODEL_REF)
 
     rows = admin_client.get(f"/v1/stats?group={name}").json["stats"]
 

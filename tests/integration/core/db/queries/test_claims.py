@@ -90,7 +90,7 @@ def test_another_who_is_just_taking_the_head_does_not_hide_the_rest(postgres_db,
     reaper.reap(postgres_db, max_attempts=3)
     factories.create_job(postgres_db, postgres_owner, "fresh 1", "fresh 2")
     with postgres_db.engine.connect() as first, first.begin():
-        assert len(claim_queries.claim(first, "w1", factories.MODEL, limit=10, lease_seconds=30)) == 1
+        assert len(factories.claim_of_all_keys(first, "w1", limit=10)) == 1
         assert names(factories.claim_images(postgres_db, limit=10, worker="w2")) == ["fresh 1", "fresh 2"]
 
 
@@ -119,7 +119,7 @@ def test_finishing_again_writes_nothing(db, owner):
 
 def test_finishing_nothing_is_fine(db):
     """An empty batch is allowed."""
-    assert db.write(claim_queries.complete, [], factories.MODEL_REF) == 0
+    assert db.write(claim_queries.finish, [], factories.MODEL_REF).results == ()
     assert db.write(claim_queries.release, []) == 0
 
 
@@ -355,9 +355,9 @@ def test_giving_up_many_images_takes_few_statements(db, owner):
     """Their number is bounded by the jobs, workers and models concerned, not by the images."""
     ids = [factories.create_job(db, owner, *(f"{job}-{n}" for n in range(100))) for job in range(5)]
     for attempt in range(3):
-        claims = db.write(claim_queries.claim, f"w{attempt}", factories.MODEL, limit=500, lease_seconds=30.0)
+        claims = factories.claim_images(db, worker=f"w{attempt}", limit=500, begin=False)
         while len(claims) < 500:
-            claims += db.write(claim_queries.claim, f"w{attempt}", factories.MODEL, limit=500, lease_seconds=30.0)
+            claims += factories.claim_images(db, worker=f"w{attempt}", limit=500, begin=False)
         if attempt:
             db.write(claim_queries.begin_attempt, claims)
         factories.expire_leases(db)

@@ -133,7 +133,7 @@ def test_a_cancelling_and_finishing_and_claiming_at_once_keep_the_counters_right
     assert len(factories.result_names(db)) == 80
 
 
-@pytest.mark.parametrize("change", [claim_queries.complete, claim_queries.release])
+@pytest.mark.parametrize("change", [claim_queries.finish, claim_queries.release])
 def test_finishing_and_rescuing_at_once_leave_one_fate(db, owner, change):
     """A batch that is late by a hair is its worker's or the rescue's, image by image, never both."""
     id_ = factories.create_job(db, owner, *(f"{n}" for n in range(50)))
@@ -143,12 +143,12 @@ def test_finishing_and_rescuing_at_once_leave_one_fate(db, owner, change):
     def act(number):
         if number:
             return reaper.reap(db, max_attempts=3)
-        if change is claim_queries.complete:
+        if change is claim_queries.finish:
             return factories.complete_claims(db, claims)
         return db.write(claim_queries.release, claims)
 
     mine, *_ = at_once(3, act)
     counts = factories.job_counts(db, id_)
     assert sum(counts.values()) == 50
-    assert counts.get("done", 0) == (mine if change is claim_queries.complete else 0)
+    assert counts.get("done", 0) == (mine if change is claim_queries.finish else 0)
     assert len(factories.result_names(db)) == counts.get("done", 0)

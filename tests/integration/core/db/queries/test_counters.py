@@ -54,14 +54,14 @@ def test_what_is_rolled_back_was_not_counted(db, owner):
     fates = [factories.outcome(claim) for claim in factories.claim_images(db)]
 
     def fail(c):
-        claim_queries.complete(c, fates, factories.MODEL_REF)
+        claim_queries.finish(c, fates, factories.MODEL_REF)
         c.exec_driver_sql("SELECT 1 FROM nothing")
 
     with pytest.raises((errors.DatabaseUnavailable, exc.SQLAlchemyError)):
         db.write(fail)
     assert counted(db) == {}
-    db.write(claim_queries.complete, fates, factories.MODEL_REF)
-    assert db.write(claim_queries.complete, fates, factories.MODEL_REF) == 0
+    db.write(claim_queries.finish, fates, factories.MODEL_REF)
+    assert db.write(claim_queries.finish, fates, factories.MODEL_REF).results == ()
     assert counted(db) == {(MODEL, "done", "", "false"): 1}
 
 

@@ -17,7 +17,7 @@ def create_jobs(db, owner):
             if label
             else claim_queries.Outcome(claim, error_code="x", error_detail="X.")
         )
-    db.write(claim_queries.complete, outcomes, factories.MODEL_REF)
+    db.write(claim_queries.finish, outcomes, factories.MODEL_REF)
     return first, second
 
 
@@ -76,7 +76,7 @@ def test_names_in_another_normalization_form_are_the_same(db, owner):
     labels = {(first, composed): "a", (second, decomposed): "b", (third, composed): "a", (third, decomposed): "b"}
     claims = factories.claim_images(db)
     outcomes = [factories.outcome(claim, label=labels[claim.job_id, claim.name]) for claim in claims]
-    db.write(claim_queries.complete, outcomes, factories.MODEL_REF)
+    db.write(claim_queries.finish, outcomes, factories.MODEL_REF)
 
     def changes(*jobs):
         return [(row.name, row.label_a, row.label_b) for row in db.read(job_diff.list_page, *jobs, limit=9)]

@@ -269,7 +269,7 @@ def test_a_job_is_done_if_one_of_its_images_is_and_failed_if_none(db, owner):
     mixed, failed = factories.create_job(db, owner, "a", "b"), factories.create_job(db, owner, "c", "d")
     claims = {claim.name: claim for claim in factories.claim_images(db)}
     bad = [factories.outcome(claims[name], label=None, error_code="undecodable", error_detail="No.") for name in "bcd"]
-    db.write(claim_queries.complete, [factories.outcome(claims["a"]), *bad], factories.MODEL_REF)
+    db.write(claim_queries.finish, [factories.outcome(claims["a"]), *bad], factories.MODEL_REF)
     assert (factories.get_job(db, mixed).status, factories.job_counts(db, mixed)) == ("done", {"done": 1, "failed": 1})
     assert (factories.get_job(db, failed).status, factories.job_counts(db, failed)) == ("failed", {"failed": 2})
 

@@ -68,15 +68,6 @@ class Filled:
         if self.db.dialect_name == "postgresql":
             self.db.write(lambda c: c.exec_driver_sql("ANALYZE"))
 
-    def claim_in_turn(self):
-        """Claim a few images of one key, at most four different ones."""
-        options = {"limits": {factories.MODEL: 8}, "lease_seconds": 30}
-
-        def take_turns(keys):
-            return [fair_claims.Turn(key.id, 1, 4) for key in keys if key.id == self.owner]
-
-        self.db.write(fair_claims.claim, "w", {factories.MODEL: False}, take_turns, **options)
-
     def add_deliveries(self):
         """A long log of webhooks."""
         words = synthetic_rows.DIALECT_SQL[self.db.dialect_name]
@@ -188,7 +179,9 @@ FEW = {  # these may sort, but only the rows that they have found
     "finish",
     "release",
     "sweep of deadlines",
-    "claim in turn",
+    "claim",
+    "claim, bulk first",
+    "claim, only new",
     "claim webhooks",
     "deliveries of a job",
     "receipts",  # of which there are none: nothing was purged
@@ -250,10 +243,9 @@ def few(ask):
 
 
 QUESTIONS = {
-    "claim": (lambda f: factories.claim_images(f.db, limit=8), "ix_images_queued"),
-    "claim, bulk first": (lambda f: factories.claim_images(f.db, limit=8, bulk_first=True), "ix_images_queued"),
-    "claim, only new": (lambda f: factories.claim_images(f.db, limit=8, only_new=True), "ix_images_queued"),
-    "claim in turn": (lambda f: f.claim_in_turn(), "ix_images_queued_of"),
+    "claim": (lambda f: factories.claim_images(f.db, limit=8), "ix_images_queued_of"),
+    "claim, bulk first": (lambda f: factories.claim_images(f.db, limit=8, bulk_first=True), "ix_images_queued_of"),
+    "claim, only new": (lambda f: factories.claim_images(f.db, limit=8, only_new=True), "ix_images_queued_of"),
     "keys with queued images": (lambda f: f.db.read(fair_claims.queued_keys, factories.MODEL), "ix_images_queued_of"),
     "look whether any waits": (lambda f: f.db.read(claim_queries.has_queued, [factories.MODEL]), "ix_images_queued"),
     "renew": (lambda f: f.db.write(claim_queries.extend_lease, f.claims, lease_seconds=30), "images"),

@@ -32,7 +32,7 @@ def mixed_results(db, owner):
         claim_queries.Outcome(claims[1], error_code="undecodable", error_detail="No."),
         factories.outcome(claims[2], label="sandwich", confidence=0.6, familiarity=0.01),
     ]
-    db.write(claim_queries.complete, fates, factories.MODEL_REF)
+    db.write(claim_queries.finish, fates, factories.MODEL_REF)
     three = factories.create_job(db, owner, "late.jpg")
     db.write(jobs.cancel, three, owner)
     db.write(
@@ -153,7 +153,7 @@ def test_what_is_rare_is_found_a_stretch_at_a_time(db, owner, order, wanted, fou
         factories.outcome(claim, label=("sushi", "sandwich")[n % 2], confidence=0.5 + n / 50)
         for n, claim in enumerate(factories.claim_images(db))
     ]
-    db.write(claim_queries.complete, fates, factories.MODEL_REF)
+    db.write(claim_queries.finish, fates, factories.MODEL_REF)
     seen, after, pages = [], None, 0
     while pages == 0 or after is not None:
         rows = db.read(
@@ -192,7 +192,7 @@ def test_the_least_confident_come_first(db, owner):
         for claim, share in zip(claims[:4], (0.9, 0.5, 0.7, 0.5), strict=True)
     ]
     db.write(
-        claim_queries.complete,
+        claim_queries.finish,
         [*fates, claim_queries.Outcome(claims[4], error_code="undecodable", error_detail="No.")],
         factories.MODEL_REF,
     )

@@ -32,7 +32,7 @@ def image_ids(db, owner):
     outcomes = [
         factories.outcome(claim, confidence=0.5 + n / 100, familiarity=1 - n / 100) for n, claim in enumerate(claims)
     ]
-    db.write(claim_queries.complete, outcomes, factories.MODEL_REF)
+    db.write(claim_queries.finish, outcomes, factories.MODEL_REF)
     return {claim.name: claim.image_id for claim in claims}
 
 
@@ -75,7 +75,7 @@ def test_other_versions_owners_and_failures_are_not_chosen(db, owner, people, im
     """By no strategy."""
     job = factories.create_job(db, owner, "failed")
     outcome = claim_queries.Outcome(factories.claim_images(db)[0], error_code="undecodable", error_detail="No.")
-    db.write(claim_queries.complete, [outcome], factories.MODEL_REF)
+    db.write(claim_queries.finish, [outcome], factories.MODEL_REF)
     for strategy in Strategy:
         assert take(db, people[0], strategy, version="2") == []
         assert take(db, people[0], strategy, model="other") == []

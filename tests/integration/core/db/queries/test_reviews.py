@@ -33,7 +33,7 @@ def image_ids(db, owner):
     claims = factories.claim_images(db)
     failed = claim_queries.Outcome(claims[3], error_code="undecodable", error_detail="No.")
     outcomes = [*(factories.outcome(claim) for claim in claims[:3]), failed]
-    db.write(claim_queries.complete, outcomes, factories.MODEL_REF)
+    db.write(claim_queries.finish, outcomes, factories.MODEL_REF)
     return [claim.image_id for claim in claims]
 
 
@@ -119,7 +119,7 @@ def test_versions_are_compared_on_reviewed_images(db, owner, reviewer):
     added = {v: db.write(models.add, manifest(v), files(v), None)[0] for v in "12"}
     factories.create_job(db, owner, *"abcdef")
     claims = factories.claim_images(db)
-    db.write(claim_queries.complete, [factories.outcome(claim) for claim in claims], factories.MODEL_REF)
+    db.write(claim_queries.finish, [factories.outcome(claim) for claim in claims], factories.MODEL_REF)
     by_shadow = dict(zip(claims[:5], ("sandwich", "sandwich", "sushi", "sandwich", "sushi"), strict=True))
     outcomes = [factories.outcome(claim, label=name) for claim, name in by_shadow.items()]
     db.write(shadows.record, added["2"].id, outcomes)

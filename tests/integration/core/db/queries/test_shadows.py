@@ -23,7 +23,7 @@ def complete_as_live(db, owner):
         factories.create_job(db, owner, *given)
         claims = {claim.name: claim for claim in factories.claim_images(db)}
         fates = [factories.outcome(claims[n], label=label, confidence=sure) for n, (label, sure) in given.items()]
-        db.write(claim_queries.complete, fates, claim_queries.ModelRef(factories.MODEL, "1", "1" * 64))
+        db.write(claim_queries.finish, fates, claim_queries.ModelRef(factories.MODEL, "1", "1" * 64))
         return claims
 
     return answer

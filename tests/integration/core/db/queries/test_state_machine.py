@@ -120,8 +120,8 @@ class Machine(stateful.RuleBasedStateMachine):
 
     @stateful.rule(limit=st.integers(1, 5), bulk=st.booleans(), only_new=st.booleans(), death=deaths)
     def claim(self, limit, bulk, only_new, death):
-        how = {"limit": limit, "lease_seconds": 30.0, "bulk_first": bulk, "only_new": only_new}
-        claims = self.write(death, claim_queries.claim, f"w{len(self.hands)}", factories.MODEL, **how)
+        how = {"limit": limit, "bulk_first": bulk, "only_new": only_new}
+        claims = self.write(death, factories.claim_of_all_keys, f"w{len(self.hands)}", **how)
         queued = [image for image, status in self.images.items() if status == "queued"]
         assert bool(claims) == bool(queued) or (only_new and not claims)
         assert not (only_new and any(claim.is_retry for claim in claims))
@@ -150,7 +150,8 @@ class Machine(stateful.RuleBasedStateMachine):
         hands = data.draw(st.lists(st.sampled_from(self.hands), unique_by=lambda hand: hand[0].image_id, min_size=1))
         fields = {} if good else {"label": None, "error_code": "undecodable"}
         fates = [factories.outcome(claim, **fields) for claim, _ in hands]
-        assert self.write(death, claim_queries.complete, fates, factories.MODEL_REF) == sum(holds for _, holds in hands)
+        finished = self.write(death, claim_queries.finish, fates, factories.MODEL_REF)
+        assert len(finished.results) == sum(holds for _, holds in hands)
         self._let_go(hands, "done" if good else "failed")
 
     @stateful.precondition(lambda self: self.hands)

@@ -172,7 +172,7 @@ def test_a_rolled_back_transaction_has_no_delivery(db, owner):
     claims = factories.claim_images(db)
 
     def break_down(c):
-        claim_queries.complete(c, [factories.outcome(claim) for claim in claims], factories.MODEL_REF)
+        claim_queries.finish(c, [factories.outcome(claim) for claim in claims], factories.MODEL_REF)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
