@@ -332,9 +332,19 @@ class Stack:
         assert self.db.read(invariants.images_over_max_attempts, max_attempts=self.settings.get("max_attempts", 3)) == 0
 
     def wait_until(self, condition, seconds, description):
-        """Wait until a condition holds; show the logs if it does not."""
+        """Wait until a condition holds; show the logs if it does not.
+
+        A condition that the database does not answer does not hold yet: on a busy machine it ends idle sessions.
+        """
+
+        def holds():
+            try:
+                return condition()
+            except errors.DatabaseUnavailable:
+                return False
+
         deadline = time.monotonic() + seconds * TIMEOUT_FACTOR
-        while not condition():
+        while not holds():
             if time.monotonic() > deadline:
                 logs = [f"{log.name}:\n{log.read_text()[-1500:]}" for log in sorted(self.folder.glob("*.log"))]
                 raise AssertionError(f"not within {seconds} s: {description}\n" + "\n".join(logs))

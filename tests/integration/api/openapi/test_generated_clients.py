@@ -34,7 +34,7 @@ def server(tmp_path, redis_url, database_template):
         yield running
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_client_of_openapi_python_client_submits_polls_and_reads(server, tmp_path, monkeypatch):
     """A form of two images with options, a raw JSON submission, the job, and the results of all jobs."""
     url = f"http://127.0.0.1:{server.port}"
@@ -67,7 +67,7 @@ def test_a_client_of_openapi_python_client_submits_polls_and_reads(server, tmp_p
         assert operations["jobs.jobs_results"].sync(job.id, client=client, limit=1).results[0].job_id == job.id
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_java_client_of_openapi_generator_submits_polls_and_reads(server, tmp_path):
     """All of it compiles; a form with options, the job until it has ended, its results by label, and a problem."""
     jars = [GENERATOR, JAVA_LIBRARIES / "httpmime.jar", JAVA_LIBRARIES / "geronimo-annotation-1.3-spec.jar"]
@@ -101,7 +101,7 @@ def test_a_java_client_of_openapi_generator_submits_polls_and_reads(server, tmp_
     assert output.splitlines() == ["Lunch done", f"lunch.png {label['label']} {label['confidence']}", "404"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_types_of_openapi_typescript_fit_a_client_and_the_server(server, tmp_path):
     """The strict compiler accepts a program that submits, polls, cancels and reads; and it runs."""
     for name in ("package.json", "package-lock.json", "client.mts"):
