@@ -52,6 +52,7 @@ class AsgiApp:
         job_watcher: job_watcher_services.JobWatcher | None = None,
         is_authorized: Callable[[str, str], bool] = lambda _address, _key: True,
         is_cached: Callable[[str], bool] = lambda _key: False,
+        is_known: Callable[[str], bool] = lambda _key: False,
         metrics: request_metrics.RequestMetrics | None = None,
         proxy_headers: proxy.ProxyHeaders | None = None,
         cors_policy: cors.CorsPolicy | None = None,
@@ -68,6 +69,7 @@ class AsgiApp:
             job_watcher: serves deferred responses.
             is_authorized: whether a large body may be buffered, by address and key; may block.
             is_cached: whether `is_authorized` is known to be true for a key; must not block.
+            is_known: whether a key has been valid: it takes turns for threads by itself; must not block.
             metrics: counts requests that are rejected here.
             proxy_headers: says how callers see the server; by default there is no proxy.
             cors_policy: says which browser apps may call the API; by default none.
@@ -77,6 +79,7 @@ class AsgiApp:
         self._busy_clients = set() if busy_clients is None else busy_clients
         self._is_authorized = is_authorized
         self._is_cached = is_cached
+        self._is_known = is_known
         # A pool of their own: a body must not wait for threads that are all in views.
         self._auth_threads = futures.ThreadPoolExecutor(2, thread_name_prefix="auth")
         self._job_watcher = job_watcher
@@ -200,8 +203,8 @@ class AsgiApp:
         return self._body_budget.open_reservation(key, max_bytes) if is_authorized else None
 
     def _sender(self, head: RequestHead) -> str:
-        """Return who takes turns for the threads: a key that is known to be valid, else the address of the client."""
-        return head.bearer_key if self._is_cached(head.bearer_key) else head.address
+        """Return who takes turns for the threads: a key that has been valid, else the address of the client."""
+        return head.bearer_key if self._is_known(head.bearer_key) else head.address
 
     async def _send_deferred(
         self,

@@ -43,6 +43,7 @@ def create() -> asgi.AsgiApp:
         job_watcher=services.job_watcher,
         is_authorized=functools.partial(auth.is_authorized, services),
         is_cached=functools.partial(auth.is_cached, services),
+        is_known=services.auth_cache.is_known,
         metrics=services.request_metrics,
         proxy_headers=proxy_headers,
         cors_policy=cors.CorsPolicy(specs.parse_origins(config.cors_origins)) if config.cors_origins else None,

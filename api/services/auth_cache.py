@@ -42,6 +42,11 @@ class AuthCache:
             valid_until, caller = self._callers.get(_digest(key), (0.0, None))
             return caller if time.monotonic() < valid_until else None
 
+    def is_known(self, key: str) -> bool:
+        """Return whether a key was valid when it was last looked up, however long ago."""
+        with self._lock:
+            return _digest(key) in self._callers
+
     def put(self, key: str, caller: api_keys.Caller) -> None:
         """Remember a valid key and its caller."""
         with self._lock:

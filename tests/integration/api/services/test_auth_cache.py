@@ -73,6 +73,20 @@ def test_a_key_is_not_cached_beyond_its_expiry(throttled_app, db, monkeypatch):
     assert_problem(request_with(throttled_app, key), 401, "key_expired")
 
 
+def test_a_key_that_was_valid_is_known_after_the_cache_has_forgotten_it(monkeypatch):
+    """It takes turns by itself, and not with the address that all callers behind a proxy share; a revoked one does."""
+    now = [1000.0]
+    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    item = auth_cache.AuthCache(2)
+    assert not item.is_known("x")
+    item.put("x", api_keys.Caller("1", "x", enums.Role.SUBMIT))
+    now[0] += 3600
+    assert item.get("x") is None
+    assert item.is_known("x")
+    item.record_failure("a", "x")
+    assert not item.is_known("x")
+
+
 def test_a_missing_key_is_not_counted(throttled_app):
     """Rejecting it costs nothing."""
     for _ in range(9):

@@ -217,13 +217,15 @@ def test_a_response_is_made_no_faster_than_it_is_read():
     assert all(message["more_body"] for message in sent[1:4])
 
 
-def test_the_chunks_of_a_response_are_made_in_the_turn_of_the_client_behind_the_proxy():
-    """And not in that of the proxy, which all its clients would share."""
+@pytest.mark.parametrize(("is_known", "expected"), [(False, "203.0.113.7"), (True, "sb_one")])
+def test_the_chunks_of_a_response_are_made_in_the_turn_of_the_client_behind_the_proxy(is_known, expected):
+    """And not in that of the proxy, which all its clients would share; a key that has been valid has its own."""
     one = asgi.AsgiApp(
         endless({"pieces": 0, "closed": False}),
         threads=2,
         max_body_bytes=100,
         proxy_headers=proxy.ProxyHeaders(trusted_proxies="10.0.0.0/8"),
+        is_known=lambda key: is_known and key == "sb_one",
     )
     senders, run = [], one._views.threads.run
 
@@ -244,11 +246,11 @@ def test_the_chunks_of_a_response_are_made_in_the_turn_of_the_client_behind_the_
     async def send(message):
         sent.append(message)
 
-    headers = [(b"x-forwarded-for", b"203.0.113.7")]
+    headers = [(b"x-forwarded-for", b"203.0.113.7"), (b"authorization", b"Bearer sb_one")]
     asyncio.run(one(SCOPE | {"headers": headers, "client": ("10.0.0.1", 1)}, receive, send))
     one._views.threads.shutdown()
     assert len(senders) > 3
-    assert set(senders) == {"203.0.113.7"}
+    assert set(senders) == {expected}
 
 
 def test_a_response_that_fails_has_no_end(asgi_app, caplog):
