@@ -13,6 +13,7 @@ from sortbelt import errors
 from sortbelt.client import file_names, image_files
 from sortbelt.local import file_lock
 
+SQLITE_HEADER = b"SQLite format 3\0"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -225,11 +226,12 @@ class SyncState:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     try:
+        _check_header(path)
         conn = sqlite3.connect(path)
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last entries, which the server still has
         (version,) = conn.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if version == 0 and conn.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,):
             _create_tables(conn)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"version {version} is not supported")
@@ -241,6 +243,23 @@ def _open_database(path: Path) -> sqlite3.Connection:
             "bad_manifest",
         ) from None
     return conn
+
+
+def _check_header(path: Path) -> None:
+    """Check that a file is a database or empty; SQLite would take one of less than a page for empty, and overwrite it.
+
+    Raises:
+        sqlite3.DatabaseError: it is neither, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(len(SQLITE_HEADER))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise sqlite3.DatabaseError(error.strerror) from None
+    if header not in (b"", SQLITE_HEADER):
+        raise sqlite3.DatabaseError("file is not a database")
 
 
 def _copy_database(path: Path) -> sqlite3.Connection:

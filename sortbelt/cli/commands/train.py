@@ -83,6 +83,10 @@ def train(
     _check_libraries()
     data_dir = data_directory.locate(click.get_current_context().params["data_dir"])
     versions = [known for known in client.models() if known.name == name]
+    if version in {known.version for known in versions}:
+        raise errors.BadInput(
+            f"The server has {name}@{version} already: give another --version, or leave it out.", "version_taken"
+        )
     live = next((known for known in versions if known.stage == "live"), None)
     version = version or _next_version(versions)
     bundle = Path(out) if out else data_dir / "trained" / f"{name}-{version}"

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -321,17 +322,33 @@ def test_a_run_whose_records_lag_behind_counts_each_image_once(client, image_dir
         assert run.submitted_count == run.expected_count == run.job.counts.total == 101
 
 
-def test_a_file_that_is_no_manifest_is_left_as_it_is(run_cli, image_dir):
-    """Its access rights too."""
+@pytest.mark.parametrize("size", [1, 15, 100, 5000])
+def test_a_file_that_is_no_manifest_is_left_as_it_is(run_cli, image_dir, size):
+    """Its access rights too; SQLite would take a short one for an empty database."""
     image = image_dir / "0" / "000.jpg"
-    image.write_bytes(b"image" * 1000)
+    image.write_bytes(b"i" * size)
     image.chmod(0o644)
 
     run = run_cli("enqueue", image_dir, "--manifest", image)
 
     assert run.code == 2
     assert "cannot be used as a manifest" in run.err
-    assert (image.read_bytes(), image.stat().st_mode & 0o777) == (b"image" * 1000, 0o644)
+    assert (image.read_bytes(), image.stat().st_mode & 0o777) == (b"i" * size, 0o644)
+
+
+def test_another_database_is_left_as_it_is(run_cli, image_dir, tmp_path):
+    """No tables are added to it."""
+    other = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as conn:
+        conn.execute("CREATE TABLE addresses (name TEXT)")
+        conn.commit()
+
+    run = run_cli("enqueue", image_dir, "--manifest", other)
+
+    assert run.code == 2
+    assert "cannot be used as a manifest" in run.err
+    with contextlib.closing(sqlite3.connect(other)) as conn:
+        assert conn.execute("SELECT name FROM sqlite_schema").fetchall() == [("addresses",)]
 
 
 @pytest.mark.parametrize(

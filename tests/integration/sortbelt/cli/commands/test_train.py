@@ -111,6 +111,21 @@ def test_the_version_is_the_next_number(run_cli, server, photo_dir, tmp_path, fa
     assert not [request for request in server.requests if request[1].endswith("/promote")]
 
 
+@pytest.mark.parametrize("stage", ["live", "retired"])
+def test_a_version_that_the_server_has_is_rejected_before_the_training(
+    run_cli, server, photo_dir, tmp_path, fake_training, stage
+):
+    """Its bundle in the data folder would be overwritten, and the new one refused by the server."""
+    add_live(server, tmp_path)
+    server.models[0]["stage"] = stage
+
+    run = run_cli("train", photo_dir, "--name", "lunch", "--version", "3")
+
+    assert run.code == 2
+    assert "The server has lunch@3 already" in run.err
+    assert fake_training["commands"] == []
+
+
 @pytest.mark.parametrize(("accuracy", "is_refused"), [(0.9, True), (0.925, False), (0.95, False)])
 def test_a_version_that_is_worse_than_the_live_one_is_refused_with_figures(
     run_cli, server, photo_dir, tmp_path, fake_training, accuracy, is_refused
