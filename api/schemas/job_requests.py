@@ -91,7 +91,7 @@ class JobOptions(base.RequestModel):
     fresh: request_fields.Boolean = pydantic.Field(
         default=False, description="true: also classify images that were classified before with the same weights"
     )
-    expires_in: Annotated[float, pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS)] | None = pydantic.Field(
+    expires_in: Annotated[request_fields.Number, pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS)] | None = pydantic.Field(
         None,
         description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has taken expire",
         examples=[3600],

@@ -81,6 +81,13 @@ def _parse_boolean(value: object) -> object:
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
+def _reject_boolean(value: object) -> object:
+    """Reject true and false, which pydantic takes for 1 and 0; in forms and parameters a number is a text."""
+    if isinstance(value, bool):
+        raise ValueError("it must be a number, not true or false")  # noqa: TRY004 (pydantic reports ValueError only)
+    return value
+
+
 def _parse_metadata(value: Any) -> Any:
     value = parse_json_object(value)
     try:
@@ -118,7 +125,8 @@ Timestamp = Annotated[
 Boolean = Annotated[
     bool, pydantic.BeforeValidator(_parse_boolean), pydantic.Strict(), pydantic.Field(description="true or false")
 ]
-Fraction = Annotated[float, pydantic.Field(ge=0, le=1, description="a number from 0 to 1")]
+Number = Annotated[float, pydantic.BeforeValidator(_reject_boolean)]
+Fraction = Annotated[Number, pydantic.Field(ge=0, le=1, description="a number from 0 to 1")]
 VersionRef = Annotated[
     str, pydantic.Field(pattern=r"^[a-z0-9._-]{1,100}@[a-z0-9._-]{1,100}$", description="a version, as NAME@VERSION")
 ]

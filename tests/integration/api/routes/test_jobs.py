@@ -759,6 +759,13 @@ def test_a_deadline_is_a_number_of_seconds(submit_client, seconds):
     assert "expires_in" in assert_problem(response, 422, "bad_parameter")
 
 
+@pytest.mark.parametrize("seconds", [True, False, "x", [3600]])
+def test_a_deadline_in_json_is_a_number_of_seconds(submit_client, seconds):
+    """True is not 1."""
+    response = submit_client.post("/v1/jobs", json={"open": True, "expires_in": seconds})
+    assert "expires_in" in assert_problem(response, 422, "bad_parameter")
+
+
 def test_a_purged_job_is_gone(app, db, submit_client):
     """410 everywhere, and its bytes with it, except those that another job has too."""
     parts = app.extensions["sortbelt"]
