@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from core import errors, settings
 from core.db.queries import jobs
-from core.intake import service
+from core.intake import job_writer, service
 from core.storage import local
 from tests.support import factories
 
@@ -168,7 +168,8 @@ def test_of_orders_that_come_at_once_a_bad_one_fails_alone(intake_service, db, o
     intake_service.create_job(factories.new_job(owner, idempotency_key="k"), uploads("a"))
     under_way, go = threading.Event(), threading.Event()
     real, sizes = jobs.insert_jobs, []
-    monkeypatch.setattr(jobs, "find_repeated", lambda _, new: [None] * len(new))  # as if the first job came in just now
+    # As if the first job came in just now.
+    monkeypatch.setattr(job_writer.JobWriter, "_find_repeated", lambda _, submissions: [None] * len(submissions))
 
     def take(c, orders):
         sizes.append(len(orders))
