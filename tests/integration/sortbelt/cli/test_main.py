@@ -100,6 +100,7 @@ def test_a_command_creates_only_the_response_models_that_it_needs():
 
 
 def test_no_time_is_spent_on_looking_for_garbage_in_what_a_command_imports():
+    """Once more at most, when collections are allowed again; without the pause there are more than ten."""
     script = "import atexit, gc; from sortbelt.cli import main; found = []; look = lambda *_: found.append(1)"
     script += "; gc.callbacks.append(look); main.cli.get_command(None, 'enqueue'); gc.callbacks.remove(look)"
     script += "; print(len(found), gc.isenabled(), flush=True)"
@@ -107,7 +108,9 @@ def test_no_time_is_spent_on_looking_for_garbage_in_what_a_command_imports():
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     first, *_, last = run.stdout.splitlines()
-    assert (first, last) == ("0 True", "True")
+    found, is_enabled = first.split()
+    assert int(found) <= 2
+    assert (is_enabled, last) == ("True", "True")
 
 
 def test_the_client_needs_nothing_of_the_servers():

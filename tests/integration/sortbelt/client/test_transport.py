@@ -218,13 +218,13 @@ def test_a_caller_s_span_goes_with_each_request(open_transport, server):
 
 def test_plain_http_creates_no_tls_context(server, open_transport):
     def contexts():
-        return sum(isinstance(one, ssl.SSLContext) for one in gc.get_objects())
+        return {id(one): one for one in gc.get_objects() if isinstance(one, ssl.SSLContext)}
 
     before = contexts()
     line = open_transport(server.url)
     line.request("GET", "/v1/keys")
 
-    assert contexts() == before
+    assert not contexts().keys() - before.keys()
 
 
 def test_who_does_not_use_opentelemetry_does_not_load_it():
