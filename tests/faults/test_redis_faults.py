@@ -138,15 +138,17 @@ def test_a_flapping_redis(slow_poll_stack):
     """Row 16: up and down repeatedly; nothing is lost, and no worker ends or grows."""
     stack, workers = slow_poll_stack, pids(slow_poll_stack)
     flap(stack)  # allocates what is needed once: for batches of every size, and for reconnecting
-    sizes = {pid: psutil.Process(pid).memory_info().rss for pid in workers}
     threads = {pid: psutil.Process(pid).num_threads() for pid in workers}
-    flap(stack)
+    for _ in range(3):  # what leaks does so each time; what a larger batch needs for the first time does not
+        sizes = {pid: psutil.Process(pid).memory_info().rss for pid in workers}
+        flap(stack)
+        grown = [psutil.Process(pid).memory_info().rss - sizes[pid] for pid in workers]
+        print("ten times down and up left a worker", *(f"{size / 1e6:+.1f} MB" for size in grown))
+        if max(grown) < 50_000_000:
+            break
+    assert max(grown) < 50_000_000
     assert pids(stack) == workers
-    for pid in workers:
-        grown = psutil.Process(pid).memory_info().rss - sizes[pid]
-        print(f"ten times down and up left a worker {grown / 1e6:+.1f} MB")
-        assert grown < 50_000_000
-        assert psutil.Process(pid).num_threads() <= threads[pid] + 3
+    assert all(psutil.Process(pid).num_threads() <= threads[pid] + 3 for pid in workers)
 
 
 def test_a_hundred_wakeups_for_one_job(slow_poll_stack):
