@@ -53,6 +53,11 @@ class DeliveryListQuery(base.PageQuery):
     cursor: request_fields.Id | None = pydantic.Field(None, description=request_fields.CURSOR_DESCRIPTION)
 
 
+ExpiresIn = Annotated[
+    float,
+    pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS),
+    pydantic.BeforeValidator(request_fields.reject_boolean),
+]
 WebhookUrl = Annotated[
     str,
     pydantic.Field(
@@ -91,7 +96,7 @@ class JobOptions(base.RequestModel):
     fresh: request_fields.Boolean = pydantic.Field(
         default=False, description="true: also classify images that were classified before with the same weights"
     )
-    expires_in: Annotated[request_fields.Number, pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS)] | None = pydantic.Field(
+    expires_in: ExpiresIn | None = pydantic.Field(
         None,
         description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has taken expire",
         examples=[3600],

@@ -81,7 +81,7 @@ def _parse_boolean(value: object) -> object:
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _reject_boolean(value: object) -> object:
+def reject_boolean(value: object) -> object:
     """Reject true and false, which pydantic takes for 1 and 0; in forms and parameters a number is a text."""
     if isinstance(value, bool):
         raise ValueError("it must be a number, not true or false")  # noqa: TRY004 (pydantic reports ValueError only)
@@ -125,8 +125,9 @@ Timestamp = Annotated[
 Boolean = Annotated[
     bool, pydantic.BeforeValidator(_parse_boolean), pydantic.Strict(), pydantic.Field(description="true or false")
 ]
-Number = Annotated[float, pydantic.BeforeValidator(_reject_boolean)]
-Fraction = Annotated[Number, pydantic.Field(ge=0, le=1, description="a number from 0 to 1")]
+Fraction = Annotated[
+    float, pydantic.Field(ge=0, le=1, description="a number from 0 to 1"), pydantic.BeforeValidator(reject_boolean)
+]
 VersionRef = Annotated[
     str, pydantic.Field(pattern=r"^[a-z0-9._-]{1,100}@[a-z0-9._-]{1,100}$", description="a version, as NAME@VERSION")
 ]
