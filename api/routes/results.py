@@ -98,8 +98,6 @@ def _result_filter(query: result_requests.ResultFilterQuery) -> results.ResultFi
     visible_owner, db = auth.caller().visible_owner, container.services().db
     filters |= filter_values.split_version(query.model, query.version)
     filters["owner"] = visible_owner or (query.owner and db.read(api_keys.resolve_owner, query.owner))
-    if query.job is not None:
-        db.read(jobs.get, query.job, visible_owner)
     result_filter = results.ResultFilter(**filters)
-    db.read(filter_values.require_existing, result_filter)
+    db.read(filter_values.require_existing, result_filter, visible_owner)
     return result_filter

@@ -11,7 +11,7 @@ from api.schemas import ids, result_responses, review_requests, review_responses
 from api.services import container
 from core import enums, errors, review_statistics
 from core.db import expressions
-from core.db.queries import filter_values, jobs, models, results, review_queue, reviews
+from core.db.queries import filter_values, models, results, review_queue, reviews
 
 blueprint = flask.Blueprint("reviews", __name__, url_prefix="/v1")
 REVIEWS_URL = "$URL/v1/reviews"
@@ -137,10 +137,8 @@ def _review_filter(query: review_requests.ReviewFilterQuery) -> reviews.ReviewFi
     """
     db, owner = container.services().db, auth.caller().visible_owner
     values = query.model_dump(exclude={"limit", "cursor"}) | filter_values.split_version(query.model, query.version)
-    if query.job is not None:
-        db.read(jobs.get, query.job, owner)
-    names = {name: values.get(name) for name in ("model", "version", "label")}
-    db.read(filter_values.require_existing, results.ResultFilter(**names))
+    shared = {name: values.get(name) for name in ("job", "model", "version", "label")}
+    db.read(filter_values.require_existing, results.ResultFilter(**shared), owner)
     return reviews.ReviewFilter(owner=owner, **values)
 
 

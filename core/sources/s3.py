@@ -8,7 +8,7 @@ from typing import Any
 from core import errors, specs
 from core.sources import base, source_archives
 from core.storage import s3 as s3_storage
-from sortbelt.bulk.file_rules import FileRules, is_archive, is_unsupported_archive
+from sortbelt.bulk.file_rules import FileRules, is_archive
 from sortbelt.client import file_names
 
 READ_AHEAD_BYTES = 1_000_000  # of an archive, per request
@@ -35,8 +35,6 @@ class S3Source:
             yield from self._list_archive(archive_path, rules, inner_path, max_bytes)
         for path, size in self._list_objects(folder, archive_path or last_path):
             part, reason = rules.find_skipped(path, folder)
-            if is_archive(path) or is_unsupported_archive(path):
-                part, reason = _find_skipped_archive(path, rules, folder)
             if not reason and is_archive(path):
                 yield from self._list_archive(path, rules, "", max_bytes)
             elif not reason or part != last_skipped:
@@ -141,15 +139,6 @@ def _split_at_archive(path: str, base_path: str) -> tuple[str, str]:
             return path[:end], path[end + 1 :]
         end = path.find("/", end + 1)
     return "", ""
-
-
-def _find_skipped_archive(path: str, rules: FileRules, base_path: str) -> tuple[str, str]:
-    """As `FileRules.find_skipped`, for an archive."""
-    part, reason = rules.find_skipped(path, base_path)
-    if part != path:
-        return part, reason
-    reason = rules.skip_file_or_archive(path)
-    return (path, reason) if reason else ("", "")
 
 
 def _to_entry(path: str, size: int, reason: str) -> base.SourceEntry:

@@ -69,19 +69,20 @@ class FileRules:
 
     def skip_file(self, path: str) -> str:
         """Return why a file is left out, judged by its own name; empty if it is taken."""
-        if reason := self.skip_folder(path):
+        return self.skip_folder(path) or self._skip_by_kind(path)
+
+    def skip_file_or_archive(self, path: str) -> str:
+        """Return why a regular file is left out; empty for an image, and for an archive that is read as a folder."""
+        if (reason := self.skip_folder(path)) or is_archive(path):
             return reason
+        return UNSUPPORTED_ARCHIVE if is_unsupported_archive(path) else self._skip_by_kind(path)
+
+    def _skip_by_kind(self, path: str) -> str:
         if self._include:
             return "" if self._include.match(path) else NOT_AN_IMAGE
         if path.lower().endswith(file_kinds.IMAGE_SUFFIXES):
             return ""
         return file_kinds.unsupported_reason(path) or NOT_AN_IMAGE
-
-    def skip_file_or_archive(self, path: str) -> str:
-        """Return why a regular file is left out; empty for an image, and for an archive that is read as a folder."""
-        if is_archive(path):
-            return self.skip_folder(path)
-        return self.skip_folder(path) or (UNSUPPORTED_ARCHIVE if is_unsupported_archive(path) else self.skip_file(path))
 
     def find_skipped(self, path: str, base: str = "") -> tuple[str, str]:
         """Return the file, or the folder above it and below `base`, that is left out, and why; else empty texts."""
@@ -90,7 +91,7 @@ class FileRules:
             if reason := self.skip_folder(path[:end]):
                 return path[:end], reason
             end = path.find("/", end + 1)
-        reason = self.skip_file(path)
+        reason = self.skip_file_or_archive(path)
         return (path, reason) if reason else ("", "")
 
 

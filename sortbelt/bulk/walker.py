@@ -176,12 +176,12 @@ def _list_root(root: str) -> Iterator[str]:
 
 def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.FileRules) -> str:
     """Return why a directory entry is skipped; empty if it is not."""
+    if info is not None and stat.S_ISREG(info.st_mode):
+        return rules.skip_file_or_archive(relative)
     if reason := rules.skip_folder(relative):
         return reason
     if info is None:
         return file_rules.VANISHED
-    if stat.S_ISREG(info.st_mode):
-        return rules.skip_file_or_archive(relative)
     if stat.S_ISLNK(info.st_mode):
         return file_rules.SYMBOLIC_LINK
     return "" if stat.S_ISDIR(info.st_mode) else file_rules.SPECIAL_FILE

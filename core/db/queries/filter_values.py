@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from core import errors
 from core.db.expressions import JOBS, MODELS, RESULTS
-from core.db.queries import results
+from core.db.queries import jobs, results
 
 
 def split_version(model: str | None, version: str | None) -> dict[str, str | None]:
@@ -23,21 +23,25 @@ def split_version(model: str | None, version: str | None) -> dict[str, str | Non
     return {"model": name, "version": own_version}
 
 
-def require_existing(conn: sa.Connection, filters: results.ResultFilter) -> None:
-    """Check that there are the label, the model, its version and the error code that a filter asks for.
+def require_existing(conn: sa.Connection, filters: results.ResultFilter, owner: str | None) -> None:
+    """Check that there are the job, the label, the model, its version and the error code that a filter asks for.
+
+    `owner` is the key that asks; None sees every key's jobs.
 
     Raises:
-        errors.UnknownValue: one does not exist; the message names those that do.
+        errors.JobNotFound, errors.JobPurged: the job does not exist, or not any more.
+        errors.UnknownValue: another one does not exist; the message names those that do.
     """
+    if filters.job is not None:
+        jobs.get(conn, filters.job, owner)
     if filters.model is not None:
         require_model(conn, filters.model)
     if filters.version is not None:
         _require_version(conn, filters.model, filters.version)
     if filters.label is not None and not _has_result(conn, RESULTS.c.label == filters.label):
         _require_label(conn, filters.model, filters.label)
-    code = filters.error
-    if code is not None and code not in errors.IMAGE_ERRORS and not _has_result(conn, RESULTS.c.error_code == code):
-        raise errors.UnknownValue.of("error", "error code", code, errors.IMAGE_ERRORS)
+    if filters.error is not None:
+        _require_error_code(conn, filters.error)
 
 
 def require_model(conn: sa.Connection, name: str) -> None:
@@ -68,6 +72,11 @@ def _require_label(conn: sa.Connection, model: str | None, label: str) -> None:
     labels = {known for manifest in manifests for known in manifest.get("labels", ())}
     if label not in labels:
         raise errors.UnknownValue.of("label", "label", label, labels)
+
+
+def _require_error_code(conn: sa.Connection, code: str) -> None:
+    if code not in errors.IMAGE_ERRORS and not _has_result(conn, RESULTS.c.error_code == code):
+        raise errors.UnknownValue.of("error", "error code", code, errors.IMAGE_ERRORS)
 
 
 def _registry(conn: sa.Connection, column: Any, *conditions: sa.ColumnElement[bool]) -> list[str]:

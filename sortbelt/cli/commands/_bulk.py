@@ -125,17 +125,20 @@ def print_report(report: Report, failures_path: str | None, *, as_json: bool) ->
         print(terminal.to_json_line({**job_fields, "labels": dict(labels), **report.fields, "failures": failures}))
         return
     terminal.print_table(("label", "images"), labels)
-    for failure in listed:
-        _options.print_stderr(f"failed: {failure.name}: {failure.detail} ({failure.code})")
-    if report.failed_count > MAX_LISTED_FAILURES:
-        _options.print_stderr(
-            f"… and {report.failed_count - MAX_LISTED_FAILURES} more: --failures FILE writes them all."
-        )
+    print_failures("failed", listed, report.failed_count, ": --failures FILE writes them all")
     for note in report.notes:
         _options.print_stderr(note)
     if report.job:
         id_, status = report.job.id, report.job.outcome
         _options.print_stderr(f"Job {id_} {status}: `sortbelt results {id_}` shows every image.")
+
+
+def print_failures(outcome: str, failures: Iterable[state.FailedImage], count: int, advice: str = "") -> None:
+    """Print the first failures, and how many more there are, with advice on how to see them."""
+    for failure in itertools.islice(failures, MAX_LISTED_FAILURES):
+        _options.print_stderr(f"{outcome}: {failure.name}: {failure.detail} ({failure.code})")
+    if count > MAX_LISTED_FAILURES:
+        _options.print_stderr(f"… and {count - MAX_LISTED_FAILURES} more{advice}.")
 
 
 def skipped_notes(skipped: Mapping[str, int], left_out: Iterable[Mapping[str, str]]) -> list[str]:

@@ -1,6 +1,5 @@
 """`sortbelt sort`: the images of a folder, sorted into one folder per label."""
 
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -137,10 +136,7 @@ def _classify_directory(client: Client, source: str, sync_state: state.SyncState
         )
         bulk_run.prepare(allow_empty=sync_state.latest_job() is not None)
         _bulk.execute_run(bulk_run)
-    for failure in itertools.islice(sync_state.failures(None), MAX_PRINTED_PROBLEMS):
-        _options.print_stderr(f"not sent: {failure.name}: {failure.detail} ({failure.code})")
-    if bulk_run.stats.not_sent > MAX_PRINTED_PROBLEMS:
-        _options.print_stderr(f"… and {bulk_run.stats.not_sent - MAX_PRINTED_PROBLEMS} more.")
+    _bulk.print_failures("not sent", sync_state.failures(None), bulk_run.stats.not_sent)
     walked = bulk_run.walk_summary
     if walked.left_out:
         for note in _bulk.skipped_notes(walked.left_out, walked.left_out_files):
