@@ -7,6 +7,9 @@ IMAGES ?= demo/pictures
 ROWS ?= 1000000
 OWN_IMAGES = $(if $(filter-out demo/pictures,$(IMAGES)),--images "$(IMAGES)")
 PYTEST = $(BIN)/pytest --dist loadgroup --no-loadscope-reorder
+# A test that fails on a machine without CPU time to spare runs again, except the soak: an image lost once is lost. The
+# summary shows each such test with its traceback; more than a dozen of them fail the run.
+RERUNS = --reruns 2 --reruns-delay 5 --rerun-exclude-path tests/soak --max-suite-reruns 12 --rerun-show-tracebacks
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # The tests start hundreds of processes: without cached bytecode each of them would compile torch again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,7 +44,7 @@ check: lint  ## lint and unit tests, in about a minute
 	$(PYTEST) -n 2 tests/unit
 
 test: lint  ## lint and every test, against real Redis, SQLite and PostgreSQL, with coverage
-	$(PYTEST) -n 3 --cov
+	$(PYTEST) -n 3 $(RERUNS) --cov
 
 .venv-bench/ready: .venv/ready requirements/bench.txt
 	@echo 'Setting up .venv-bench: the other servers, pinned by version and hash …'

@@ -17,6 +17,8 @@ from core.db import database
 from core.maintenance import reaper
 from tests.support import celery_messages
 
+RESTART_SECONDS = 60  # the supervisor takes less than a second, except on a machine that has no CPU time for it
+
 
 class FaultInjector:
     """Injector whose `inject_…` methods are the kinds of faults; `rng` chooses victims and durations."""
@@ -37,8 +39,13 @@ class FaultInjector:
         getattr(self, f"inject_{kind}")()
 
     def _random_worker(self):
-        alive = [worker for worker in self.stack.workers if worker.is_alive]
-        return self.rng.choice(alive) if alive else None
+        """Return a worker that is alive; wait for the supervisor to restart one if need be."""
+        deadline = time.monotonic() + RESTART_SECONDS
+        while not (alive := [worker for worker in self.stack.workers if worker.is_alive]):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        return self.rng.choice(alive)
 
     def _signal_random_worker(self, signal_number):
         worker = self._random_worker()
