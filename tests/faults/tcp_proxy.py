@@ -87,7 +87,7 @@ class Proxy:
         with selectors.DefaultSelector() as selector, contextlib.suppress(OSError, ValueError):
             for sock in peer_of:
                 selector.register(sock, selectors.EVENT_READ)
-            while True:
+            while client.fileno() >= 0:  # a socket that is closed elsewhere is never ready
                 if self._blackholed:
                     time.sleep(0.05)
                     continue
