@@ -20,7 +20,7 @@ from imaging import limits
 
 ENV_PREFIX = "SORTBELT_"
 # Variables of the command line client: where the server is, not how it runs.
-CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_DATA_DIR"}
+CLIENT_VARIABLES = {"SORTBELT_URL", "SORTBELT_KEY", "SORTBELT_KEY_FILE", "SORTBELT_DATA_DIR"}
 SECRET_FIELDS = {"admin_key", "database_url", "redis_url"}
 MAX_BATCH_SIZE = 4096
 BUNDLES_DIR = Path(__file__).parent.parent / "model" / "bundles"
@@ -99,8 +99,8 @@ class Settings(pydantic.BaseModel):
     of networks (`10.0.0.0/8`) and hosts."""
 
     max_queued_images: int = pydantic.Field(default=1_000_000, ge=0)
-    """The maximum number of images without a result before submissions are rejected, of keys that have more than an
-    equal share of them; 0 means no limit."""
+    """The maximum number of images without a result. When it is reached, keys that have more than an equal share of
+    them get a 503; other keys are still accepted. 0 means no limit."""
     max_queued_bytes: int = pydantic.Field(default=0, ge=0)
     """The same limit in bytes."""
     key_images_per_minute: int = pydantic.Field(default=0, ge=0)
@@ -152,7 +152,7 @@ class Settings(pydantic.BaseModel):
     """The maximum number of images in a batch: 1 to 4096, or `auto`, as many as the worker has been able to process in
     a quarter of a second, between 16 and 1024."""
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
-    """How long a partial batch waits for more images while another is on the device; the first goes at once."""
+    """How long a batch that is not full waits for more images while the device processes another; else it does not."""
     task_seconds: float = pydantic.Field(default=1.0, gt=0)
     """How long one `drain` task works before it sends another wake-up and returns."""
     idle_poll_seconds: float = pydantic.Field(default=1.0, gt=0)

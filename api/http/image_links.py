@@ -1,4 +1,4 @@
-"""Links to thumbnails that need no key for a day: signed with the webhook secret of the key that asked for them.
+"""Links to thumbnails that need no key for a day: signed by the server for the key that asked for them.
 
 They show images in other programs, such as Label Studio, which cannot send a key.
 """
@@ -6,13 +6,13 @@ They show images in other programs, such as Label Studio, which cannot send a ke
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flask
 
 from core import errors
 from core.db import database
-from core.db.queries import api_keys, webhook_secrets
+from core.db.queries import api_keys, known_blobs
 
 VALID_SECONDS = 86_400
 
@@ -25,27 +25,32 @@ class InvalidLink(errors.ClientError):
 
 def signer(db: database.Database, key_id: str) -> Callable[[int], str]:
     """Return a function that makes the link to an image, by its id; the caller must be allowed to see it."""
-    secret = db.write(webhook_secrets.valid_secrets, key_id)[0]
+    secret = db.write(known_blobs.installation_id)
     expires, root = int(time.time()) + VALID_SECONDS, flask.request.url_root
 
     def sign(image_id: int) -> str:
-        query = f"key={key_id}&expires={expires}&signature={_signature(secret, image_id, expires)}"
+        query = f"key={key_id}&expires={expires}&signature={_signature(secret, key_id, image_id, expires)}"
         return f"{root}v1/images/{image_id}/linked?{query}"
 
     return sign
 
 
-def check(db: database.Database, key_id: str, image_id: int, expires: int, signature: str) -> None:
-    """Check a link.
+def check(db: database.Database, key_id: str, image_id: int, expires: int, signature: str) -> api_keys.Caller:
+    """Check a link; return the holder of its key, which must still be allowed to see the image.
 
     Raises:
         InvalidLink: it has expired or was changed, or its key is not valid any more.
     """
-    secrets: Sequence[str] = db.read(webhook_secrets.existing_secrets, key_id)
-    is_signed = any(hmac.compare_digest(signature, _signature(secret, image_id, expires)) for secret in secrets)
-    if not is_signed or expires < time.time() or not db.read(api_keys.valid_ids, [key_id]):
+    secret = db.read(known_blobs.installation_id)
+    if not hmac.compare_digest(signature, _signature(secret, key_id, image_id, expires)) or expires < time.time():
         raise InvalidLink
+    holder = db.read(api_keys.find_valid, key_id)
+    if holder is None:
+        raise InvalidLink
+    return holder
 
 
-def _signature(secret: str, image_id: int, expires: int) -> str:
-    return hmac.new(secret.encode(), f"image link\n{image_id}\n{expires}".encode(), hashlib.sha256).hexdigest()
+def _signature(secret: str, key_id: str, image_id: int, expires: int) -> str:
+    # Not the key's digest or its webhook secret: their holders could sign links to the images of other keys.
+    message = f"image link\n{key_id}\n{image_id}\n{expires}"
+    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()

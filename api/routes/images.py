@@ -102,8 +102,8 @@ def linked(image_id: str, query: image_requests.LinkQuery) -> flask.Response:
     `Accept: application/vnd.label-studio+json; images=links` gives such links.
     """
     services, row_id = container.services(), ids.row_id(image_id)
-    image_links.check(services.db, query.key, row_id, query.expires, query.signature)
-    return _render(services, services.db.read(images.get, row_id, None), thumbnails.THUMBNAIL)
+    holder = image_links.check(services.db, query.key, row_id, query.expires, query.signature)
+    return _render(services, services.db.read(images.get, row_id, holder.visible_owner), thumbnails.THUMBNAIL)
 
 
 def _render(services: container.Services, row: Any, size: thumbnail_child.Size) -> flask.Response:

@@ -10,7 +10,9 @@ import boto3
 
 from sortbelt import Client
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (
+    (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff") + (".heic", ".heif", ".avif", ".jxl")
+)
 IMAGES_PER_REQUEST = 16
 
 

@@ -29,7 +29,7 @@ COMMANDS = {
     "status": ("jobs", "Show a job's status and its estimated end."),
     "wait": ("jobs", "Wait until a job has ended."),
     "cancel": ("jobs", "Cancel a job; existing results stay."),
-    "retry": ("jobs", "Retry the failed images of a job, in a new job."),
+    "retry": ("jobs", "Retry the images of a job without a label, in a new job."),
     "rename": ("jobs", "Change the name of a job; an empty one removes it."),
     "delete": ("jobs", "Delete jobs or single images, with their bytes and results."),
     "results": ("results", "Show the results of a job, or search the results of all jobs."),

@@ -154,6 +154,13 @@ def valid_ids(conn: sa.Connection, ids: Iterable[str]) -> set[str]:
     return set(conn.execute(query).scalars())
 
 
+def find_valid(conn: sa.Connection, id_: str) -> Caller | None:
+    """Return the holder of the key with this id; None if it is unknown, revoked or expired."""
+    query = sa.select(API_KEYS).where(API_KEYS.c.id == id_, API_KEYS.c.revoked_at.is_(None), ~_is_expired())
+    row = conn.execute(query).one_or_none()
+    return Caller(row.id, row.name, enums.Role(row.role)) if row is not None else None
+
+
 def list_all(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
     """List all keys, oldest first."""
     return conn.execute(sa.select(API_KEYS).order_by(API_KEYS.c.id)).all()

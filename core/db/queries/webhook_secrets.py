@@ -32,16 +32,7 @@ def rotate(conn: sa.Connection, owner: str) -> sa.Row[Any]:
 
 def valid_secrets(conn: sa.Connection, owner: str) -> list[str]:
     """Return the secrets that sign now, the newest first."""
-    return _secrets_of(get_or_create(conn, owner))
-
-
-def existing_secrets(conn: sa.Connection, owner: str) -> list[str]:
-    """Return the secrets of a key like `valid_secrets`; none if it has none yet."""
-    row = conn.execute(_secret_query(owner)).one_or_none()
-    return _secrets_of(row) if row is not None else []
-
-
-def _secrets_of(row: sa.Row[Any]) -> list[str]:
+    row = get_or_create(conn, owner)
     return [row.secret, row.previous_secret] if row.has_previous else [row.secret]
 
 

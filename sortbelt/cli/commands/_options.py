@@ -34,7 +34,7 @@ since_option = click.option(
 )
 until_option = click.option("--until", metavar="TIME", help="Only from before this time.")
 owner_option = click.option(
-    "--owner", metavar="KEY", help="Only of this key, by name or id (for the roles read and admin)."
+    "--owner", metavar="KEY", help="Only of this key, by name or id (for the roles read, review and admin)."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

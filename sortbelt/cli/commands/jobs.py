@@ -131,7 +131,7 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
 @_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool) -> None:
-    """Retry the failed images of a job, in a new job.
+    """Retry the images of a job without a label, in a new job.
 
     Shows the new job; with --wait, exits with 0 if every image was classified, else with 1.
 
