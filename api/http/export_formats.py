@@ -5,6 +5,7 @@ import csv
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,10 +76,13 @@ REVIEW_COLUMNS = {
     "model_version": lambda row: row.model_version,
     "replaced_at": lambda row: row.replaced_at,
 }
-FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# At the start of a cell, or after a separator at which a spreadsheet of another language splits the cell.
+FORMULA_START = re.compile(
+    "^(?=[\\t\\r\\n=+\\-@\uff1d\uff0b\uff0d\uff20])|[;\\t\\r\\n][ \"']*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])"
+)
 CSV_DESCRIPTION = (
-    f"CSV (RFC 4180) with a header line: {', '.join(COLUMNS)}. `scores` is a JSON object. A text that begins with "
-    "`=`, `+`, `-`, `@` or a control character is prefixed with `'`, so that spreadsheets do not evaluate it as a "
+    f"CSV (RFC 4180) with a header line: {', '.join(COLUMNS)}. `scores` is a JSON object. Before `=`, `+`, `-` "
+    "or `@` at the start of a text or after a `;` in it there is a `'`, so that spreadsheets do not evaluate it as a "
     "formula; the other formats are exact. `Accept: text/csv; bom=1` gives a byte order mark, by which spreadsheets "
     "recognise UTF-8."
 )
@@ -168,7 +172,7 @@ def _csv_cell(value: Any) -> Any:
         return fields.timestamp(value)
     if isinstance(value, dict):
         return json.dumps(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_PREFIXES) else value
+    return FORMULA_START.sub(r"\g<0>'", value) if isinstance(value, str) else value
 
 
 def to_parquet(pages: RowPages, table: Table) -> Iterator[bytes]:

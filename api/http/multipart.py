@@ -16,6 +16,7 @@ ParsedForm = tuple[
 ]
 MAX_HEADER_BYTES = 8_192  # enough for a name of 1,024 characters, each of them escaped
 MAX_FIELDS = 20  # besides the files
+CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1"}  # decoding others may take quadratic time
 NO_ARGS: datastructures.ImmutableMultiDict[str, str] = datastructures.ImmutableMultiDict()
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -183,13 +184,16 @@ def _decode_field(segment: multipart.MultipartSegment, data: bytes) -> str:
     Raises:
         errors.BadParameter: it is not in its character set.
     """
-    charset = segment.charset or "utf-8"
+    charset = (segment.charset or "utf-8").lower()
+    name = str(segment.name)[:100]
+    if charset not in CHARSETS:
+        raise errors.BadParameter(
+            f"The field {name!r} has the character set {charset[:100]!r}, which is not accepted; encode it as UTF-8."
+        )
     try:
         return data.decode(charset)
-    except (ValueError, LookupError):
-        raise errors.BadParameter(
-            f"The field {str(segment.name)[:100]!r} is not {charset[:100]}; encode it as UTF-8."
-        ) from None
+    except ValueError:
+        raise errors.BadParameter(f"The field {name!r} is not {charset}; encode it as UTF-8.") from None
 
 
 def _filename(part: multipart.MultipartSegment) -> str | None:

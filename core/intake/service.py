@@ -191,13 +191,8 @@ class SubmissionService:
             errors.TemporarilyRejected: it cannot be accepted now.
             errors.ServiceUnavailable: the database does not answer.
         """
-        try:
-            self._check_admission(
-                owner, quotas.UNSET, quotas.Load(1)
-            )  # the number of images is known in the transaction only
-        except errors.TemporarilyRejected:
-            if self.db.read(retries.existing_retry, job_id) is None:
-                raise
+        if (load := self.db.read(retries.load_of_new, job_id, owner)).images:
+            self._check_admission(owner, quotas.UNSET, load)
         new_job_id = self.db.write(retries.create_retry, job_id, owner, key_quotas, tracer.traceparent())
         self.wakeup.send()
         return new_job_id

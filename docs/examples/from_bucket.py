@@ -10,9 +10,7 @@ import boto3
 
 from sortbelt import Client
 
-SUFFIXES = (
-    (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff") + (".heic", ".heif", ".avif", ".jxl")
-)
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
 IMAGES_PER_REQUEST = 16
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,7 +31,10 @@ STREAM_FORMATS = {
 ROW_FORMATS = ("csv", "ndjson")
 FORMATS = ("table", "json", *STREAM_FORMATS)
 MAX_SCORES = 3  # of an image, in a table
-FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# At the start of a cell, or after a separator at which a spreadsheet of another language splits the cell.
+FORMULA_START = re.compile(
+    "^(?=[\\t\\r\\n=+\\-@\uff1d\uff0b\uff0d\uff20])|[;\\t\\r\\n][ \"']*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])"
+)
 
 
 def write_table(results: Iterable[responses.Result], out: TextIO, *, scores: bool = False) -> None:
@@ -85,7 +89,7 @@ def _split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def escape_formulas(row: Iterable[Any]) -> list[Any]:
     """Prefix texts that a spreadsheet would take for a formula with `'`."""
-    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell for cell in row]
+    return [FORMULA_START.sub(r"\g<0>'", cell) if isinstance(cell, str) else cell for cell in row]
 
 
 @contextlib.contextmanager

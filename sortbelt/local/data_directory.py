@@ -70,10 +70,10 @@ def prepare(folder: Path) -> None:
         errors.BadInput: it is not a folder, or cannot be written; or others may have put something into it.
     """
     try:
-        if folder.exists():
-            _check_ownership(folder)
-        for directory in (folder, folder / "logs", folder / "redis", folder / "blobs"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_ownership(folder)  # also of a folder that did not exist: another user may have been faster
+        for directory in (folder / "logs", folder / "redis", folder / "blobs"):
+            directory.mkdir(mode=0o700, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -96,14 +96,15 @@ def _check_ownership(folder: Path) -> None:
         errors.BadInput: another user owns it or a file in it, or others may write to it.
         OSError: it cannot be read.
     """
-    info = folder.stat()
-    is_empty = not any(folder.iterdir())
+    is_own = folder.stat().st_uid == os.geteuid()
+    if is_own and not any(folder.iterdir()):
+        folder.chmod(0o700)  # before its entries are listed: other users can add none afterwards
     entries = [path for path in folder.iterdir() if path.name in OWN_NAMES]
-    mode = stat.S_IMODE(info.st_mode)
+    mode = stat.S_IMODE(folder.stat().st_mode)
     reason = ""
-    if info.st_uid != os.geteuid():
+    if not is_own:
         reason = "it belongs to another user"
-    elif not is_empty and mode & OTHERS_WRITE:
+    elif mode & OTHERS_WRITE:
         reason = f"other users may write to it: its mode is {mode:04o}"
     elif foreign := [entry.name for entry in entries if entry.lstat().st_uid != os.geteuid()]:
         reason = f"{foreign[0]!r} in it belongs to another user"
@@ -113,8 +114,6 @@ def _check_ownership(folder: Path) -> None:
             "one with --data-dir, or take it over with `chown -R` and `chmod -R go-rwx` if you know all its files.",
             "bad_data_folder",
         )
-    if is_empty:
-        folder.chmod(0o700)
     for entry in entries:
         if not entry.is_symlink():
             entry.chmod(stat.S_IMODE(entry.lstat().st_mode) & 0o700)

@@ -165,7 +165,12 @@ def test_the_bucket_overlay_changes_only_the_blob_store_and_its_access():
 def test_the_sources_overlay_mounts_sources_read_only():
     overlay = yaml.safe_load((ROOT / "deploy" / "sources.yml").read_text(encoding="utf-8"))["services"]
 
-    assert {name for name, config in overlay.items() if "volumes" in config} == {"api", "dispatcher", "worker", "worker-gpu"}
+    assert {name for name, config in overlay.items() if "volumes" in config} == {
+        "api",
+        "dispatcher",
+        "worker",
+        "worker-gpu",
+    }
     assert all(list(config["environment"]) == ["SORTBELT_SOURCES"] for config in overlay.values())
     assert all(volume.endswith(":/sources:ro") for config in overlay.values() for volume in config.get("volumes", []))
 

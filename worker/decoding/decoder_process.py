@@ -108,7 +108,7 @@ class DecoderProcess:
             self._replace_child(wait_seconds=0)
             detail = f"Decoding the image was not done after {self._limits.seconds:g} s by the clock; submit it again."
             self._blame(culprit, batch, started_at, _Failure("timed_out", detail, "timed out"))
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError):
             culprit = self._current_row(chunk)
             exit_code = self._replace_child()
             if exit_code == -signal.SIGPROF:
@@ -159,6 +159,7 @@ class DecoderProcess:
 
         Raises:
             TimeoutError: one of the images takes too long by the wall clock.
+            ValueError: the child sent a malformed reply.
             errors.BlobsUnavailable: the child cannot read the blob store.
         """
         self._await_reply(len(rows))

@@ -10,13 +10,15 @@ was working on. Imports numpy and Pillow only: a child must start fast.
 """
 
 import json
+import math
 import socket
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from imaging import errors
 from model.preprocessing import decode
 
 READY = b"ready"
@@ -27,6 +29,8 @@ MIN_CHUNK = 8  # images per request while all children are busy
 MAX_CHUNK = 32
 ARENA_BYTES = 8_000_000  # of pixels per request: larger images go in smaller requests
 MAX_REPLY_BYTES = 262_144
+MAX_DETAIL = 1000  # characters, as in the column
+CODES = {UNAVAILABLE_CODE, "blob_corrupt", *get_args(errors.ErrorCode)}
 
 
 class Request(NamedTuple):
@@ -81,8 +85,28 @@ def encode_replies(replies: Iterable[Reply]) -> bytes:
 
 
 def decode_replies(message: bytes) -> list[Reply]:
-    """Return the replies in a reply message."""
-    return [Reply(*reply) for reply in json.loads(message)]
+    """Return the replies in a reply message.
+
+    Raises:
+        ValueError: they are not what a decoder sends, as if an image had taken control of it.
+    """
+    replies = json.loads(message)
+    if not isinstance(replies, list) or not all(map(_is_reply, replies)):
+        raise ValueError("a decoder sent a malformed reply")
+    return [Reply(*reply) for reply in replies]
+
+
+def _is_reply(values: object) -> bool:
+    if not (isinstance(values, list) and len(values) == len(Reply._fields)):
+        return False
+    code, detail, *times = values
+    return (
+        (code is None or (isinstance(code, str) and code in CODES))
+        and isinstance(detail, str)
+        and len(detail) <= MAX_DETAIL
+        and "\0" not in detail
+        and all(isinstance(ms, int | float) and 0 <= ms < math.inf for ms in times)
+    )
 
 
 def max_chunk(preprocessing: decode.Preprocess) -> int:

@@ -23,6 +23,14 @@ def count_left_out(conn: sa.Connection, job_id: str) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
+def load_of_new(conn: sa.Connection, job_id: str, owner: str) -> quotas.Load:
+    """Return what a retry would add to the queue: nothing if it exists already, or the job is not the owner's."""
+    is_own = sa.select(JOBS.c.id).where(JOBS.c.id == job_id, JOBS.c.api_key_id == owner)
+    if conn.execute(is_own).first() is None or existing_retry(conn, job_id) is not None:
+        return quotas.NO_LOAD
+    return _retryable_load(conn, job_id)
+
+
 def create_retry(
     conn: sa.Connection,
     job_id: str,
@@ -47,20 +55,18 @@ def create_retry(
         return existing
     if job.finished_at is None:
         raise errors.JobNotFinished
-    is_retryable = (IMAGES.c.job_id == job_id, IMAGES.c.status != enums.Status.DONE, ~IS_REJECTED)
-    count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(IMAGES.c.bytes), 0)).where(*is_retryable)
-    total, bytes_ = conn.execute(count).one()
-    if not total:
+    load = _retryable_load(conn, job_id)
+    if not load.images:
         left_out = ", ".join(f"{count:,} {code}" for code, count in count_left_out(conn, job_id).items())
         rejected_note = f", and the others would fail again ({left_out}): submit other files" if left_out else ""
         raise errors.NothingToRetry(f"There is nothing to retry: {job.done:,} images have a label{rejected_note}.")
-    quotas.consume(conn, owner, limits, quotas.Load(total, int(bytes_)))
+    quotas.consume(conn, owner, limits, load)
     copied = {
         name: getattr(job, name)
         for name in ("api_key_id", "name", "model", "priority", "webhook_url", "public_base_url")
     }
     copied |= {"metadata": job.metadata, "traceparent": traceparent}
-    counts = {"total": total, "bytes": int(bytes_), "done": 0, "failed": 0, "cancelled": 0, "expired": 0}
+    counts = {"total": load.images, "bytes": load.bytes, "done": 0, "failed": 0, "cancelled": 0, "expired": 0}
     timestamps = {"created_at": clock.now(), "sealed_at": clock.now()}
     new_id = str(uuids.uuid7())
     conn.execute(sa.insert(JOBS).values({"id": new_id, "retry_of": job_id, **copied, **counts, **timestamps}))
@@ -71,7 +77,17 @@ def create_retry(
         sa.literal(enums.Status.QUEUED.value),
         sa.literal(0),
     )
-    rows = query.where(*is_retryable).order_by(IMAGES.c.id)
+    rows = query.where(*_is_retryable(job_id)).order_by(IMAGES.c.id)
     conn.execute(sa.insert(IMAGES).from_select(["job_id", *copied_columns, "status", "attempt"], rows))
     url_fetches.copy_to_retry(conn, job_id, new_id)
     return new_id
+
+
+def _retryable_load(conn: sa.Connection, job_id: str) -> quotas.Load:
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(IMAGES.c.bytes), 0))
+    images, bytes_ = conn.execute(query.where(*_is_retryable(job_id))).one()
+    return quotas.Load(images, int(bytes_))
+
+
+def _is_retryable(job_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (IMAGES.c.job_id == job_id, IMAGES.c.status != enums.Status.DONE, ~IS_REJECTED)

@@ -58,12 +58,12 @@ def test_csv_reads_back(submit_client, multi_page_job):
 
 def test_formulas_are_escaped_in_csv_and_exact_elsewhere(db, submit_client):
     """A spreadsheet would evaluate them; a program needs the exact name."""
-    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\uff1d1", "a=b"]
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\uff1d1", "a;=1", "a=b"]
     files, ids = [(name, factories.make_image(n)) for n, name in enumerate(names)], dict.fromkeys(names, "=2")
     job = submit_client.post("/v1/jobs", images=files, data={"custom_ids": json.dumps(ids)}).json
     factories.complete_claims(db, factories.claim_images(db))
     rows = list(csv.DictReader(io.StringIO(stream(submit_client, job["results_url"], "text/csv").decode(), newline="")))
-    assert [row["image"] for row in rows] == [*(f"'{name}" for name in names[:-1]), "a=b"]
+    assert [row["image"] for row in rows] == [*(f"'{name}" for name in names[:-2]), "a;'=1", "a=b"]
     assert {row["custom_id"] for row in rows} == {"'=2"}
     table = pyarrow.parquet.read_table(
         io.BytesIO(stream(submit_client, job["results_url"], "application/vnd.apache.parquet"))

@@ -94,6 +94,21 @@ def test_a_repeat_is_answered_although_the_queue_is_full(make_limited_app, submi
     assert len(factories.image_states(db)) == 2
 
 
+def test_a_retry_needs_space_for_all_of_its_images(make_limited_app, submit_client, db):
+    """Cancelled images leave the queue at once, and come back with the retry."""
+    app = make_limited_app(max_queued_images=3)
+    mine = at(app, submit_client)
+    job = mine.post("/v1/jobs", images=files(1, 2, 3)).json
+    mine.post(f"/v1/jobs/{job['id']}/cancel")
+    refresh(app)
+    assert mine.post("/v1/jobs", images=files(4)).status_code == 202
+    refresh(app)
+    assert_problem(mine.post(f"/v1/jobs/{job['id']}/retry"), 503, "queue_full")
+    factories.complete_claims(db, factories.claim_images(db))
+    refresh(app)
+    assert mine.post(f"/v1/jobs/{job['id']}/retry").json["counts"]["total"] == 3
+
+
 def test_a_retry_needs_space_in_the_queue(make_limited_app, submit_client, db):
     """Except one that was submitted before."""
     app = make_limited_app(max_queued_images=2)

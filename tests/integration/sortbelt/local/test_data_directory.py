@@ -130,6 +130,21 @@ def test_a_file_of_another_user_in_the_folder_is_refused(data_folder):
         data_directory.prepare(data_folder)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_folder_that_another_user_makes_at_the_same_moment_is_refused(tmp_path, monkeypatch):
+    folder, mkdir = tmp_path / "data", Path.mkdir
+
+    def make_foreign(path, *args, **options):
+        if not path.exists():
+            mkdir(path, 0o755)
+            os.chown(path, 12345, 12345)
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", make_foreign)
+    with pytest.raises(errors.BadInput, match="belongs to another user"):
+        data_directory.prepare(folder)
+
+
 def test_files_are_private(data_folder):
     """Row 11: those that exist, such as a database that was readable by all, and those that the servers create."""
     (data_folder / "sortbelt.db").touch()

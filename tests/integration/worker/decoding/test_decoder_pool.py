@@ -276,6 +276,16 @@ def test_an_image_whose_decoder_dies_once_is_retried(make_pool, blob_store, put_
     np.testing.assert_array_equal(pixels[4], PREPROCESS.decode(make_jpeg(4)))
 
 
+def test_a_decoder_that_replies_nonsense_is_replaced(make_pool, put_blob, make_jpeg, patch_decoding):
+    """As if an image had taken control of it."""
+    nonsense = """b'[["no code", "", 1, 1]]'"""
+    at_start = f"from worker.decoding import protocol; protocol.encode_replies = lambda replies: {nonsense}"
+    patch_decoding("pass", at_start)
+    names = [put_blob(make_jpeg(n)) for n in range(2)]
+    _, outcomes = make_pool(1).decode(names)
+    assert codes(outcomes) == ["crashed_decoder", "crashed_decoder"]
+
+
 def test_a_hung_decoder_is_replaced_and_its_image_times_out(make_pool, blob_store, put_blob, make_jpeg, tmp_path):
     """A suspended decoder is killed after its time limit, and the image fails at the retry; the others are fine."""
     store = TrapStore(blob_store, tmp_path)

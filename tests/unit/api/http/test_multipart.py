@@ -76,7 +76,9 @@ def test_a_missing_boundary_is_named(options):
         (HEAD % b"\xff.jpg" + b"\r\nx\r\n--B--\r\n", "in its first part: a name or file name is not UTF-8"),
         (b"--B\r\nContent-Disposition; form-data\r\n\r\nx\r\n--B--\r\n", "in its first part: malformed segment header"),
         (FIELD % b"" + b"\xff\r\n--B--\r\n", "The field 'model' is not utf-?8; encode it as UTF-8"),
-        (FIELD % b"; charset=none" + b"x\r\n--B--\r\n", "The field 'model' is not none; encode it as UTF-8"),
+        (FIELD % b"; charset=none" + b"x\r\n--B--\r\n", "has the character set 'none', which is not accepted"),
+        (FIELD % b"; charset=punycode" + b"x\r\n--B--\r\n", "has the character set 'punycode', which is not accepted"),
+        (FIELD % b"; charset=utf-16" + b"x\r\n--B--\r\n", "has the character set 'utf-16', which is not accepted"),
         (HEAD % b"a.jpg" + b"\r\n--B\r\nbad\r\n\r\nx\r\n--B--\r\n", "The form is malformed"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 
@@ -37,6 +38,30 @@ def test_descriptors_arrive_in_order(tmp_path):
 def test_replies_survive_the_pipe():
     replies = [protocol.Reply(None, "", 1.25), protocol.Reply("undecodable", "It is cut off.", 0.5)]
     assert protocol.decode_replies(protocol.encode_replies(replies)) == replies
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "no list",
+        [["undecodable", "x"]],
+        [["no such code", "x", 1, 1]],
+        [[["undecodable"], "x", 1, 1]],
+        [["x" * 51, "x", 1, 1]],
+        [["undecodable", "x" * 1001, 1, 1]],
+        [["undecodable", "nul\0", 1, 1]],
+        [["undecodable", 7, 1, 1]],
+        [[None, "", -1, 1]],
+        [[None, "", 1, "1"]],
+        [[None, "", 1, float("nan")]],
+        [[None, "", float("inf"), 1]],
+        [[None, "", 1, 1], None],
+    ],
+)
+def test_what_no_decoder_sends_is_rejected(values):
+    """An image may have taken control of it; the database would reject such a row, with all of its batch."""
+    with pytest.raises(ValueError, match="malformed reply"):
+        protocol.decode_replies(json.dumps(values).encode())
 
 
 def test_a_reply_to_a_full_request_fits_in_a_message():
