@@ -191,6 +191,15 @@ class UnknownBlob(ClientError):
 
     code = "unknown_blob"
 
+    @classmethod
+    def of_images(cls, references: Sequence[tuple[str, str]]) -> "UnknownBlob":
+        """Create the error of images whose bytes are not stored: of each the pointer to its digest, and its name."""
+        faults = [
+            Fault(pointer, cls.code, "You have not uploaded these bytes yet.", name) for pointer, name in references
+        ]
+        others = f" and of {len(faults) - 1:,} more" if len(faults) > 1 else ""
+        return cls(f"You have not uploaded the bytes of {faults[0].image!r}{others} yet; upload the images.", faults)
+
 
 class UnknownSource(ClientError):
     """The server has no such source; GET /v1/sources lists them."""

@@ -67,6 +67,7 @@ def stats(query: result_requests.StatsQuery) -> result_responses.Stats:
         **rate_limit_headers.PROBLEM_CODES,
         404: ["result_not_found"],
         409: ["nothing_to_retry"],
+        410: ["image_gone"],
         422: ["unknown_model"],
     },
 )

@@ -87,7 +87,7 @@ def delete() -> selection_responses.SelectionDeletion:
         **NOT_FOUND,
         **rate_limit_headers.PROBLEM_CODES,
         409: ["nothing_to_retry"],
-        410: ["job_purged"],
+        410: ["job_purged", "image_gone"],
         422: ["unknown_model", "idempotency_mismatch"],
     },
 )

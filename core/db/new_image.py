@@ -25,6 +25,8 @@ class NewImage:
     """The path in that source."""
     url: str | None = None
     """Where the bytes are to be fetched; None for any other image."""
+    reference: str | None = field(default=None, compare=False)
+    """The JSON pointer to what refers to bytes that were stored for another image; None for any other image."""
     data: ImageData | None = field(default=None, repr=False, compare=False)
     """The bytes to be stored; None if they are stored already, or the header check rejected the image."""
 
@@ -33,4 +35,5 @@ class NewImage:
         """Return a stored image as a new one; if its bytes are still to be fetched, they are fetched for it too."""
         url = row.url if row.source == URL_SOURCE else None
         location = {"source": row.source, "location": row.location}
-        return cls(name, row.sha256, row.bytes, custom_id=row.custom_id, url=url, **location)
+        reference = "#/images" if row.source is None else None
+        return cls(name, row.sha256, row.bytes, custom_id=row.custom_id, url=url, reference=reference, **location)

@@ -135,11 +135,19 @@ class SubmissionService:
         Raises:
             errors.UnknownModel: the model is not served.
             errors.IdempotencyMismatch: the idempotency key was used for another submission.
+            errors.ImageGone: an image was deleted, or removed by retention, and its bytes with it.
             errors.TemporarilyRejected: it cannot be accepted now; nothing was written.
             errors.ServiceUnavailable: the database does not answer; nothing was written.
         """
         self._require_model(job.model)
-        return blocking_call.wait(self._create(job, images, reject_invalid=False))
+        try:
+            return blocking_call.wait(self._create(job, images, reject_invalid=False))
+        except errors.UnknownBlob as error:
+            others = f" (and {len(error.faults) - 1:,} others)" if len(error.faults) > 1 else ""
+            raise errors.ImageGone(
+                f"The image {error.faults[0].image!r}{others} was deleted just now, or removed by retention; upload it "
+                "again."
+            ) from None
 
     @cached_property
     def _url_policy(self) -> url_policy.UrlPolicy:
@@ -253,7 +261,8 @@ class SubmissionService:
                     name, UNREAD_DIGEST, 0, custom_id=image.custom_id, source=URL_SOURCE, url=image.url
                 )
             else:
-                images[name] = NewImage(name, image.sha256, known_sizes[image.sha256], custom_id=image.custom_id)
+                size, pointer = known_sizes[image.sha256], _pointer(index)
+                images[name] = NewImage(name, image.sha256, size, custom_id=image.custom_id, reference=pointer)
         if duplicates:
             detail = f"Two images are named {duplicates[0].image!r}; a name is unique in its job."
             raise errors.DuplicateName(detail, duplicates[:MAX_FAULTS])
@@ -278,19 +287,20 @@ class SubmissionService:
         sizes = self.db.read(known_blobs.find_known, owner, digests)
         if digests <= sizes.keys():
             return sizes
-        faults = [
-            errors.Fault(
-                f"#/images/{index}/sha256", "unknown_blob", "You have not uploaded these bytes yet.", image.name
-            )
+        unknown = [
+            (_pointer(index), image.name)
             for index, image in enumerate(submitted)
             if isinstance(image, BlobReference) and image.sha256 not in sizes
         ]
-        others = f" and of {len(faults) - 1:,} more" if len(faults) > 1 else ""
-        detail = f"You have not uploaded the bytes of {faults[0].image!r}{others} yet; upload the images."
-        raise errors.UnknownBlob(detail, faults)
+        raise errors.UnknownBlob.of_images(unknown)
 
     def _store_blobs(self, images: Sequence[NewImage]) -> None:
         self.blob_store.put((image.sha256, image.data) for image in images if image.data is not None)
+
+
+def _pointer(index: int) -> str:
+    """Return the JSON pointer to the digest of an image of a submission."""
+    return f"#/images/{index}/sha256"
 
 
 def _clean_name(name: str) -> str:

@@ -1,14 +1,27 @@
 """Blob store: image bytes under their SHA-256, in a local folder or in an S3 bucket."""
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from core.storage import renditions
 
 MARK_NAME = "installation"  # of the file with the id of the database
 ORPHAN_TTL_SECONDS = 3600  # no writer takes so long, from its first byte to the row that refers to the blob
+
+ASIDE_SECONDS = 0.05  # a removal that finds its file in use again has put it back by then
+T = TypeVar("T")
+
+
+def retry_missing(read: Callable[[], T]) -> T:
+    """Read a file of a store; if it does not exist, once more a moment later."""
+    try:
+        return read()
+    except FileNotFoundError:
+        time.sleep(ASIDE_SECONDS)
+        return read()
 
 
 class BlobStore(Protocol):

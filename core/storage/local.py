@@ -76,7 +76,7 @@ class LocalBlobStore:
     def get(self, sha256: str) -> bytes:
         """See `BlobStore.get`."""
         try:
-            return self.path(sha256).read_bytes()
+            return base.retry_missing(self.path(sha256).read_bytes)
         except FileNotFoundError:
             raise errors.BlobMissing from None
         except OSError as error:
@@ -98,10 +98,13 @@ class LocalBlobStore:
             ) from error
 
     def _remove_file(self, path: Path) -> None:
+        if _may_be_needed(path):
+            return
         self._tmp_dir.mkdir(exist_ok=True)
-        # Moved aside first: a later `put` writes the blob anew, and an earlier one has left a recent mtime.
+        # Moved aside, and then checked again: a later `put` writes the blob anew, and one just before this has left a
+        # recent mtime. While it is aside, readers do not see it: `base.ASIDE_SECONDS`.
         temp_path = path.rename(self._tmp_dir / f"{path.name}.{secrets.token_hex(4)}")
-        if time.time() - temp_path.stat().st_mtime < base.ORPHAN_TTL_SECONDS:
+        if _may_be_needed(temp_path):
             temp_path.rename(path)
         else:
             temp_path.unlink()
@@ -149,6 +152,11 @@ class LocalBlobStore:
             raise errors.BlobsUnavailable(
                 f"{self.root} is not writable: {error.strerror}. Correct its permissions, or SORTBELT_BLOB_STORE."
             ) from error
+
+
+def _may_be_needed(path: Path) -> bool:
+    """Return whether a blob was put within the last hour: a submission may be about to refer to it."""
+    return time.time() - path.stat().st_mtime < base.ORPHAN_TTL_SECONDS
 
 
 def _mtime(entry: os.DirEntry[str]) -> float:

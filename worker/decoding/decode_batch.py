@@ -92,7 +92,7 @@ class DecodeBatch:
             reader = self.readers[row]
             return _memory_file(self.store.get(self.sha256s[row]) if reader is None else reader())
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return base.retry_missing(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             raise errors.BlobMissing from None
         except OSError as error:

@@ -25,7 +25,7 @@ from core.db.expressions import (
 )
 from core.db.job_row import JobRow
 from core.db.new_image import NewImage
-from core.db.queries import counters, new_images, quotas, webhook_deliveries
+from core.db.queries import counters, known_blobs, new_images, quotas, webhook_deliveries
 from core.tracing import tracer
 
 SCAN_COLUMNS = (
@@ -132,7 +132,9 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         errors.IdempotencyMismatch: the key was used for another submission.
         errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
         errors.JobPurged: it is a repeat of a job whose results were removed.
+        errors.UnknownBlob: bytes that an image refers to are not stored any more.
     """
+    gone = known_blobs.hold(conn, [image for _, images in submissions for image in images])
     for owner in sorted({job.owner for job, _ in submissions if job.limits.is_limited or not job.sealed}):
         quotas.lock_key(conn, owner)
     cached_by_key = new_images.lookup_cached(
@@ -149,6 +151,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     rows = [_new_job_row(job, *moments[job["id"]]) if job["id"] in moments else None for job in values]
     for row, (job, images) in zip(rows, submissions, strict=True):
         if row is not None:
+            known_blobs.require(images, gone)
             if job.limits.is_limited:
                 quotas.consume(conn, job.owner, job.limits, submission_load(job, images), exclude_job=row.id)
             if not job.sealed:
@@ -275,7 +278,9 @@ def add_images(
         errors.JobNotFound: the owner has no such job.
         errors.JobSealed: the job is sealed, and at least one name is new to it.
         errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
+        errors.UnknownBlob: bytes that a new image refers to are not stored any more.
     """
+    gone = known_blobs.hold(conn, images)
     if limits.is_limited:
         quotas.lock_key(conn, owner)
     job = get_for_update(conn, job_id, owner)
@@ -283,6 +288,7 @@ def add_images(
     added = [image for image in images if image.name not in existing_names]
     if added and job.sealed_at is not None:
         raise errors.JobSealed
+    known_blobs.require(added, gone)
     if added:
         quotas.consume(conn, owner, limits, new_images.total_load(added))
     cached = new_images.lookup_cached(conn, [((owner, job.model), added)])[owner, job.model]

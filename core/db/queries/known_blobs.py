@@ -1,11 +1,14 @@
 """Known blobs: what an owner has uploaded need not be uploaded again, and no owner learns what others have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
+from core import errors
 from core.db.expressions import IMAGES, INSTALLATIONS, IS_REJECTED, JOBS, MODELS, no_index
+from core.db.new_image import NewImage
 
 
 def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
@@ -25,6 +28,42 @@ def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[
         .distinct()
     )
     return {row.sha256: row.bytes for row in conn.execute(query)}
+
+
+def hold(conn: sa.Connection, images: Iterable[NewImage]) -> AbstractSet[str]:
+    """Keep the bytes that these images refer to until the end of the transaction. Return the digests that are gone.
+
+    For that a row with the digest is locked, of whichever owner: blobs are removed after their last row, and the new
+    row is committed before. To be called before the transaction locks anything else, so that two cannot deadlock here.
+    """
+    return _hold(conn, {image.sha256 for image in images if image.reference is not None})
+
+
+def _hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
+    if not digests:
+        return digests
+    is_stored = (IMAGES.c.sha256.in_(digests), ~IS_REJECTED, IMAGES.c.source.is_(None))
+    newest_id = sa.func.max(IMAGES.c.id).label("id")
+    newest_query = sa.select(IMAGES.c.sha256, newest_id).where(*is_stored).group_by(IMAGES.c.sha256)
+    newest = {row.sha256: row.id for row in conn.execute(newest_query)}
+    gone = digests - newest.keys()
+    if conn.dialect.name == "sqlite":  # its writing transactions are serial
+        return gone
+    query = sa.select(IMAGES.c.sha256).where(IMAGES.c.id.in_(newest.values())).order_by(IMAGES.c.id)
+    held = conn.execute(query.with_for_update(read=True, key_share=True)).scalars()
+    # A row may have been deleted meanwhile, and older ones have the digest too.
+    return gone | _hold(conn, newest.keys() - set(held))
+
+
+def require(images: Sequence[NewImage], gone: AbstractSet[str]) -> None:
+    """Check that none of these images refers to bytes that are gone.
+
+    Raises:
+        errors.UnknownBlob: some do.
+    """
+    unknown = [(image.reference, image.name) for image in images if image.reference and image.sha256 in gone]
+    if unknown:
+        raise errors.UnknownBlob.of_images(unknown)
 
 
 def unreferenced(conn: sa.Connection, digests: Iterable[str]) -> set[str]:

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import os
 import threading
 import time
 from concurrent import futures
@@ -8,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from core import errors, settings
-from core.db.queries import jobs
+from core.db import new_image
+from core.db.queries import deletions, jobs, known_blobs
 from core.intake import job_writer, service
+from core.maintenance import retention
 from core.storage import local
 from tests.support import factories
 
@@ -26,6 +29,14 @@ class CountingWakeup:
         """Count, and look at what is true at that moment."""
         self.count += 1
         self.seen.append(self.before())
+
+
+class NoStore:
+    """A store of blobs that takes anything."""
+
+    def put(self, blobs):
+        """Forget them."""
+        list(blobs)
 
 
 class FullDisk:
@@ -192,3 +203,138 @@ def test_of_orders_that_come_at_once_a_bad_one_fails_alone(intake_service, db, o
             bad.result(10)
     assert sizes == [1, 3, 1, 1, 1]
     assert set(factories.image_states(db)) == {"a", "b", "c", "d"}
+
+
+def remove_after(monkeypatch, module, name, remove):
+    """Remove a job and its blobs after the first call of a function: a submission has read what it refers to."""
+    read, pending = getattr(module, name), [remove]
+
+    def read_then_remove(*args, **kwargs):
+        outcome = read(*args, **kwargs)
+        if pending:
+            pending.pop()()
+        return outcome
+
+    monkeypatch.setattr(module, name, read_then_remove)
+
+
+@pytest.fixture
+def removable_job(intake_service, db, owner):
+    """A job of the images `a` and `b` whose bytes were stored long ago, and the function that removes it with them."""
+    job_id = intake_service.create_job(factories.new_job(owner), uploads("a", "b")).id
+    factories.complete_claims(db, factories.claim_images(db))
+    for path in intake_service.blob_store.root.glob("??/*"):
+        os.utime(path, (0, 0))
+
+    def remove():
+        db.write(deletions.delete_job, job_id, owner, owner)
+        retention.run_deletion(db, intake_service.blob_store, job_id, deadline=time.monotonic() + 60)
+
+    return job_id, remove
+
+
+def references(*names):
+    return [
+        service.BlobReference(name, hashlib.sha256(factories.make_image(number)).hexdigest())
+        for number, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_reference_to_bytes_that_are_removed_meanwhile_is_rejected(
+    intake_service, db, owner, removable_job, monkeypatch, sealed
+):
+    """Accepted, its image would fail for good: the bytes are gone. An idempotency key does not change that."""
+    remove_after(monkeypatch, known_blobs, "find_known", removable_job[1])
+    order = factories.new_job(owner, sealed=sealed, idempotency_key="k")
+    with pytest.raises(errors.UnknownBlob, match="'new a' and of 1 more") as caught:
+        intake_service.create_job(order, references("new a", "new b"))
+    assert [fault[:2] for fault in caught.value.faults] == [
+        (f"#/images/{index}/sha256", "unknown_blob") for index in (0, 1)
+    ]
+    assert factories.image_states(db) == {}
+    assert intake_service.create_job(order, uploads("new a", "new b")).total == 2
+
+
+def test_an_added_reference_to_bytes_that_are_removed_meanwhile_is_rejected(
+    intake_service, db, owner, removable_job, monkeypatch
+):
+    """With the position that it has in the request, of which the job has one image already."""
+    job_id = intake_service.create_job(factories.new_job(owner, sealed=False), uploads("", "", "", "c")[3:]).id
+    remove_after(monkeypatch, known_blobs, "find_known", removable_job[1])
+    added = [service.Upload("c", factories.make_image(3)), *references("new a")]
+    with pytest.raises(errors.UnknownBlob, match="'new a'") as caught:
+        intake_service.add_images(job_id, owner, added)
+    assert [fault.pointer for fault in caught.value.faults] == ["#/images/1/sha256"]
+    assert list(factories.image_states(db)) == ["c"]
+
+
+def test_a_resubmission_of_an_image_that_is_removed_meanwhile_is_rejected(intake_service, db, owner, removable_job):
+    """As the next one will be, which does not find the image."""
+    query = sa.select(factories.IMAGES, sa.null().label("url")).order_by(factories.IMAGES.c.name)
+    rows = db.read(lambda c: c.execute(query).all())
+    removable_job[1]()
+    images = [new_image.NewImage.copy_of(row, row.name) for row in rows]
+    with pytest.raises(errors.ImageGone, match=r"'a' \(and 1 others\)"):
+        intake_service.create_from_stored_images(factories.new_job(owner, fresh=True), images)
+    assert factories.image_states(db) == {}
+
+
+def test_bytes_stay_while_another_image_has_them(intake_service, db, owner, removable_job, monkeypatch):
+    """Of the newest image the row is deleted, and an older one refers to the bytes still."""
+    again = intake_service.create_job(factories.new_job(owner), references("a again")).id
+    db.write(
+        lambda c: c.execute(
+            sa.update(factories.JOBS).where(factories.JOBS.c.id == again).values(finished_at=sa.text("'2020-01-01'"))
+        )
+    )
+    remove_after(
+        monkeypatch,
+        known_blobs,
+        "find_known",
+        lambda: retention.run_purge(db, intake_service.blob_store, days=30),
+    )
+    id_ = intake_service.create_job(factories.new_job(owner, fresh=True), references("new a")).id
+    (claim,) = factories.claim_images(db)
+    assert claim.job_id == id_
+    assert intake_service.blob_store.get(claim.sha256)
+
+
+def test_a_removal_waits_for_the_submission_that_refers_to_its_bytes(
+    intake_service, db, owner, removable_job, monkeypatch
+):
+    """The reference was found in the transaction of the new job: the bytes stay when the old job is removed."""
+    threads = []
+
+    def remove_meanwhile():
+        threads.append(threading.Thread(target=removable_job[1]))
+        threads[0].start()
+        threads[0].join(0.5)  # it cannot end before this transaction does
+
+    remove_after(monkeypatch, known_blobs, "hold", remove_meanwhile)
+    id_ = intake_service.create_job(factories.new_job(owner, fresh=True), references("new a", "new b")).id
+    threads[0].join()
+    assert sorted(factories.image_states(db)) == ["new a", "new b"]
+    claims = factories.claim_images(db)
+    assert [claim.job_id for claim in claims] == [id_, id_]
+    assert all(intake_service.blob_store.get(claim.sha256) for claim in claims)
+
+
+def test_an_unknown_reference_does_not_reject_what_is_written_with_it(db, owner):
+    """Submissions of several callers share a transaction; each has its own outcome."""
+    writer = job_writer.JobWriter(db, NoStore(), CountingWakeup(lambda: 0), None)
+    unknown = new_image.NewImage("lost", "f" * 64, 1, reference="#/images/0/sha256")
+    submissions = [(factories.new_job(owner), [image]) for image in (factories.new_image("a"), unknown)]
+    good, bad = writer._write(submissions)
+    assert good.total == 1
+    assert isinstance(bad, errors.UnknownBlob)
+    assert list(factories.image_states(db)) == ["a"]
+
+
+def test_a_repeat_is_the_first_job_also_when_its_bytes_are_gone(db, owner):
+    """It inserts nothing that would need them."""
+    order = factories.new_job(owner, idempotency_key="k", fingerprint="f")
+    first = factories.create_job(db, owner, "a", idempotency_key="k", fingerprint="f")
+    unknown = new_image.NewImage("a", "f" * 64, 1, reference="#/images/0/sha256")
+    (row,) = db.write(jobs.insert_jobs, [(order, [unknown])])
+    assert row.id == first

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import boto3
 import pytest
@@ -172,6 +173,41 @@ def test_what_was_put_within_the_hour_is_not_removed(tmp_path):
     folder.put([named(DATA[1])])
     folder.remove([*names, "0" * 64])
     assert sorted(path.name for path in files(tmp_path)) == sorted(names[1:])
+
+
+def test_a_blob_that_was_put_again_stays_where_it_is(tmp_path, monkeypatch):
+    """A worker may open it at any moment, so a removal that was decided before does not move it at all."""
+    folder = local.LocalBlobStore(tmp_path)
+    folder.put([named(b"x")])
+    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("it was moved"))
+    folder.remove([named(b"x")[0]])
+    assert folder.get(named(b"x")[0]) == b"x"
+
+
+def test_a_blob_that_is_put_again_while_it_is_removed_is_read(tmp_path, monkeypatch):
+    """It was old when the removal looked, and is put back when that sees its new time: readers look once more."""
+    folder = local.LocalBlobStore(tmp_path)
+    (name, data), path = named(b"x"), folder.path(named(b"x")[0])
+    folder.put([(name, data)])
+    os.utime(path, (0, 0))
+    rename, seen = Path.rename, []
+
+    def put_then_rename(source, target):
+        if source != path:
+            seen.append(folder.get(name) if not path.exists() else None)
+        else:
+            folder.put([(name, data)])
+        return rename(source, target)
+
+    def put_back(_seconds):
+        rename(next((tmp_path / "tmp").iterdir()), path)
+
+    monkeypatch.setattr(base.time, "sleep", put_back)
+    monkeypatch.setattr(Path, "rename", put_then_rename)
+    with contextlib.suppress(FileNotFoundError):  # this test has put it back already
+        folder._remove_file(path)
+    assert seen == [data]
+    assert path.read_bytes() == data
 
 
 def test_a_bucket_keeps_what_was_put_within_the_hour_too(empty_bucket, monkeypatch):
