@@ -45,7 +45,7 @@ class FetchFailed(Exception):
     ) -> None:
         super().__init__(detail)
         self.retry_seconds = retry_seconds
-        """When to try again; None: ever later."""
+        """The delay of the next attempt; None: it doubles with each."""
         self.received = received
         """How many bytes arrived all the same."""
         self.is_final = is_final

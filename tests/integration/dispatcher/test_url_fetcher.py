@@ -328,7 +328,7 @@ def full_disk(monkeypatch):
 def test_the_rest_of_a_disk_is_not_for_fetched_images_of_the_key_that_fills_it(
     db, owner, submit, fetch, image_host, store
 ):
-    """Its fetches are tried again later, and those of others go on; in the end, the image fails with the reason."""
+    """Its fetches are retried later, and those of others go on; in the end, the image fails with the reason."""
     factories.create_job(db, owner, *map(str, range(30)))
     image_host.responses["/b.png"] = 200, {}, factories.make_image(2)
     full = submit({"full": f"{image_host.url}/a.png"})
