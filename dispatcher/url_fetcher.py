@@ -145,7 +145,7 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
             log.warning("an image of job %s will be fetched again: %s", claim.job_id, error.detail)
 
     def _postpone(self, claim: url_fetches.Claim) -> None:
-        """Schedule the attempt anew, however often: that images cannot be stored is no fault of their URLs."""
+        """Schedule the attempt anew, however often: that images cannot be stored is not the fault of their URLs."""
         try:
             self._db.write(url_fetches.retry_later, claim, seconds=STORE_RETRY_SECONDS, is_counted=False)
         except errors.DatabaseUnavailable as error:
@@ -185,10 +185,11 @@ def _check_status(status: int) -> None:
 
 
 def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
+    received = 0
     body = io.BytesIO()  # it returns its bytes without a copy of them
     for chunk in response.iter_stream():
-        body.write(chunk)
-        if body.tell() > max_bytes:
+        received += body.write(chunk)
+        if received > max_bytes:
             detail = f"The file at the URL has more than {max_bytes:,} bytes, which is the maximum. Send a smaller one."
-            raise FetchFailed(detail, is_final=True, code="too_large", received=body.tell())
+            raise FetchFailed(detail, is_final=True, code="too_large", received=received)
     return body.getvalue()

@@ -361,7 +361,7 @@ def test_an_image_is_stored_once_there_is_space(db, owner, submit, fetch, image_
 
 
 def test_while_nothing_can_be_stored_fetches_wait(db, submit, fetch, image_host, monkeypatch):
-    """However often, since it is no fault of the URL; but not at once."""
+    """However often, since it is not the fault of the URL; but not at once."""
     job_id = submit({"a": f"{image_host.url}/a.png"})
 
     def fail(*_):
