@@ -1,6 +1,11 @@
-"""URL fetcher: fetches the bytes of images that were submitted by URL, under the same rules as webhooks are sent."""
+"""URL fetcher: fetches the bytes of images that were submitted by URL, under the same rules as webhooks are sent.
 
+A slow host delays at most half of the threads: no key gets more.
+"""
+
+import io
 import logging
+from collections import Counter
 
 import httpcore
 import sqlalchemy as sa
@@ -8,15 +13,19 @@ import sqlalchemy as sa
 from core import errors, settings
 from core.broker import wakeup
 from core.db import database
+from core.db.new_image import NewImage
 from core.db.queries import quotas, url_fetches
-from core.intake import admission, header_check
+from core.intake import admission, disk_share, header_check
 from core.storage import factory
 from core.webhooks import url_policy
 from dispatcher import http_sender, poller
 
-CONCURRENCY = 4  # each holds an image in memory
+CONCURRENCY = 6  # each holds an image in memory
+CONCURRENCY_PER_OWNER = CONCURRENCY // 2
 ATTEMPT_TIMEOUT_SECONDS = 30.0  # for one attempt, in total
 FETCH_FAILED = "fetch_failed"
+STORE_RETRY_SECONDS = 60.0  # while images cannot be stored
+DISPATCHER_LOST = "The dispatcher was lost during the last attempt; retry the job, or submit the image itself."
 RETRYABLE_STATUSES = {408, 425, 429, 500, 502, 503, 504}
 
 log = logging.getLogger(__name__)
@@ -25,8 +34,18 @@ log = logging.getLogger(__name__)
 class FetchFailed(Exception):
     """The bytes were not fetched; the message is one sentence for people."""
 
-    def __init__(self, detail: str, *, is_final: bool, code: str = FETCH_FAILED, received: int = 0) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        is_final: bool,
+        code: str = FETCH_FAILED,
+        received: int = 0,
+        retry_seconds: float | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.retry_seconds = retry_seconds
+        """The delay of the next attempt; None: it doubles with each."""
         self.received = received
         """How many bytes arrived all the same."""
         self.is_final = is_final
@@ -44,19 +63,28 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
         self._ssl_context = http_sender.tls_context()
         self._blob_store = factory.open_blob_store(config.blob_store)
+        self._disk_share = disk_share.DiskShare(db, self._blob_store)
         self._wakeup = wakeup.WakeupSender(config.redis_url)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, url_fetches.Claim]]:
-        return [(claim.owner, claim) for claim in url_fetches.claim(conn, limit=limit)]
+        in_flight = Counter(self._in_flight.values())
+        claims = url_fetches.claim(conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, in_flight=in_flight)
+        return [(claim.owner, claim) for claim in claims]
 
     def _run_task(self, task: url_fetches.Claim) -> None:
         """Fetch one image; a failure is recorded, or its lease ends."""
         try:
-            self._fetch_image(task)
+            if task.attempts > url_fetches.MAX_ATTEMPTS:
+                self._db.write(url_fetches.fail, task, FETCH_FAILED, DISPATCHER_LOST)
+            else:
+                self._fetch_image(task)
         except FetchFailed as failure:
             log.info("an image of job %s, attempt %d: %s", task.job_id, task.attempts, failure)
             self._charge(task.owner, failure.received)
             self._record_failure(task, failure)
+        except errors.BlobsUnavailable as error:
+            log.warning("an image of job %s will be fetched again: %s", task.job_id, error.detail)
+            self._postpone(task)
         except errors.ServiceUnavailable as error:
             log.warning("an image of job %s will be fetched again: %s", task.job_id, error.detail)
         except Exception:
@@ -65,12 +93,31 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
     def _fetch_image(self, claim: url_fetches.Claim) -> None:
         max_bytes = self._settings.max_image_bytes
         data = self._get(claim.url, max_bytes)
-        self._charge(claim.owner, len(data))
         image = header_check.prepare_image(claim.name, data, max_bytes=max_bytes, max_pixels=self._settings.max_pixels)
         if image.data is not None:
-            self._blob_store.put([(image.sha256, image.data)])
+            self._put(claim.owner, image, image.data)
+        self._charge(claim.owner, len(data))
         self._db.write(url_fetches.store, claim, image)
         self._wakeup.send()
+
+    def _put(self, owner: str, image: NewImage, data: bytes) -> None:
+        """Store fetched bytes, of a key that may still store as many.
+
+        Raises:
+            FetchFailed: the disk is nearly full, and the key stores more than its share.
+            errors.ServiceUnavailable: the store, or the database, is full or does not answer.
+        """
+        try:
+            self._disk_share.check(owner, quotas.Load(1, len(data)))
+        except errors.StoreFull:
+            raise FetchFailed(
+                "The image was fetched, but the disk for images is nearly full, and this key has the most on it; "
+                "delete jobs, then retry this one.",
+                is_final=False,
+                received=len(data),
+                retry_seconds=STORE_RETRY_SECONDS,
+            ) from None
+        self._blob_store.put([(image.sha256, data)])
 
     def _charge(self, owner: str, received: int) -> None:
         """Charge a key for the bytes that were fetched for it; what it owes delays its next submissions.
@@ -92,9 +139,17 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
             if failure.is_final or claim.attempts >= url_fetches.MAX_ATTEMPTS:
                 self._db.write(url_fetches.fail, claim, failure.code, str(failure))
             else:
-                self._db.write(url_fetches.retry_later, claim, seconds=2.0**claim.attempts)
+                seconds = 2.0**claim.attempts if failure.retry_seconds is None else failure.retry_seconds
+                self._db.write(url_fetches.retry_later, claim, seconds=seconds)
         except errors.DatabaseUnavailable as error:
             log.warning("an image of job %s will be fetched again: %s", claim.job_id, error.detail)
+
+    def _postpone(self, claim: url_fetches.Claim) -> None:
+        """Schedule the attempt anew, however often: that images cannot be stored is not the fault of their URLs."""
+        try:
+            self._db.write(url_fetches.retry_later, claim, seconds=STORE_RETRY_SECONDS, is_counted=False)
+        except errors.DatabaseUnavailable as error:
+            log.warning("an image of job %s will be fetched when its lease ends: %s", claim.job_id, error.detail)
 
     def _get(self, url: str, max_bytes: int) -> bytes:
         """Return the body at a URL, without redirects or proxies.
@@ -130,10 +185,11 @@ def _check_status(status: int) -> None:
 
 
 def _read_body(response: httpcore.Response, max_bytes: int) -> bytes:
-    body = bytearray()
+    received = 0
+    body = io.BytesIO()  # it returns its bytes without a copy of them
     for chunk in response.iter_stream():
-        body += chunk
-        if len(body) > max_bytes:
+        received += body.write(chunk)
+        if received > max_bytes:
             detail = f"The file at the URL has more than {max_bytes:,} bytes, which is the maximum. Send a smaller one."
-            raise FetchFailed(detail, is_final=True, code="too_large", received=len(body))
-    return bytes(body)
+            raise FetchFailed(detail, is_final=True, code="too_large", received=received)
+    return body.getvalue()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "1021"
+REVISION = "1022"
 """The newest migration: what these tables match. A program works on this revision and on later ones with the same first
 digit. A migration that older programs cannot work with takes the next digit; they then refuse to start."""
 
@@ -518,10 +518,15 @@ class UrlFetch(Base):
     lease_until: orm.Mapped[datetime | None]
     """Until when a dispatcher holds it; it is also the fencing token."""
     ended_at: orm.Mapped[datetime | None]
+    api_key_id: orm.Mapped[str | None] = orm.mapped_column(Uuid)
+    """The key of its job: each has a share. None until the first claim, if a program of an older release inserted it.
+    Not a foreign key, as in `images`."""
 
     __table_args__ = (
         # Pending fetches by due time: small however many there were.
         _partial_index("ix_url_fetches_pending", "next_attempt_at", where="status = 'pending'"),
+        # The same of each key, so that a key is found however many fetches another has.
+        _partial_index("ix_url_fetches_pending_of", "api_key_id", "next_attempt_at", where="status = 'pending'"),
     )
 
 

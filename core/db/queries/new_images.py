@@ -113,14 +113,16 @@ def _insert_fetched(conn: sa.Connection, images: Sequence[tuple[Job, NewImage]])
     """Insert images whose bytes are still to be fetched, and their fetches."""
     rows = [_image_row(job, image, Status.QUEUED) for job, image in images]
     ids = conn.execute(INSERT_IMAGES_RETURNING, rows).scalars().all()
-    insert_fetches(conn, {id_: str(image.url) for id_, (_, image) in zip(ids, images, strict=True)})
+    fetches = [(id_, str(image.url), str(job.api_key_id)) for id_, (job, image) in zip(ids, images, strict=True)]
+    insert_fetches(conn, fetches)
 
 
-def insert_fetches(conn: sa.Connection, urls_by_image: Mapping[int, str]) -> None:
-    """Insert the fetches of the bytes of new images, by the id of the image; each is due at once."""
+def insert_fetches(conn: sa.Connection, fetches: Iterable[tuple[int, str, str]]) -> None:
+    """Insert the fetches of new images, by the id of each image, its URL and its key; each is due at once."""
+    new = {"status": "pending", "attempts": 0}
     rows = [
-        {"id": str(uuids.uuid7()), "image_id": image_id, "url": url, "status": "pending", "attempts": 0}
-        for image_id, url in urls_by_image.items()
+        {"id": str(uuids.uuid7()), "image_id": image_id, "url": url, "api_key_id": owner, **new}
+        for image_id, url, owner in fetches
     ]
     if rows:
         conn.execute(sa.insert(URL_FETCHES).values(next_attempt_at=clock.now()), rows)

@@ -1,5 +1,6 @@
 """URL fetches: images whose bytes the dispatcher fetches; until then no worker claims them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import clock, leases
-from core.db.expressions import API_KEYS, IMAGES, IS_QUEUED, JOBS, URL_FETCHES
+from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES
 from core.db.new_image import URL_SOURCE, NewImage
 from core.db.queries import claims, jobs, new_images
 
@@ -28,7 +29,7 @@ class Claim:
     name: str
     url: str
     attempts: int
-    """With this one."""
+    """With this one. More than `MAX_ATTEMPTS`: the dispatcher was lost during the last, and no other is to be made."""
     owner: str
     lease_until: datetime
 
@@ -37,27 +38,62 @@ def copy_to_retry(conn: sa.Connection, job_id: str, retry_id: str) -> None:
     """Insert the fetches of a job that retries images whose bytes were not fetched."""
     retried = IMAGES.alias("retried")
     query = (
-        sa.select(retried.c.id, URL_FETCHES.c.url)
+        sa.select(retried.c.id, URL_FETCHES.c.url, JOBS.c.api_key_id)
         .join(IMAGES, IMAGES.c.id == URL_FETCHES.c.image_id)
         .join(retried, sa.and_(retried.c.job_id == retry_id, retried.c.name == IMAGES.c.name))
+        .join(JOBS, JOBS.c.id == retried.c.job_id)
         .where(IMAGES.c.job_id == job_id, retried.c.source == URL_SOURCE)
     )
-    new_images.insert_fetches(conn, {row.id: row.url for row in conn.execute(query)})
+    new_images.insert_fetches(conn, [(row.id, row.url, row.api_key_id) for row in conn.execute(query)])
 
 
-def claim(conn: sa.Connection, *, limit: int) -> list[Claim]:
-    """Claim up to `limit` due fetches, those first that have been due longest; those of ended images end too."""
+def claim(
+    conn: sa.Connection, *, limit: int, max_per_owner: int, in_flight: Mapping[str, int] | None = None
+) -> list[Claim]:
+    """Claim up to `limit` due fetches, so that no key has more than `max_per_owner` with those `in_flight`.
+
+    The keys with the fewest come first, then those whose fetches have been due longest. Fetches of images that have
+    ended meanwhile end too.
+    """
+    held = in_flight or {}
+    claimed: list[Claim] = []
+    owners = [owner for owner in _due_owners(conn) if held.get(owner, 0) < max_per_owner]
+    for owner in sorted(owners, key=lambda owner: held.get(owner, 0)):
+        if (free_slots := limit - len(claimed)) > 0:
+            claimed += _claim_of(conn, owner, min(free_slots, max_per_owner - held.get(owner, 0)))
+    return claimed
+
+
+def _due_owners(conn: sa.Connection) -> list[str]:
+    """Return the keys with due fetches, those first that have waited longest; an index probe for each key."""
+    owner = URL_FETCHES.c.api_key_id
+    owner_of_image = sa.select(JOBS.c.api_key_id).join(IMAGES, IMAGES.c.job_id == JOBS.c.id)
+    owner_of_image = owner_of_image.where(IMAGES.c.id == URL_FETCHES.c.image_id)
+    adopt = sa.update(URL_FETCHES).where(LEASES.is_pending, owner.is_(None))
+    conn.execute(adopt.values(api_key_id=owner_of_image.scalar_subquery()))
+    first = sa.select(owner.label("owner")).where(LEASES.is_pending, owner.is_not(None)).order_by(owner).limit(1)
+    owners = sa.select(first.subquery().c.owner).cte("owners", recursive=True)
+    following = sa.select(owner).where(LEASES.is_pending, owner > owners.c.owner).order_by(owner).limit(1)
+    following = following.correlate(owners)
+    owners = owners.union_all(sa.select(following.scalar_subquery()).where(owners.c.owner.is_not(None)))
+    # The owner is in the order too, else PostgreSQL might walk the fetches of all keys.
+    due_at = sa.select(URL_FETCHES.c.next_attempt_at).where(LEASES.is_due(), owner == owners.c.owner)
+    due_at = due_at.order_by(owner, URL_FETCHES.c.next_attempt_at).limit(1).correlate(owners)
+    rows = conn.execute(sa.select(owners.c.owner, due_at.scalar_subquery().label("due_at"))).all()
+    return [row.owner for row in sorted((row for row in rows if row.due_at), key=lambda row: row.due_at)]
+
+
+def _claim_of(conn: sa.Connection, owner: str, limit: int) -> list[Claim]:
+    is_owned = URL_FETCHES.c.api_key_id == owner
     values = {"attempts": URL_FETCHES.c.attempts + 1}
-    ids = [row.id for row in LEASES.claim(conn, limit=limit, returning=[URL_FETCHES.c.id], values=values)]
+    ids = [row.id for row in LEASES.claim(conn, is_owned, limit=limit, returning=[URL_FETCHES.c.id], values=values)]
     is_needed = sa.exists().where(IMAGES.c.id == URL_FETCHES.c.image_id, IS_QUEUED)
     unneeded = sa.update(URL_FETCHES).where(URL_FETCHES.c.id.in_(ids), ~is_needed)
     conn.execute(unneeded.values(leases.final_values(enums.DeliveryStatus.FAILED)))
     columns = [URL_FETCHES.c[name] for name in ("id", "image_id", "url", "attempts", "lease_until")]
     rows = conn.execute(
-        sa.select(*columns, IMAGES.c.job_id, IMAGES.c.name, API_KEYS.c.id.label("owner"))
+        sa.select(*columns, IMAGES.c.job_id, IMAGES.c.name, URL_FETCHES.c.api_key_id.label("owner"))
         .join(IMAGES, IMAGES.c.id == URL_FETCHES.c.image_id)
-        .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .join(API_KEYS, API_KEYS.c.id == JOBS.c.api_key_id)
         .where(URL_FETCHES.c.id.in_(ids), LEASES.is_pending)
     )
     return [Claim(**row._mapping) for row in rows]  # noqa: SLF001 (public, in spite of its name)
@@ -93,9 +129,10 @@ def fail(conn: sa.Connection, claim: Claim, code: str, detail: str) -> None:
         claims.finish(conn, [outcome], claims.ModelRef(model_name))
 
 
-def retry_later(conn: sa.Connection, claim: Claim, *, seconds: float) -> None:
-    """End the lease; the fetch is due again after so many seconds."""
-    values = {"lease_until": None, "next_attempt_at": clock.now(seconds)}
+def retry_later(conn: sa.Connection, claim: Claim, *, seconds: float, is_counted: bool = True) -> None:
+    """End the lease; the fetch is due again after so many seconds. The attempt is taken back unless it is counted."""
+    attempts = URL_FETCHES.c.attempts - (0 if is_counted else 1)
+    values = {"lease_until": None, "next_attempt_at": clock.now(seconds), "attempts": attempts}
     conn.execute(sa.update(URL_FETCHES).where(LEASES.is_held(claim)).values(values))
 
 

@@ -1,17 +1,20 @@
 """Images submitted by URL: fetched by the dispatcher, from allowed destinations only."""
 
 import dataclasses
+import errno
 import http.server
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from core import errors, settings
+from core import enums, errors, settings
 from core.broker import wakeup
 from core.db import tables
-from core.db.queries import api_keys, jobs, quotas, retries, url_fetches
+from core.db.queries import api_keys, jobs, quotas, retries, url_fetches, webhook_deliveries
 from core.intake import service
 from core.storage import local
 from dispatcher import http_sender, url_fetcher
@@ -29,12 +32,15 @@ class ImageHost(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.responses, self.requests = {}, []
+        self.slow_path, self.may_answer = None, threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append((self.path, dict(self.headers)))
+        if self.path == self.server.slow_path:
+            self.server.may_answer.wait(60)
         status, headers, body = self.server.responses.get(self.path, (404, {}, b""))
         self.send_response(status)
         for name, value in headers.items():
@@ -52,6 +58,7 @@ def image_host():
         threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01}).start()
         host.responses["/a.png"] = 200, {}, factories.make_image(1)
         yield host
+        host.may_answer.set()
         host.shutdown()
 
 
@@ -75,10 +82,10 @@ def store(config):
 def submit(db, owner, config, store):
     """Submits images by URL, by name; the id of the job."""
 
-    def make(urls, **fields):
+    def make(urls, key=owner, **fields):
         intake = service.SubmissionService(config, db, store, wakeup.WakeupSender(config.redis_url))
         submitted = [service.UrlReference(name, url) for name, url in urls.items()]
-        return str(intake.create_job(factories.new_job(owner, **fields), submitted).id)
+        return str(intake.create_job(factories.new_job(key, **fields), submitted).id)
 
     return make
 
@@ -90,13 +97,21 @@ def fetch(db, config):
 
     def go(*, pass_time=False):
         if pass_time:
-            past = {name: sa.text("'2020-01-01 00:00:00'") for name in ("next_attempt_at", "lease_until")}
-            db.write(lambda c: c.execute(sa.update(FETCHES).where(FETCHES.c.status == "pending").values(past)))
+            let_all_be_due(db)
         while made.poll():
             made.finish()
 
     yield go
     made.close()
+
+
+def let_all_be_due(db):
+    past = {name: sa.text("'2020-01-01 00:00:00'") for name in ("next_attempt_at", "lease_until")}
+    db.write(lambda c: c.execute(sa.update(FETCHES).where(FETCHES.c.status == "pending").values(past)))
+
+
+def make_key(db, name):
+    return db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id
 
 
 def failures(db, job_id):
@@ -227,7 +242,7 @@ def test_urls_are_refused_by_default(db, owner, config, store):
 def test_a_cancelled_image_is_not_fetched(db, owner, submit, fetch, image_host):
     """Nor one whose deadline has passed; a fetch that comes too late changes nothing."""
     job_id = submit({"a": f"{image_host.url}/a.png", "b": f"{image_host.url}/a.png"})
-    (late, _) = db.write(url_fetches.claim, limit=2)
+    (late, _) = db.write(url_fetches.claim, limit=2, max_per_owner=2)
     db.write(jobs.cancel, job_id, owner)
     db.write(url_fetches.store, late, factories.new_image("a"))
     fetch(pass_time=True)
@@ -239,7 +254,7 @@ def test_a_cancelled_image_is_not_fetched(db, owner, submit, fetch, image_host):
 def test_a_fetcher_that_has_lost_its_lease_writes_nothing(db, submit, fetch, image_host):
     """Another has fetched the image meanwhile."""
     job_id = submit({"a": f"{image_host.url}/a.png"})
-    (late,) = db.write(url_fetches.claim, limit=1)
+    (late,) = db.write(url_fetches.claim, limit=1, max_per_owner=1)
     fetch(pass_time=True)
     db.write(url_fetches.fail, late, "fetch_failed", "Too late.")
     db.write(url_fetches.store, late, factories.new_image("other"))
@@ -258,3 +273,107 @@ def test_a_retry_fetches_again(db, owner, submit, fetch, image_host):
     assert {claim.name for claim in factories.claim_images(db)} == {"a", "b"}
     assert [path for path, _ in image_host.requests].count("/a.png") == 1
     assert factories.get_job(db, retry_id).total == 2
+
+
+def test_a_host_that_is_slow_for_one_key_does_not_delay_another(db, submit, config, image_host):
+    """All threads that the first key may have wait for it, and more of its fetches have been due for longer."""
+    image_host.slow_path = "/slow"
+    image_host.responses["/slow"] = 200, {}, factories.make_image(2)
+    slow = submit({f"{number}": f"{image_host.url}/slow" for number in range(20)})
+    fetcher = url_fetcher.UrlFetcher(config, db)
+    assert fetcher.poll() == url_fetcher.CONCURRENCY_PER_OWNER
+    assert fetcher.poll() == 0
+    quick = submit({"a": f"{image_host.url}/a.png"}, make_key(db, "quick"))
+    assert fetcher.poll() == 1
+    deadline = time.monotonic() + 60
+    while not (claimed := factories.claim_images(db)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [claim.job_id for claim in claimed] == [quick]
+    image_host.may_answer.set()
+    fetcher.finish()
+    while fetcher.poll():
+        fetcher.finish()
+    assert [claim.job_id for claim in factories.claim_images(db)] == [slow] * 20
+    fetcher.close()
+
+
+def test_a_dispatcher_lost_during_the_last_attempt_fails_the_image(db, owner, submit, fetch, image_host):
+    """Attempts are counted when they begin, so that nothing is tried for ever; the job and its webhook follow."""
+    hook = {"webhook_url": f"{image_host.url}/hook", "public_base_url": "https://sortbelt.example/"}
+    job_id = submit({"deadly": f"{image_host.url}/a.png"}, **hook)
+    for attempt in range(1, url_fetches.MAX_ATTEMPTS + 1):
+        (lost,) = db.write(url_fetches.claim, limit=9, max_per_owner=9)
+        assert lost.attempts == attempt
+        let_all_be_due(db)
+    fetch()
+    fetch(pass_time=True)
+    assert image_host.requests == []
+    assert failures(db, job_id) == {"deadly": ("fetch_failed", url_fetcher.DISPATCHER_LOST)}
+    assert factories.job_counts(db, job_id) == {"failed": 1}
+    assert factories.get_job(db, job_id).status == "failed"
+    results = sa.select(sa.func.count()).select_from(factories.RESULTS)
+    assert db.read(lambda c: c.execute(results).scalar()) == 1
+    assert [row.job_id for row in db.read(webhook_deliveries.list_page, owner, limit=9, filters={})] == [job_id]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk of a thousand blocks, of which few are free."""
+    block, size, free = 4096, 1000, 20
+    state = os.statvfs_result((block, block, size, free, free, size, size, size, 0, 255))
+    monkeypatch.setattr(local.LocalBlobStore, "disk", lambda _: state)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_the_rest_of_a_disk_is_not_for_fetched_images_of_the_key_that_fills_it(
+    db, owner, submit, fetch, image_host, store
+):
+    """Its fetches are retried later, and those of others go on; in the end, the image fails with the reason."""
+    factories.create_job(db, owner, *map(str, range(30)))
+    image_host.responses["/b.png"] = 200, {}, factories.make_image(2)
+    full = submit({"full": f"{image_host.url}/a.png"})
+    little = submit({"little": f"{image_host.url}/b.png"}, make_key(db, "quiet"))
+    fetch()
+    fetch()
+    assert [path for path, _ in image_host.requests].count("/a.png") == 1
+    (claim,) = [claim for claim in factories.claim_images(db) if claim.job_id == little]
+    assert [*store.root.glob("[0-9a-f][0-9a-f]/*")] == [store.path(claim.sha256)]
+    assert factories.job_counts(db, full) == {"queued": 1}
+    for _ in range(url_fetches.MAX_ATTEMPTS):
+        fetch(pass_time=True)
+    ((code, detail),) = failures(db, full).values()
+    assert code == "fetch_failed"
+    assert "disk for images is nearly full" in detail
+    assert [path for path, _ in image_host.requests].count("/a.png") == url_fetches.MAX_ATTEMPTS
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_an_image_is_stored_once_there_is_space(db, owner, submit, fetch, image_host, monkeypatch):
+    """As if nothing had been."""
+    factories.create_job(db, owner, *map(str, range(30)))
+    factories.create_job(db, make_key(db, "quiet"), "a")
+    job_id = submit({"a": f"{image_host.url}/a.png"})
+    fetch()
+    assert factories.get_job(db, job_id).bytes == 0
+    monkeypatch.setattr(local.LocalBlobStore, "disk", lambda _: None)
+    fetch(pass_time=True)
+    assert factories.get_job(db, job_id).bytes == len(factories.make_image(1))
+
+
+def test_while_nothing_can_be_stored_fetches_wait(db, submit, fetch, image_host, monkeypatch):
+    """However often, since it is not the fault of the URL; but not at once."""
+    job_id = submit({"a": f"{image_host.url}/a.png"})
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_write_file", fail)
+        for count in range(1, url_fetches.MAX_ATTEMPTS + 3):
+            fetch(pass_time=True)
+            fetch()
+            assert len(image_host.requests) == count
+    assert not db.read(url_fetches.has_due)
+    assert factories.job_counts(db, job_id) == {"queued": 1}
+    fetch(pass_time=True)
+    assert [claim.job_id for claim in factories.claim_images(db)] == [job_id]

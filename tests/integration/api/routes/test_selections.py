@@ -136,7 +136,7 @@ def test_images_that_were_not_fetched_are_fetched_for_the_new_job(app_settings):
     resubmitted = client.post("/v1/selections/resubmit", json={"images": [id_]})
     verified = client.post(f"/v1/results/{id_}/verify")
     new_jobs = {response.json["id"] for response in (resubmitted, verified)}
-    fetches = db.write(url_fetches.claim, limit=10)
+    fetches = db.write(url_fetches.claim, limit=10, max_per_owner=10)
     assert {(fetch.job_id, fetch.url) for fetch in fetches} == {(job_id, url) for job_id in new_jobs}
     for fetch in fetches:
         db.write(url_fetches.fail, fetch, "fetch_failed", "It is not there.")

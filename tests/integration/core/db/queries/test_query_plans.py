@@ -31,13 +31,15 @@ from core.db.queries import (
     review_queue,
     reviews,
     throughput,
+    url_fetches,
     webhook_deliveries,
 )
 from core.db.queries import claims as claim_queries
 from tests.support import factories
 
 ROWS = 50_000
-LARGE = ("images", "results", "jobs", "webhook_deliveries", "reviews")
+FETCHES = 20_000
+LARGE = ("images", "results", "jobs", "webhook_deliveries", "reviews", "url_fetches")
 BAD_IMAGE = reviews.NewReview(enums.Verdict.BAD_IMAGE)
 SOME = results.ResultCursor(ROWS // 2, 0.75)
 LATE = datetime.now(UTC) - timedelta(days=1)
@@ -57,6 +59,7 @@ class Filled:
         self.idle_owner = self.db.write(api_keys.create, "c", enums.Role.SUBMIT, api_keys.generate()).id
         self.add_deliveries()
         self.add_reviews()
+        self.add_fetches()
         self.old = factories.create_job(self.db, self.owner, *(f"{n}.jpg" for n in range(3)), **HOOK)
         factories.complete_claims(self.db, factories.claim_images(self.db))
         self.open = factories.create_job(
@@ -84,6 +87,22 @@ class Filled:
         into = f"INSERT INTO webhook_deliveries ({', '.join(values)})"
         statement = sa.text(f"{into} SELECT {', '.join(values.values())} FROM {words.series}")  # noqa: S608 (as above)
         self.db.write(lambda c: c.execute(statement, {"first": 0, "last": 9999}))
+
+    def add_fetches(self):
+        """Very many due fetches of one key, and three of another that are due later."""
+        words = synthetic_rows.DIALECT_SQL[self.db.dialect_name]
+        values = {
+            "id": words.id("n"),
+            "image_id": "n + 1",
+            "url": "'https://x.example/'",
+            "status": "'pending'",
+            "attempts": "0",
+            "next_attempt_at": "CURRENT_TIMESTAMP",
+            "api_key_id": f"(SELECT id FROM api_keys WHERE name = CASE WHEN n < {FETCHES} THEN 'a' ELSE 'c' END)",  # noqa: S608 (as above)
+        }
+        into = f"INSERT INTO url_fetches ({', '.join(values)})"
+        statement = sa.text(f"{into} SELECT {', '.join(values.values())} FROM {words.series}")  # noqa: S608 (as above)
+        self.db.write(lambda c: c.execute(statement, {"first": 0, "last": FETCHES + 2}))
 
     def add_reviews(self):
         """A review of every third image, half of them replaced."""
@@ -377,6 +396,10 @@ QUESTIONS = {
         lambda f: f.db.write(webhook_deliveries.claim, limit=1, max_per_owner=8, exclude_owners=[]),
         "ix_deliveries_pending",
     ),
+    "claim fetches": (
+        lambda f: f.db.write(url_fetches.claim, limit=3, max_per_owner=3, in_flight={f.owner: 3}),
+        "ix_url_fetches_pending_of",
+    ),
     "overdue webhooks": (lambda f: f.db.read(webhook_deliveries.count_overdue), "ix_deliveries_pending"),
     "deliveries of a key": (
         lambda f: f.db.read(webhook_deliveries.list_page, f.owner, limit=50, filters={}),
@@ -486,3 +509,18 @@ def test_metrics_read_nothing_that_has_ended(filled_database):
     for text in plans:
         assert "ix_images_running" in text or "ix_images_queued" in text
         assert "Seq Scan on images" not in text
+
+
+def test_a_fetch_is_found_whatever_another_key_has(filled_database):
+    """Counted by PostgreSQL itself: it does not look at the fetches of the key that has very many."""
+    if filled_database.db.dialect_name == "sqlite":
+        pytest.skip("SQLite does not count")
+    wanted = {"limit": 3, "max_per_owner": 3, "in_flight": {filled_database.owner: 3}}
+    ran = statements(filled_database.db, lambda: filled_database.db.write(url_fetches.claim, **wanted))
+    asked = [s for s in ran if s[0].startswith(("WITH", "UPDATE")) and "url_fetches" in s[0]]
+    assert len(asked) >= 2
+    for statement, parameters in asked:
+        explain = "EXPLAIN (ANALYZE, TIMING OFF) " + statement
+        plan = filled_database.db.write(lambda c, *s: "\n".join(c.exec_driver_sql(*s).scalars()), explain, parameters)
+        counts = re.findall(r"actual rows=(\d+)|Rows Removed by \w+(?: \w+)?: (\d+)", plan)
+        assert max(int(n or m) for n, m in counts) < 100, plan
