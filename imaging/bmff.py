@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
@@ -14,6 +15,7 @@ AVIF_BRANDS = {b"avif", b"avis"}
 IMAGE_BRANDS = {b"mif1", b"mif2", b"msf1", b"miaf"}  # of images in any coding
 RAW_BRANDS = {b"crx ": "a RAW photo (CR3)"}
 MAX_BOXES = 10_000
+MAX_ASSOCIATION_BOXES = 16  # the standard has at most one for each version and flags
 
 
 def image_format(data: bytes) -> Literal["HEIC", "AVIF"] | None:
@@ -45,8 +47,9 @@ def image_size(data: bytes) -> tuple[int, int]:
     properties = _child(data, b"iprp", meta[0] + 4, meta[1])
     sizes = _sizes_by_property(data, *_child(data, b"ipco", *properties))
     item = _primary_item(data, *_child(data, b"pitm", meta[0] + 4, meta[1]))
-    for kind, start, end in _boxes(data, *properties):
-        for index in _associations(data, start, end, item) if kind == b"ipma" else ():
+    boxes = ((start, end) for kind, start, end in _boxes(data, *properties) if kind == b"ipma")
+    for start, end in islice(boxes, MAX_ASSOCIATION_BOXES):
+        for index in _associations(data, start, end, item):
             if index in sizes:
                 return sizes[index]
     raise ValueError("no size of the primary image")
@@ -87,7 +90,7 @@ def _child(data: bytes, kind: bytes, start: int, end: int) -> tuple[int, int]:
 def _sizes_by_property(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
     """Return the (width, height) in the `ispe` boxes, by their one-based index among the properties."""
     return {
-        index: struct.unpack_from(">II", data[box_start:box_end], 4)
+        index: struct.unpack_from(">II", data, box_start + 4)
         for index, (kind, box_start, box_end) in enumerate(_boxes(data, start, end), start=1)
         if kind == b"ispe" and box_end - box_start >= 12
     }

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-from functools import partial
+from collections.abc import Callable
 
 from PIL import Image
 
-from imaging import bmff, codecs, errors, formats, jpeg, jpeg_xl, limits, orientation, pixels, plugins, tiff_variants
+from imaging import (
+    bmff,
+    codecs,
+    errors,
+    formats,
+    jpeg,
+    jpeg_xl,
+    limits,
+    orientation,
+    pixels,
+    plugins,
+    sizes,
+    tiff_variants,
+)
 
 DECODERS: dict[formats.Format, codecs.Decoder] = {
     "JPEG": jpeg.decode,
@@ -16,23 +28,32 @@ DECODERS: dict[formats.Format, codecs.Decoder] = {
     "AVIF": codecs.decode_avif,
     "JPEG XL": codecs.decode_jpeg_xl,
 }
-SIZE_READERS = {"JPEG": jpeg.read_size, "HEIC": bmff.image_size, "AVIF": bmff.image_size, "JPEG XL": jpeg_xl.image_size}
+SIZE_READERS: dict[formats.Format, Callable[[bytes], tuple[int, int]]] = {
+    "JPEG": jpeg.read_size,
+    "PNG": sizes.png_size,
+    "GIF": sizes.gif_size,
+    "BMP": sizes.bmp_size,
+    "WebP": sizes.webp_size,
+    "TIFF": sizes.tiff_size,
+    "HEIC": bmff.image_size,
+    "AVIF": bmff.image_size,
+    "JPEG XL": jpeg_xl.image_size,
+}
 
 
 def check_header(data: bytes, *, max_pixels: int = limits.MAX_PIXELS) -> None:
-    """Check the format and the size of a file by its header, without decoding it.
+    """Check the format and the size of a file by its header, without decoding it, and without Pillow.
+
+    It runs outside the sandbox: every reader takes little time and memory, whatever the bytes are.
 
     Raises:
         errors.ImageDecodeError: `empty`, `unsupported_format`, `undecodable` or `too_large`.
     """
     image_format = formats.identify(data)
-    read_size = SIZE_READERS.get(image_format) or partial(plugins.read_size, image_format)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata; under `python -W error` it must not make the image fail
-        try:
-            width, height = read_size(data)
-        except Exception as error:  # noqa: BLE001 - hostile headers raise anything
-            raise _image_error(image_format, data, error) from None
+    try:
+        width, height = SIZE_READERS[image_format](data)
+    except Exception as error:  # noqa: BLE001 - hostile headers raise anything
+        raise _image_error(image_format, data, error) from None
     scale = limits.JPEG_SCALES[-1] if image_format == "JPEG" else 1
     limits.check_size(width, height, max_pixels, scale)
 
@@ -54,7 +75,7 @@ def open_image(
     """
     image_format = formats.identify(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of odd metadata; under `python -W error` it must not make the image fail
         try:
             return _decode(image_format, data, max_pixels, min_size)
         except Exception as error:  # noqa: BLE001 - decoders raise nearly every type on hostile bytes
@@ -65,11 +86,11 @@ def _decode(
     image_format: formats.Format, data: bytes, max_pixels: int, min_size: tuple[int, int] | None
 ) -> Image.Image:
     decoder = DECODERS.get(image_format)
+    if image_format != "JPEG":
+        check_header(data, max_pixels=max_pixels)  # codecs decode, or need much memory, while they open a file
     if decoder is None:
         image, image_orientation = plugins.decode(image_format, data, max_pixels)
     else:
-        if image_format != "JPEG":
-            check_header(data, max_pixels=max_pixels)  # these codecs decode while they open a file
         # The orientation is not known yet, so the longer side limits both.
         image, image_orientation = decoder(data, max_pixels, max(min_size) if min_size else None)
     return orientation.turn_upright(pixels.to_rgb(image, image_format, data), image_orientation)
@@ -94,7 +115,4 @@ def _unsupported_variant(image_format: formats.Format, data: bytes, text: str) -
     """Return the variant of a format that Pillow's error is about, with its article; empty if the file is damaged."""
     if image_format == "TIFF" and "unknown" in text:
         return str(tiff_variants.read_variant(data) or "")
-    if image_format == "BMP" and text.startswith("Unsupported"):
-        bits, compression = struct.unpack_from("<HI", data, 28)
-        return f"a BMP of {bits} bits a pixel and compression {compression}, with colour masks that are not decoded"
     return ""

@@ -1,4 +1,4 @@
-"""Open PNG, GIF, BMP, WebP and TIFF by Pillow's plugins, and read or decode them even if their metadata is broken."""
+"""Decode PNG, GIF, BMP, WebP and TIFF by Pillow's plugins, even if their metadata is broken."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ STRIP_METADATA: dict[formats.Format, Callable[[bytes], bytes]] = {
     "WebP": webp_metadata.strip_metadata,
     "TIFF": tiff.strip_metadata,
 }
-
-
-def read_size(image_format: formats.Format, data: bytes) -> tuple[int, int]:
-    """Return the (width, height) in the header; raise anything that Pillow raises."""
-    return _with_or_without_metadata(image_format, data, lambda image: image.size)
 
 
 def decode(image_format: formats.Format, data: bytes, max_pixels: int) -> tuple[Image.Image, int]:

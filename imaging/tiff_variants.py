@@ -27,6 +27,8 @@ SAMPLES = {
     YCBCR: {(UNSIGNED, 8)},
     LAB: {(UNSIGNED, 8)},
 }
+EXTRA_SAMPLES = {(BLACK_IS_ZERO, 8), (RGB, 8), (RGB, 16), (CMYK, 8), (CMYK, 16)}  # (photometric interpretation, bits)
+LITTLE_ENDIAN_ONLY = {(WHITE_IS_ZERO, 16), (BLACK_IS_ZERO, 12)}
 NO_COMPRESSION, JPEG = 1, 7
 FAX = {2, 3, 4, 32771}
 COMPRESSIONS = {NO_COMPRESSION, *FAX, 5, JPEG, 8, 32773, 32946, 34925, 50000}  # LZW, deflate, PackBits, LZMA, Zstandard
@@ -44,6 +46,8 @@ class Variant:
     is_planar: bool
     compression: int
     is_big_endian: bool
+    has_alpha: bool
+    """Whether the first extra sample is said to be alpha."""
 
     def __str__(self) -> str:
         planes = " in planes of their own" if self.is_planar else ""
@@ -59,10 +63,15 @@ class Variant:
         return (
             (self.kind, self.bits) in SAMPLES.get(self.photometric, ())
             and self.compression in COMPRESSIONS
-            and extra in ((0,) if self.photometric in (PALETTE, YCBCR, LAB) else (0, 1))
+            and (extra == 0 or (extra == 1 and self._is_extra_right()))
+            and not (self.is_big_endian and (self.photometric, self.bits) in LITTLE_ENDIAN_ONLY)
             and self._is_compression_right()
             and (not self.is_planar or self._is_planar_right(extra))
         )
+
+    def _is_extra_right(self) -> bool:
+        is_known = self.kind == UNSIGNED and (self.photometric, self.bits) in EXTRA_SAMPLES
+        return is_known and not (self.photometric == CMYK and self.has_alpha)
 
     def _is_compression_right(self) -> bool:
         if self.compression in FAX:
@@ -78,7 +87,7 @@ class Variant:
 def read_variant(data: bytes) -> Variant | None:
     """Return how the pixels of a TIFF are stored; None if its directory is damaged."""
     directory = tiff.read_directory(data)
-    if directory is None or not directory.values(data, tiff.PHOTOMETRIC):
+    if directory is None or not directory.is_whole or not directory.values(data, tiff.PHOTOMETRIC):
         return None
     bits = set(directory.values(data, tiff.BITS) or (1,))
     formats = set(directory.values(data, tiff.SAMPLE_FORMAT) or (1,))
@@ -91,4 +100,5 @@ def read_variant(data: bytes) -> Variant | None:
         samples > 1 and directory.values(data, tiff.PLANAR)[:1] == (2,),
         (*directory.values(data, tiff.COMPRESSION), NO_COMPRESSION)[0],
         directory.order == ">",
+        directory.values(data, tiff.EXTRA_SAMPLES)[:1] not in ((), (0,)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 METADATA_CHUNKS = {b"ICCP", b"EXIF", b"XMP "}
 METADATA_FLAGS = 0x20 | 0x08 | 0x04  # of the VP8X chunk
@@ -30,9 +31,9 @@ def exif(data: bytes) -> bytes:
     return b""
 
 
-def chunks(data: bytes) -> list[tuple[bytes, int, int]]:
-    """Return the (type, start, end) of each whole chunk."""
-    found, position = [], 12
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the (type, start, end) of each whole chunk."""
+    position = 12
     for _ in range(MAX_CHUNKS):
         if position + 9 > len(data):
             break
@@ -40,6 +41,5 @@ def chunks(data: bytes) -> list[tuple[bytes, int, int]]:
         end = position + 8 + size + size % 2
         if end > len(data) + size % 2:  # the byte that pads the last one may be missing
             break
-        found.append((kind, position, end))
+        yield kind, position, end
         position = end
-    return found
