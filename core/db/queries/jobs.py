@@ -134,7 +134,8 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         errors.JobPurged: it is a repeat of a job whose results were removed.
         errors.UnknownBlob: bytes that an image refers to are not stored any more.
     """
-    gone = known_blobs.hold(conn, [image for _, images in submissions for image in images])
+    referred = {image.sha256 for _, images in submissions for image in images if image.reference}
+    gone = known_blobs.hold(conn, referred) if referred else referred
     for owner in sorted({job.owner for job, _ in submissions if job.limits.is_limited or not job.sealed}):
         quotas.lock_key(conn, owner)
     cached_by_key = new_images.lookup_cached(
@@ -151,7 +152,8 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     rows = [_new_job_row(job, *moments[job["id"]]) if job["id"] in moments else None for job in values]
     for row, (job, images) in zip(rows, submissions, strict=True):
         if row is not None:
-            known_blobs.require(images, gone)
+            if gone:
+                known_blobs.require(images, gone)
             if job.limits.is_limited:
                 quotas.consume(conn, job.owner, job.limits, submission_load(job, images), exclude_job=row.id)
             if not job.sealed:
@@ -280,7 +282,7 @@ def add_images(
         errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
         errors.UnknownBlob: bytes that a new image refers to are not stored any more.
     """
-    gone = known_blobs.hold(conn, images)
+    gone = known_blobs.hold(conn, {image.sha256 for image in images if image.reference})
     if limits.is_limited:
         quotas.lock_key(conn, owner)
     job = get_for_update(conn, job_id, owner)

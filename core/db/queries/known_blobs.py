@@ -30,16 +30,12 @@ def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[
     return {row.sha256: row.bytes for row in conn.execute(query)}
 
 
-def hold(conn: sa.Connection, images: Iterable[NewImage]) -> AbstractSet[str]:
-    """Keep the bytes that these images refer to until the end of the transaction. Return the digests that are gone.
+def hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
+    """Keep stored bytes, by their SHA-256, until the end of the transaction. Return the digests that are gone.
 
     For that a row with the digest is locked, of whichever owner: blobs are removed after their last row, and the new
     row is committed before. To be called before the transaction locks anything else, so that two cannot deadlock here.
     """
-    return _hold(conn, {image.sha256 for image in images if image.reference is not None})
-
-
-def _hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
     if not digests:
         return digests
     is_stored = (IMAGES.c.sha256.in_(digests), ~IS_REJECTED, IMAGES.c.source.is_(None))
@@ -52,7 +48,7 @@ def _hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
     query = sa.select(IMAGES.c.sha256).where(IMAGES.c.id.in_(newest.values())).order_by(IMAGES.c.id)
     held = conn.execute(query.with_for_update(read=True, key_share=True)).scalars()
     # A row may have been deleted meanwhile, and older ones have the digest too.
-    return gone | _hold(conn, newest.keys() - set(held))
+    return gone | hold(conn, newest.keys() - set(held))
 
 
 def require(images: Sequence[NewImage], gone: AbstractSet[str]) -> None:
