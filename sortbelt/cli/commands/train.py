@@ -69,11 +69,10 @@ def train(
 
     With --promote, the new version is compared with the live one of the same name on these photos, and
     refused with exit code 1 if it is less accurate, or if the two cannot be compared, as with other labels. The
-    new one is evaluated on each photo by a head that was
-    fitted without it. The live one counts with its own such evaluation for the photos that it was trained on,
-    and classifies the others now. If its photos are not known, it may have an advantage; the report says so.
-    While there are wrong labels among the photos, only --held-out gives a fair comparison: photos whose labels
-    are right, on which both are compared instead.
+    new one is evaluated on each photo by a head that was fitted without it. The live one counts with its own
+    such evaluation for the photos that it was trained on, and classifies the others now. If its photos are not
+    known, it may have an advantage; the report says so. While there are wrong labels among the photos, only
+    --held-out gives a fair comparison: photos whose labels are right, on which both are compared instead.
 
     \b
     Examples:
