@@ -34,7 +34,7 @@ FOLDER, FINISHED = "one of a folder", "single, with its result"
 def measure_folder(server: stack.Stack, paths: list[Path], args: argparse.Namespace) -> float:
     """Measure a folder sent by `sortbelt enqueue --no-wait`, with bytes that no server has seen."""
     with tempfile.TemporaryDirectory(prefix="sortbelt-bench-") as work_dir:
-        files = bulk.make_fresh_folder(paths, Path(work_dir) / "folder", args.count, secrets.token_hex(8))
+        files = bulk.make_fresh_folder(paths, Path(work_dir) / "folder", args.count, secrets.token_hex(4))
         command = [sys.executable, "-m", "sortbelt", "enqueue", str(files), "--fresh", "--no-wait", "--json"]
         before = server.usage()
         subprocess.run(command, env=server.environment, check=True, capture_output=True)

@@ -17,6 +17,7 @@ SIDE_RANGE = (500, 1000)
 QUALITY_RANGE = (85, 90)
 SUFFIXES = {".jpg", ".jpeg"}
 COMMENT_SEGMENT = struct.Struct(">HH16s")  # a JPEG comment: marker, length, text
+MAX_RUN_ID_BYTES = 8  # of the text; the number of the image is the other half
 
 
 def draw_folder(target_dir: Path, count: int, seed: int = SEED) -> list[Path]:
@@ -63,13 +64,20 @@ def stamp_jpeg(data: bytes, text: bytes) -> tuple[bytes, memoryview]:
 
 
 def write_unique_copies(paths: Sequence[Path], target_dir: Path, count: int, run_id: bytes) -> list[Path]:
-    """Write `count` copies of these images in turn, each with unique bytes; `run_id` has at most 8 bytes."""
+    """Write `count` copies of these images in turn, each with unique bytes.
+
+    Raises:
+        ValueError: `run_id` has more than 8 bytes: the number of the image would be cut off.
+    """
+    if len(run_id) > MAX_RUN_ID_BYTES:
+        raise ValueError(f"The run id {run_id!r} has {len(run_id)} bytes; at most {MAX_RUN_ID_BYTES} fit.")
     target_dir.mkdir(parents=True)
     written = []
     for number in range(count):
         source = paths[number % len(paths)]
         written.append(target_dir / f"{number:06}-{source.name}")
-        written[-1].write_bytes(b"".join(stamp_jpeg(source.read_bytes(), run_id.ljust(8) + struct.pack(">Q", number))))
+        text = run_id.ljust(MAX_RUN_ID_BYTES) + struct.pack(">Q", number)
+        written[-1].write_bytes(b"".join(stamp_jpeg(source.read_bytes(), text)))
     os.sync()  # so that writing them back does not disturb the measurement
     return written
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from sortbelt import errors
 from sortbelt.client import file_names
 
-MAX_BATCH_IMAGES = 16  # per request: enough to make the cost of HTTP negligible
+MAX_BATCH_IMAGES = 32  # per request: enough to make the cost of HTTP and of a transaction negligible
 MAX_BATCH_BYTES = 4_000_000  # per request: small enough for several in memory on both sides
 MAX_IMAGE_BYTES = 60_000_000  # larger files are not even read, since no server accepts them
 MAX_SHOWN_CHARACTERS = 60  # of a name that is too long

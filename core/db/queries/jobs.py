@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from uuid_utils import compat as uuids
@@ -66,8 +66,23 @@ INSERTED_COLUMNS = [JOBS.c.id, OWNER_NAME, *[JOBS.c[f"{name}_at"] for name in TI
 STATUS: sa.ColumnElement[str] = sa.literal_column(views.JOB_STATUS, sa.String())
 """The status of a job, for statements that select from `jobs` under its own name."""
 
-SELECT_NAMES = sa.select(IMAGES.c.name).where(
-    IMAGES.c.job_id == sa.bindparam("job"), IMAGES.c.name.in_(sa.bindparam("names", expanding=True))
+SELECT_NAMES = prepared.Prepared(
+    sa.select(IMAGES.c.name).where(IMAGES.c.job_id == sa.bindparam("job"), any_of(IMAGES.c.name, "names")),
+    [IMAGES.c.name],
+)
+LOCK_JOB = prepared.Prepared(
+    sa.select(JOBS.c.id)
+    .where(JOBS.c.id == sa.bindparam("job"), JOBS.c.api_key_id == sa.bindparam("owner"))
+    .with_for_update(),
+    [JOBS.c.id],
+)
+ADDED_COUNTS = ("total", "done", "failed", "bytes")
+COUNT_ADDED = prepared.Prepared(
+    sa.update(JOBS)
+    .where(JOBS.c.id == sa.bindparam("job"))
+    .values(
+        {name: JOBS.c[name] + sa.bindparam(f"added_{name}") for name in ADDED_COUNTS} | {"last_fed_at": clock.now()}
+    )
 )
 HAS_ID = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
 LOCK_JOBS = sa.select(JOBS.c.id).where(HAS_ID).order_by(JOBS.c.id).with_for_update()
@@ -116,7 +131,6 @@ class NewJob:
     """The trace of the submission, if there is one."""
 
 
-Row = TypeVar("Row", sa.Row[Any], JobRow)
 Submission = tuple[NewJob, Sequence[NewImage]]
 
 
@@ -296,9 +310,8 @@ def add_images(
     cached = new_images.lookup_cached(conn, [((owner, job.model), added)])[owner, job.model]
     new_images.insert(conn, [(job, added, cached)])
     if added:
-        increments = {name: JOBS.c[name] + count for name, count in new_images.initial_counts(added, cached).items()}
-        values = {**increments, "last_fed_at": clock.now()}
-        conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(values))
+        counts = new_images.initial_counts(added, cached)
+        COUNT_ADDED.execute(conn, {"job": job_id} | {f"added_{name}": counts[name] for name in ADDED_COUNTS})
     return len(added)
 
 
@@ -320,7 +333,7 @@ def get_with_names(conn: sa.Connection, job_id: str, owner: str, names: Sequence
 
 
 def _existing_names(conn: sa.Connection, job_id: str, names: Sequence[str]) -> set[str]:
-    return set(conn.execute(SELECT_NAMES, {"job": job_id, "names": names}).scalars())
+    return {name for (name,) in SELECT_NAMES.execute(conn, {"job": job_id, "names": list(names)})}
 
 
 def seal(conn: sa.Connection, job_id: str, owner: str) -> None:
@@ -512,18 +525,19 @@ def job_query() -> sa.Select[Any]:
     return sa.select(*[columns[name] for name in JobRow._fields]).outerjoin(SCANS, SCANS.c.job_id == JOBS.c.id)
 
 
-def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> sa.Row[Any]:
+def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> JobRow:
     """Return one job of this owner, its row locked until the end of the transaction.
 
     Raises:
         errors.JobNotFound: the owner has no such job.
         errors.JobPurged: the job's results were removed.
     """
-    query = sa.select(JOBS).where(JOBS.c.id == job_id, JOBS.c.api_key_id == owner).with_for_update()
-    return _require_available(conn.execute(query).one_or_none(), job_id)
+    if conn.dialect.name != "sqlite":  # its writing transactions are serial
+        LOCK_JOB.execute(conn, {"job": job_id, "owner": owner})
+    return get(conn, job_id, owner)
 
 
-def _require_available(row: Row | None, job_id: str) -> Row:
+def _require_available(row: JobRow | None, job_id: str) -> JobRow:
     if row is None:
         raise errors.JobNotFound(f"There is no job {job_id!r} among yours; GET /v1/jobs lists them.")
     if row.purged_at is not None:

@@ -14,7 +14,6 @@ from core.db.new_image import NewImage
 from core.db.queries import counters, quotas
 from core.enums import Status
 
-Job = sa.Row[Any] | JobRow
 CachedResults = Mapping[str, Mapping[str, Any]]
 """The columns of results that are copied, by the SHA-256 of the image bytes."""
 COPIED_COLUMNS = ["label", "confidence", "scores", "familiarity", "model_name", "model_version", "model_digest"]
@@ -84,11 +83,11 @@ def initial_counts(images: Sequence[NewImage], cached: CachedResults) -> dict[st
     return {"total": len(images), "done": done, "failed": failed, "bytes": sum(image.bytes for image in images)}
 
 
-def insert(conn: sa.Connection, submissions: Sequence[tuple[Job, Sequence[NewImage], CachedResults]]) -> None:
+def insert(conn: sa.Connection, submissions: Sequence[tuple[JobRow, Sequence[NewImage], CachedResults]]) -> None:
     """Insert the images of jobs, and the results of those that have one from the start."""
     queued: list[dict[str, Any]] = []
-    fetched: list[tuple[Job, NewImage]] = []
-    final: list[tuple[Job, NewImage, CachedResults]] = []
+    fetched: list[tuple[JobRow, NewImage]] = []
+    final: list[tuple[JobRow, NewImage, CachedResults]] = []
     for job, images, cached in submissions:
         for image in images:
             if image.error is not None or image.sha256 in cached:
@@ -109,7 +108,7 @@ def insert(conn: sa.Connection, submissions: Sequence[tuple[Job, Sequence[NewIma
         counters.count_results(conn, results)
 
 
-def _insert_fetched(conn: sa.Connection, images: Sequence[tuple[Job, NewImage]]) -> None:
+def _insert_fetched(conn: sa.Connection, images: Sequence[tuple[JobRow, NewImage]]) -> None:
     """Insert images whose bytes are still to be fetched, and their fetches."""
     rows = [_image_row(job, image, Status.QUEUED) for job, image in images]
     ids = conn.execute(INSERT_IMAGES_RETURNING, rows).scalars().all()
@@ -128,7 +127,7 @@ def insert_fetches(conn: sa.Connection, fetches: Iterable[tuple[int, str, str]])
         conn.execute(sa.insert(URL_FETCHES).values(next_attempt_at=clock.now()), rows)
 
 
-def _image_row(job: Job, image: NewImage, status: Status) -> dict[str, Any]:
+def _image_row(job: JobRow, image: NewImage, status: Status) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "api_key_id": job.api_key_id,
@@ -145,7 +144,7 @@ def _image_row(job: Job, image: NewImage, status: Status) -> dict[str, Any]:
     }
 
 
-def _result_row(job: Job, image_id: int, image: NewImage, cached: CachedResults) -> dict[str, Any]:
+def _result_row(job: JobRow, image_id: int, image: NewImage, cached: CachedResults) -> dict[str, Any]:
     defaults = {**dict.fromkeys(COPIED_COLUMNS), "model_name": job.model, "error_code": None, "error_detail": None}
     row: dict[str, Any] = {**defaults, "image_id": image_id, "job_id": job.id, "timings": {}}
     if image.error is not None:

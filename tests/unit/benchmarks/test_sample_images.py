@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks import sample_images
@@ -42,3 +43,11 @@ def test_copies_are_all_different(tmp_path):
 
     assert len({path.read_bytes() for path in copies}) == 5
     assert sorted(copies) == copies
+
+
+def test_a_run_id_that_would_cut_off_the_number_is_refused(tmp_path):
+    """The copies of one image would have the same bytes, and be sent by reference."""
+    drawn = sample_images.draw_folder(tmp_path / "drawn", 1)
+
+    with pytest.raises(ValueError, match="at most 8"):
+        sample_images.write_unique_copies(drawn, tmp_path / "copies", 2, b"123456789")

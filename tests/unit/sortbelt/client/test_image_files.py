@@ -11,7 +11,7 @@ def some(count, size=1):
 
 
 def test_a_request_carries_so_many_images_at_most():
-    assert [len(batch) for batch in image_files.batches(some(38))] == [16, 16, 6]
+    assert [len(batch) for batch in image_files.batches(some(70))] == [32, 32, 6]
 
 
 def test_a_request_carries_so_many_bytes_at_most():

@@ -202,18 +202,18 @@ def test_what_only_a_newer_server_can_do_is_an_error_with_a_code(client, server)
 
 def test_identifiers_travel_with_their_images(client, server):
     """Each with the request that has its image, by bytes or by reference; one for an unknown image is an error."""
-    files = [(f"{n}.jpg", b"%d" % n) for n in range(20)]
-    ids = {"0.jpg": "first", "19.jpg": "last"}
+    files = [(f"{n}.jpg", b"%d" % n) for n in range(40)]
+    ids = {"0.jpg": "first", "39.jpg": "last"}
     asked = []
     add = server.add_images
     server.add_images = lambda job, some: (asked.append(len(some)), add(job, some))
-    assert client.submit(files, custom_ids=ids).counts.total == 20
-    assert asked == [0, 16, 4]
+    assert client.submit(files, custom_ids=ids).counts.total == 40
+    assert asked == [0, 32, 8]
     with pytest.raises(errors.BadInput, match="not the name of an image"):
         client.submit(files, custom_ids={"x": "y"})
-    steps = operations.add_images("job", files[16:], ids)
+    steps = operations.add_images("job", files[32:], ids)
     body = b"".join(next(steps)()).decode()
-    assert '{"19.jpg": "last"}' in body
+    assert '{"39.jpg": "last"}' in body
     assert "first" not in body
     images = operations.add_known("job", [("0.jpg", "aa"), ("1.jpg", "bb")], ids).options["json"]["images"]
     assert [image.get("custom_id") for image in images] == ["first", None]
