@@ -66,7 +66,8 @@ class SoakStack(stack.Stack):
 
     def _repeat_until_closed(self, task):
         while not self._closed.wait(0.3):
-            with contextlib.suppress(OSError):
+            # An AssertionError: the API was killed while it was starting, by the next fault.
+            with contextlib.suppress(OSError, AssertionError):
                 task()
 
     def _restart_workers(self):
