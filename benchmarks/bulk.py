@@ -13,8 +13,6 @@ from typing import Any
 
 from benchmarks import harness, sample_images, stack
 
-NO_REFERENCE_MESSAGE = "the server has no POST /v1/blobs/check"
-
 
 @dataclass(frozen=True)
 class BulkResult:
@@ -73,12 +71,6 @@ def _fetch_results(server: stack.Stack, job_id: str) -> dict[str, Any]:
             results |= {result["image"]: result for result in page.json()["results"]}
             url = page.links.get("next", {}).get("url", "")
     return results
-
-
-def supports_references(server: stack.Stack) -> bool:
-    """Return whether the server knows which images it has."""
-    with server.client() as client:
-        return client.post("/v1/blobs/check", json={"sha256": ["0" * 64]}).status_code not in {404, 405}
 
 
 def make_fresh_folder(paths: Sequence[Path], target_dir: Path, count: int, run_id: str) -> Path:

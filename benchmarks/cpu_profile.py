@@ -215,10 +215,7 @@ def main(args: argparse.Namespace) -> int:
         bulk.enqueue(server, bulk.make_fresh_folder(paths, Path(work_dir) / "warm", args.count // 4, "warm"))
         text += profile_folder(server, bulk.make_fresh_folder(paths, Path(work_dir) / "now", args.count, "now"))
         text += profile_singles(server, bodies, "single, accepted and classified", single_image.accepted, args.seconds)
-        if single_image.supports_wait(server, bodies[0]):
-            text += profile_singles(
-                server, bodies, "single, answered with the result", single_image.finished, args.seconds
-            )
+        text += profile_singles(server, bodies, "single, answered with the result", single_image.finished, args.seconds)
     text += ["", f"A fixed loop took {probe.median:.1f} ms of CPU during the run (benchmarks/cpu_probe.py)."]
     report.save(text, args.out / "cpu_profile.txt")
     return 0

@@ -75,7 +75,7 @@ class Round:
             folder = self._make_fresh_folder(Path(work_dir), "later")
             later_result = self._measure_folder(server, figure_names.LATER_FOLDER, folder)
             self._record_overhead(later_result)
-            self._measure_by_reference(server, folder)
+            self._measure_folder(server, figure_names.BY_REFERENCE, folder)
             on_server_result = bulk.enqueue(server, self._make_fresh_folder(Path(work_dir), "there"), source="bench")
             self._record_run(figure_names.ON_SERVER, on_server_result.run)
             self.results.add_all(figure_names.BULK_CPU, "µs", on_server_result.cpu_us, "on the server, ")
@@ -83,9 +83,6 @@ class Round:
             for callers in self.plan.callers:
                 self._measure_single(server, callers, figure_names.ACCEPTED, single_image.accepted)
                 server.wait_until_idle()
-            if not single_image.supports_wait(server, self.plan.bodies[0]):
-                self.results.skip(figure_names.FINISHED, single_image.NO_WAIT_MESSAGE)
-                return
             for callers in self.plan.callers:
                 self._measure_single(server, callers, figure_names.FINISHED, single_image.finished)
 
@@ -145,13 +142,6 @@ class Round:
         limit = self.results.get(figure_names.BULK_CPU, figure_names.UPPER_BOUND)
         if limit is not None:
             self.results.add(figure_names.BULK_CPU, figure_names.OVERHEAD, "µs", result.run.cpu_us - limit.values[-1])
-
-    def _measure_by_reference(self, server: stack.Stack, folder: Path) -> None:
-        """Enqueue the same folder again: bytes that the server has already are not sent."""
-        if bulk.supports_references(server):
-            self._measure_folder(server, figure_names.BY_REFERENCE, folder)
-        else:
-            self.results.skip(figure_names.BY_REFERENCE, bulk.NO_REFERENCE_MESSAGE)
 
     def _record_memory(self, name: str, server: stack.Stack) -> None:
         for role, size in server.usage().rss_bytes.items():

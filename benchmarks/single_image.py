@@ -7,7 +7,6 @@ from typing import Any
 from benchmarks import load_generator, process_usage, stack
 
 WAIT_SECONDS = 30
-NO_WAIT_MESSAGE = "the server does not support `Prefer: wait`"
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,3 @@ def finished(server: stack.Stack, bodies: Sequence[bytes], **options: Any) -> Si
     """Submit jobs of one image, answered with their result."""
     headers = {**server.headers, "Prefer": f"wait={WAIT_SECONDS}"}
     return measure(f"{server.url}/v1/jobs", bodies, server.usage, headers=headers, **options)
-
-
-def supports_wait(server: stack.Stack, body: bytes) -> bool:
-    """Return whether the server can answer a submission with its result."""
-    headers = {"Content-Type": "image/jpeg", "Prefer": f"wait={WAIT_SECONDS}"}
-    with server.client() as client:
-        response = client.post("/v1/jobs", content=body, headers=headers).raise_for_status()
-    return "Preference-Applied" in response.headers

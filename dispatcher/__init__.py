@@ -1,1 +1,1 @@
-"""The third process: sends webhooks and imports images from sources."""
+"""The third process: sends webhooks, imports images from sources and fetches images from URLs."""

@@ -20,17 +20,6 @@ SIGNATURES: dict[bytes, Format] = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
 }
-SUFFIXES: dict[Format, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jif", ".jfif"),
-    "PNG": (".png", ".apng"),
-    "GIF": (".gif",),
-    "BMP": (".bmp",),
-    "WebP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "HEIC": (".heic", ".heif"),
-    "AVIF": (".avif",),
-    "JPEG XL": (".jxl",),
-}
 
 
 def identify(data: bytes) -> Format:

@@ -120,7 +120,7 @@ def _describe_conv(layer: nn.Conv2d) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table: 0 done, 2 unknown network or a size that it cannot take."""
     parser = argparse.ArgumentParser(prog="model.summary", description="Print the layers of a network.")
-    parser.add_argument("name", metavar="NAME", help="cookpad-cnn, residual, or a torchvision classifier")
+    parser.add_argument("name", metavar="NAME", help="one of our own, or a classifier of torchvision or timm")
     parser.add_argument("--classes", type=int, default=2, help="number of classes (default: 2)")
     parser.add_argument("--size", type=int, help="height and width of the input (default: the network's own)")
     args = parser.parse_args(argv)

@@ -56,11 +56,6 @@ class ModelProcess:
             self.close()
             raise manifest.InvalidBundle(error)
 
-    @property
-    def pid(self) -> int:
-        """Return the child's process id."""
-        return self._process.pid
-
     def score(self, pixels: npt.NDArray[np.uint8]) -> classifier.Scores:
         """Return probabilities and familiarity for uint8 RGB pixels [N, height, width, 3].
 

@@ -13,7 +13,7 @@ from core import errors
 from core.db import database
 from core.db.queries import quotas
 
-LIMITED_ENDPOINTS = {"jobs.submit", "jobs.add", "jobs.retry", "results.verify"}
+LIMITED_ENDPOINTS = {"jobs.submit", "jobs.add", "jobs.retry", "results.verify", "selections.resubmit"}
 HEADERS = {
     "RateLimit-Policy": "what the key may submit, if that is limited: images, bytes and seconds of work in 60 seconds",
     "RateLimit": "what remains of it (`r`), and in how many seconds all of it is available again (`t`)",

@@ -217,7 +217,7 @@ def delete(job_id: str) -> purge_responses.PurgeRecord:
     services.db.write(deletions.delete_job, _valid_job_id(job_id), owner, caller.id)
     services.job_events.publish([job_id])
     deadline = time.monotonic() + MAX_DELETION_SECONDS
-    retention.run_deletion(services.db, services.blob_store, job_id, deadline=deadline)
+    retention.run_deletions(services.db, services.blob_store, job_id, deadline=deadline)
     return purge_responses.serialize_purge(services.db.read(purge_log.get, job_id))
 
 

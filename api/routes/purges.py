@@ -19,8 +19,7 @@ def index(query: job_requests.PurgeListQuery) -> flask.Response:
     Its images, their results and bytes are removed, except bytes that another job has too; its counts stay.
     """
     after = pagination.parse_timestamp_cursor(query.cursor)
-    position = after and purge_log.PurgeCursor(*after)
     owner = auth.caller().visible_owner
-    rows = container.services().db.read(purge_log.list_page, owner, limit=query.limit, after=position)
+    rows = container.services().db.read(purge_log.list_page, owner, limit=query.limit, after=after)
     cursor_of = lambda row: pagination.timestamp_cursor(row.purged_at, row.id)  # noqa: E731 (a line, as short as its use)
     return pagination.list_response("purges", query, rows, purge_responses.serialize_purge, cursor_of)

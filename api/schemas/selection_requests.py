@@ -32,7 +32,7 @@ class Selection(base.RequestModel):
 
     @property
     def image_ids(self) -> list[int]:
-        """Return the ids as numbers, each once."""
+        """The ids as numbers, each once."""
         return list(dict.fromkeys(map(int, self.images)))
 
 

@@ -37,7 +37,7 @@ class CheckResult:
     detail: str
     hint: str = ""
     is_warning: bool = False
-    """It works, but will not in a later release."""
+    """It works, and something should be changed all the same."""
 
 
 def run_checks(config: settings.Settings) -> Iterator[CheckResult]:

@@ -32,22 +32,18 @@ def run_purge(db: database.Database, blob_store: base.BlobStore, *, days: float,
     return _run_steps(db, blob_store, lambda: db.write(retention.purge_step, days=days), deadline)
 
 
-def run_deletions(db: database.Database, blob_store: base.BlobStore, *, deadline: float | None = None) -> int:
+def run_deletions(
+    db: database.Database, blob_store: base.BlobStore, job_id: str | None = None, *, deadline: float | None = None
+) -> int:
     """Remove what is left of the jobs that callers have deleted, as `run_purge` does.
+
+    Of one job, without pauses: its caller waits for it.
 
     Raises:
         errors.ServiceUnavailable: the database or the blob store does not answer; the next run continues.
     """
-    return _run_steps(db, blob_store, lambda: db.write(retention.deletion_step), deadline)
-
-
-def run_deletion(db: database.Database, blob_store: base.BlobStore, job_id: str, *, deadline: float) -> int:
-    """Remove what is left of one job that its caller has deleted, without pauses: the caller waits for it.
-
-    Raises:
-        errors.ServiceUnavailable: the database or the blob store does not answer; `run_deletions` continues.
-    """
-    return _run_steps(db, blob_store, lambda: db.write(retention.deletion_step, job_id), deadline, rest_ratio=0.0)
+    rest_ratio = REST_RATIO if job_id is None else 0.0
+    return _run_steps(db, blob_store, lambda: db.write(retention.deletion_step, job_id), deadline, rest_ratio)
 
 
 def _run_steps(
@@ -55,7 +51,6 @@ def _run_steps(
     blob_store: base.BlobStore,
     step: Callable[[], retention.PurgeStepResult],
     deadline: float | None,
-    *,
     rest_ratio: float = REST_RATIO,
 ) -> int:
     removed = 0

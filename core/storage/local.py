@@ -13,7 +13,6 @@ from core import errors
 from core.storage import base, fsync, local_renditions
 from core.tracing import tracer
 
-OLD_TMP_NAME = "halves"  # the folder of temporary files in 0.1
 CHECK_BYTES = 65_536  # as a small image has: on a full disk even these cannot be written
 RECENT_SECONDS = 60  # after that, the kernel has written the file to disk
 
@@ -65,13 +64,10 @@ class LocalBlobStore:
 
     def remove_temp_files(self) -> None:
         """See `BlobStore.remove_temp_files`."""
-        for folder in (self._tmp_dir, self.root / OLD_TMP_NAME):
-            for temp_file in folder.glob("*"):
-                with contextlib.suppress(OSError):
-                    if temp_file.stat().st_mtime < time.time() - base.ORPHAN_TTL_SECONDS:
-                        temp_file.unlink()
-        with contextlib.suppress(OSError):  # it does not exist, or is not empty yet
-            (self.root / OLD_TMP_NAME).rmdir()
+        for temp_file in self._tmp_dir.glob("*"):
+            with contextlib.suppress(OSError):
+                if temp_file.stat().st_mtime < time.time() - base.ORPHAN_TTL_SECONDS:
+                    temp_file.unlink()
 
     def get(self, sha256: str) -> bytes:
         """See `BlobStore.get`."""

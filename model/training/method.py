@@ -34,7 +34,7 @@ def choose(args: argparse.Namespace) -> Method:
     """Return the method for some arguments.
 
     Weights to start from are frozen, unless the arguments have --fine-tune or options that only a training by steps
-    has. Without --network, such options mean the published network from scratch, as they always did.
+    has. Without --network, such options mean the published network from scratch.
 
     Raises:
         ValueError: the arguments contradict each other.

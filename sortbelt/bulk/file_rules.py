@@ -67,10 +67,6 @@ class FileRules:
             return HIDDEN
         return EXCLUDED if self._exclude.match(path) else ""
 
-    def skip_file(self, path: str) -> str:
-        """Return why a file is left out, judged by its own name; empty if it is taken."""
-        return self.skip_folder(path) or self._skip_by_kind(path)
-
     def skip_file_or_archive(self, path: str) -> str:
         """Return why a regular file is left out; empty for an image, and for an archive that is read as a folder."""
         if (reason := self.skip_folder(path)) or is_archive(path):

@@ -20,8 +20,8 @@ def check_server_installed() -> None:
     """
     if not (CHECKOUT / "core" / "settings.py").is_file():
         raise errors.BadInput(
-            "This installation has only the client: `sortbelt up`, `db` and `doctor` need a checkout of Sortbelt "
-            "(`make setup`) or its container images.",
+            "This installation has only the client: `sortbelt up`, `db`, `doctor` and `train` need a checkout of "
+            "Sortbelt (`make setup`) or its container images.",
             "no_server",
         )
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -165,13 +166,15 @@ def test_a_promoted_version_that_fails_its_self_test_is_not_served(start_stack, 
     def is_refused():
         refused = stack.run_sortbelt("models", "promote", f"{bundles.NAME}@9")
         assert refused.returncode != 0
+        time.sleep(1)
         return "self-test fails" in refused.stderr
 
     wait_until(is_refused, 120, "a worker has tested the version")
     run_json(stack, "models", "promote", f"{bundles.NAME}@9", "--force")
 
     def rejections():
-        return next(row["refused_by"] for row in run_json(stack, "models", "list")["models"] if row["version"] == "9")
+        with stack.client() as client:
+            return next(row["refused_by"] for row in client.get("/v1/models").json()["models"] if row["version"] == "9")
 
     wait_until(rejections, 120, "the worker rejects the version")
     assert "self-test fails" in rejections()[0]["reason"]
@@ -199,12 +202,14 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     run_json(stack, "models", "shadow", "shapes@2", "--share", "1")
 
     def comparison():
-        return run_json(stack, "models", "compare", "shapes@1", "shapes@2")
+        with stack.client() as client:
+            return client.get("/v1/models/compare", params={"a": "shapes@1", "b": "shapes@2"}).json()
 
     fresh_images = iter(sorted(data.rglob("*.png")))
 
     def shadow_has_classified():
         run_json(stack, "submit", str(next(fresh_images)), "--model", "shapes", "--wait")
+        time.sleep(1)
         return comparison()["compared"]
 
     wait_until(shadow_has_classified, 120, "the worker has started the shadow")
@@ -217,7 +222,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     assert correct / 30 == pytest.approx(figures["accuracy"], abs=0.04)  # as measured by `model.evaluate`
 
     wait_until(lambda: comparison()["compared"] >= compared_before + 30, 120, "the shadow has classified every image")
-    cells = comparison()["matrix"]
+    cells = run_json(stack, "models", "compare", "shapes@1", "shapes@2")["matrix"]
     assert sum(cell["count"] for cell in cells) == comparison()["compared"]
     assert sum(cell["count"] for cell in cells if cell["a"] == cell["b"]) == comparison()["agreeing"]
 

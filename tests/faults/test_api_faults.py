@@ -233,7 +233,7 @@ def test_a_rolling_restart_under_load(stack):
     stack.start_api()
     workers = stack.start_workers(2)
     failures = []
-    with stack.submission_stream(4, retry=True) as stream:
+    with stack.submission_stream(4, pause=0.1, retry=True) as stream:
         for turn in range(10):
             if turn % 5 == 4:
                 stack.api.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # Below 32768, where the kernel takes ports of outgoing connections from: it could take the port before a server does.
@@ -82,6 +82,11 @@ def wait_for_port(port: int, seconds: float = 300, process: subprocess.Popen[byt
             time.sleep(0.02)
         else:
             return
+
+
+def unmeasured(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child process whose coverage is not measured, which takes CPU time."""
+    return {name: value for name, value in environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
 
 
 def s3_environment(endpoint):

@@ -26,8 +26,6 @@ class DecodeLimits:
     """By the wall clock."""
     memory_bytes: int
     """How far the child's address space may grow."""
-    cpu_seconds: float | None = None
-    """CPU time; None for `CPU_SHARE` of the wall clock's seconds."""
     max_pixels: int = image_limits.MAX_PIXELS
     """Decoded pixels."""
 
@@ -46,7 +44,7 @@ class DecoderProcess:
 
     def __init__(self, preprocessing: decode.Preprocess, limits: DecodeLimits) -> None:
         self._limits = limits
-        self._cpu_seconds = limits.cpu_seconds or CPU_SHARE * limits.seconds
+        self._cpu_seconds = CPU_SHARE * limits.seconds
         self._config = {
             "memory_bytes": limits.memory_bytes,
             "max_pixels": limits.max_pixels,

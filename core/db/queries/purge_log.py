@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,13 +24,6 @@ COLUMNS = (
 SORT_COLUMNS = (JOBS.c.purged_at, JOBS.c.id)
 
 
-class PurgeCursor(NamedTuple):
-    """The position where a page ended."""
-
-    purged_at: datetime
-    job_id: str
-
-
 def get(conn: sa.Connection, job_id: str) -> sa.Row[Any]:
     """Return the record of a purged job."""
     return conn.execute(_query().where(JOBS.c.id == job_id)).one()
@@ -42,7 +35,7 @@ def _query() -> sa.Select[Any]:
 
 
 def list_page(
-    conn: sa.Connection, owner: str | None, *, limit: int, after: PurgeCursor | None = None
+    conn: sa.Connection, owner: str | None, *, limit: int, after: tuple[datetime, str] | None = None
 ) -> Sequence[sa.Row[Any]]:
     """List purged jobs, the latest first, from beyond a cursor; `owner` None sees every key's."""
     query = _query().where(sa.text(f"jobs.{tables.PURGED}"))

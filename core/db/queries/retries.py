@@ -73,12 +73,13 @@ def create_retry(
     copied_columns = ("name", "custom_id", "sha256", "bytes", "source", "location", "model_name", "priority")
     query = sa.select(
         sa.literal(new_id, IMAGES.c.job_id.type),
+        sa.literal(owner, IMAGES.c.api_key_id.type),
         *[IMAGES.c[name] for name in copied_columns],
         sa.literal(enums.Status.QUEUED.value),
         sa.literal(0),
     )
     rows = query.where(*_is_retryable(job_id)).order_by(IMAGES.c.id)
-    conn.execute(sa.insert(IMAGES).from_select(["job_id", *copied_columns, "status", "attempt"], rows))
+    conn.execute(sa.insert(IMAGES).from_select(["job_id", "api_key_id", *copied_columns, "status", "attempt"], rows))
     url_fetches.copy_to_retry(conn, job_id, new_id)
     return new_id
 

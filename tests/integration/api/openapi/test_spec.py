@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from api.http import rate_limit_headers
 from api.openapi import spec
 from tests.integration.api.conftest import run_api_server
-from tests.support import factories
+from tests.support import factories, servers
 from tests.support.api_client import ApiClient
 
 REPOSITORY = Path(__file__).parent.parent.parent.parent.parent
@@ -49,6 +50,16 @@ def test_every_operation_has_an_example_and_problems(openapi_document, subtests)
             problems = [code for code in operation["responses"] if code >= "400"]
             assert problems
             assert ("401" in problems) == (operation.get("security") != [])
+
+
+def test_limits_are_announced_where_the_document_says_so(openapi_document):
+    """The RateLimit headers of each operation that lists them."""
+    documented = {
+        operation["operationId"]
+        for _, _, operation in operations(openapi_document)
+        if any("RateLimit" in response.get("headers", {}) for response in operation["responses"].values())
+    }
+    assert documented == rate_limit_headers.LIMITED_ENDPOINTS
 
 
 def test_every_reference_and_link_resolves(openapi_document):
@@ -109,7 +120,8 @@ def run_schemathesis(server, folder, *options):
     command = [Path(sys.executable).parent / "schemathesis", "run", f"http://127.0.0.1:{server.port}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {server.key}", "--max-examples", "8", "--seed", "1", "--no-color"]
     (Path(folder) / "schemathesis.toml").write_text(CHECKS)
-    environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(REPOSITORY)}
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(REPOSITORY)}
+    environ = servers.unmeasured(os.environ | hooks)
     done = subprocess.run(
         [*command, *options], cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=1100
     )

@@ -228,7 +228,7 @@ def removable_job(intake_service, db, owner):
 
     def remove():
         db.write(deletions.delete_job, job_id, owner, owner)
-        retention.run_deletion(db, intake_service.blob_store, job_id, deadline=time.monotonic() + 60)
+        retention.run_deletions(db, intake_service.blob_store, job_id, deadline=time.monotonic() + 60)
 
     return job_id, remove
 

@@ -138,12 +138,11 @@ def test_a_folder_holds_whole_blobs_and_nothing_else(tmp_path):
     assert all(path.parent != tmp_path for path in files(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["tmp", "halves"])
-def test_temporary_files_of_a_killed_writer_are_swept_once_they_are_old(tmp_path, name):
-    """Also those of the release before, in its folder; one that is being written now stays, and so do blobs."""
+def test_temporary_files_of_a_killed_writer_are_swept_once_they_are_old(tmp_path):
+    """One that is being written now stays, and so do blobs."""
     folder = local.LocalBlobStore(tmp_path)
     folder.put([named(b"whole")])
-    temp_dir = tmp_path / name
+    temp_dir = tmp_path / "tmp"
     temp_dir.mkdir(exist_ok=True)
     for file, age in (("old", base.ORPHAN_TTL_SECONDS + 60), ("young", 5)):
         (temp_dir / file).write_bytes(b"half")
@@ -154,13 +153,6 @@ def test_temporary_files_of_a_killed_writer_are_swept_once_they_are_old(tmp_path
     assert [path.name for path in temp_dir.iterdir()] == ["young"]
     assert folder.get(named(b"whole")[0]) == b"whole"
     local.LocalBlobStore(tmp_path / "nowhere").remove_temp_files()
-
-
-def test_the_old_folder_of_temporary_files_goes_when_it_is_empty(tmp_path):
-    """And only then."""
-    (tmp_path / "halves").mkdir()
-    local.LocalBlobStore(tmp_path).remove_temp_files()
-    assert not (tmp_path / "halves").exists()
 
 
 def test_what_was_put_within_the_hour_is_not_removed(tmp_path):

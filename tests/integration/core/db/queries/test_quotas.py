@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import clock, tables
+from core.db.expressions import IMAGES
 from core.db.queries import api_keys, jobs, new_images, quotas, retries, scans
 from tests.support import factories
 
@@ -139,6 +140,17 @@ def test_a_retry_is_an_order_too(db, owner):
     again = db.write(retries.create_retry, job, owner, Q(open_images=3))
     assert db.write(retries.create_retry, job, owner, Q(open_images=3)) == again
     assert db.read(quotas.open_load, owner) == quotas.Load(3, 3 * 1234)
+
+
+def test_a_retried_image_has_the_key_of_its_job(db, owner):
+    """Else the retries of all keys would share one turn, and their work would be charged to none."""
+    job = factories.create_job(db, owner, *"ab")
+    factories.complete_claims(
+        db, factories.claim_images(db), label=None, confidence=None, scores=None, error_code="x", error_detail="y"
+    )
+    retry = db.write(retries.create_retry, job, owner)
+    query = sa.select(IMAGES.c.api_key_id).where(IMAGES.c.job_id == retry)
+    assert db.read(lambda conn: conn.execute(query).scalars().all()) == [owner] * 2
 
 
 @pytest.mark.parametrize("limits", [Q(open_images=5), Q(images_per_minute=5)])
