@@ -16,7 +16,7 @@ from tests.faults import stack, tcp_proxy
 from tests.support import factories
 
 WORKERS = 2
-DISK_SIZE = "700m"  # of the blob store, so that it can be filled
+DISK_SIZE = "3g"  # of the blob store: it can be filled, and has space for the images of a long run, 4 KB each
 
 
 class SoakStack(stack.Stack):
