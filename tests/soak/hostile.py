@@ -78,9 +78,15 @@ class HostileTenants:
         """End the flood, and cancel what it has queued."""
         self._stop.set()
         with self._client("flood") as client:
-            for job in self._retry(lambda: client.get("/v1/jobs?limit=1000"))["jobs"]:
-                if job["status"] in ("queued", "running"):
-                    self._retry(lambda url=f"/v1/jobs/{job['id']}/cancel": client.post(url))
+            for status in ("queued", "running"):
+                self._cancel_all(client, f"/v1/jobs?status={status}&limit=1000")
+
+    def _cancel_all(self, client, path):
+        cancelled = set()  # such a job stays open while a worker has some of its images
+        while jobs := {job["id"] for job in self._retry(lambda: client.get(path))["jobs"]} - cancelled:
+            for job_id in jobs:
+                self._retry(lambda url=f"/v1/jobs/{job_id}/cancel": client.post(url))
+            cancelled |= jobs
 
     def summary(self):
         """Return what the quiet key has seen, and whether that is as promised."""

@@ -16,7 +16,7 @@ from tests.faults import stack, tcp_proxy
 from tests.support import factories
 
 WORKERS = 2
-DISK_SIZE = "3g"  # of the blob store: it can be filled, and has space for the images of a long run, 4 KB each
+DISK_SIZE = "6g"  # of the blob store: it can be filled, and has space for the images of a long run, 4 KB each
 
 
 class SoakStack(stack.Stack):
@@ -114,8 +114,8 @@ class SoakStack(stack.Stack):
             return set(conn.execute(self._open_images_query()).scalars())
 
     def all_results(self):
-        """Return (name, label or error code) of every result, read through the API as an admin."""
-        results, url = [], "/v1/results?limit=1000"
+        """Return (name, label or error code) of every result of the load's key, read through the API."""
+        results, url = [], "/v1/results?limit=1000&owner=admin"
         with self.client(timeout=60) as client:
             while url:
                 page = client.get(url)
