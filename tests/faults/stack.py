@@ -398,7 +398,7 @@ class SubmissionStream:
 
     def __exit__(self, *_):
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(30 * TIMEOUT_FACTOR)
         assert not self._thread.is_alive()
 
     def statuses(self):
@@ -421,7 +421,7 @@ class SubmissionStream:
 
     def _post_with_retry(self, client, files, key):
         """Send one request; with `retry`, send it again under the same key if the connection fails."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * TIMEOUT_FACTOR
         while True:
             try:
                 return self.stack.post(client, files, key).status_code
