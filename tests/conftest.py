@@ -22,8 +22,7 @@ SHARED_DIR = TESTS_DIR.parent.parent / "shared"
 ADMIN_KEY = "sb_00000000_an-admin-key-used-by-the-tests-only"
 # These kill and freeze processes and check times: they run one at a time, beside all other tests.
 SERIAL_FOLDERS = ("faults", "soak")
-# These start whole stacks. They come first, since a long file at the end would keep one process busy alone. The
-# coverage of their child processes is not measured: other tests run the same lines, and measuring takes CPU time.
+# These start whole stacks. They come first, since a long file at the end would keep one process busy alone.
 SLOW_FOLDERS = (*SERIAL_FOLDERS, "e2e", "docs", "browser")
 STATE_NUMBERS = itertools.count()
 MIN_MEMORY_BYTES = 4_000_000_000
@@ -63,15 +62,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _state_dir: Path) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, _state_dir: Path) -> None:
     """Remove the developer's own settings, and keep the state of bulk runs in a folder of the test's own."""
     for name in [name for name in os.environ if name.startswith(("SORTBELT_", "OTEL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(_state_dir / str(next(STATE_NUMBERS))))
     # The threads of two torch processes on one core wait for each other in loops.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if request.node.get_closest_marker("slow") is not None:
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(scope="session")
