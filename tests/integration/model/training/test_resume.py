@@ -39,9 +39,8 @@ def kill_training(shapes, out, stage, *more):
 
 @pytest.fixture(scope="module")
 def uninterrupted_bundle(shapes_dir, tmp_path_factory):
-    """The bundle of a training in one go: without a checkpoint, --resume starts one."""
     out = tmp_path_factory.mktemp("whole") / "bundle"
-    assert run_training(shapes_dir, out, "--resume") == 0
+    assert run_training(shapes_dir, out) == 0
     return out
 
 
@@ -74,9 +73,8 @@ def test_a_signal_writes_a_checkpoint_and_the_message_names_resume(
         assert run_training(shapes_dir, tmp_path / "bundle", "--keep-every", "1000") == 128 + number
     assert "continue with --resume" in capsys.readouterr().err.splitlines()[-1]
 
-    if number == signal.SIGINT:  # the checkpoint of the other signal is the same
-        assert run_training(shapes_dir, tmp_path / "bundle", "--resume") == 0
-        assert manifest.read(tmp_path / "bundle").digest == manifest.read(uninterrupted_bundle).digest
+    assert run_training(shapes_dir, tmp_path / "bundle", "--resume") == 0
+    assert manifest.read(tmp_path / "bundle").digest == manifest.read(uninterrupted_bundle).digest
 
 
 def test_another_recipe_is_rejected_with_the_differences(shapes_dir, tmp_path, capsys, monkeypatch):
@@ -87,3 +85,9 @@ def test_another_recipe_is_rejected_with_the_differences(shapes_dir, tmp_path, c
     assert run_training(shapes_dir, tmp_path / "bundle", "--resume", "--learning-rate", "0.5") == 2
 
     assert "recipe.learning rate 0.006, not 0.5." in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_a_checkpoint_resume_starts_a_training(shapes_dir, uninterrupted_bundle, tmp_path):
+    assert run_training(shapes_dir, tmp_path / "bundle", "--resume") == 0
+
+    assert manifest.read(tmp_path / "bundle").digest == manifest.read(uninterrupted_bundle).digest

@@ -141,8 +141,9 @@ def test_the_api_by_itself_runs_from_any_folder(hostile_dir):
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_it_listens_on_ipv6(tmp_path, image_dir):
-    with up(tmp_path / "data", "--host", "[::1]") as (_, ready):
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+def test_it_listens_on_ipv6(tmp_path, image_dir, host):
+    with up(tmp_path / "data", "--host", host) as (_, ready):
         assert ready["url"].startswith("http://[::1]:")
         run = sortbelt(ready, "submit", image_dir / "a.png", "--wait")
 
