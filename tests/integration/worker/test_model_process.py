@@ -22,7 +22,7 @@ def test_a_network_that_needs_too_much_memory_is_rejected(tmp_path):
     probabilities = process.score(np.zeros((3, 32, 32, 3), np.uint8)).probabilities
     assert probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process._process.pid, signal.SIGKILL)
     with pytest.raises(manifest.InvalidBundle, match="died"):
         process.score(np.zeros((3, 32, 32, 3), np.uint8))
     process.close()

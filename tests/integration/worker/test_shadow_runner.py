@@ -224,7 +224,7 @@ def test_a_shadow_version_that_dies_takes_nothing_with_it(db, make_model_manager
     runner.offer(classify_live(manager, 2))
     wait_for_rows(db, 2)
     (process,) = runner._processes.values()
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process._process.pid, signal.SIGKILL)
     runner.offer(classify_live(manager, 2))
     assert [row.error_code for row in wait_for_rows(db, 4)].count("shadow_failed") == 2
     assert "died" in manager.rejected()[f"{bundles.NAME}@12"]
