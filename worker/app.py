@@ -49,6 +49,8 @@ def _on_worker_init(**_: Any) -> None:
 def _on_early_sigterm(*_: Any) -> None:
     # Celery handles SIGTERM only once it has started; the runtime may have claimed images by then.
     if hasattr(app, "runtime"):
+        if app.runtime.is_stopping:
+            os._exit(1)
         app.runtime.close()
     os._exit(0)
 

@@ -15,7 +15,7 @@ from core.db.queries import claims as claim_queries
 from core.db.queries import workers
 from core.intake import admission
 from core.maintenance import reaper
-from worker import model_manager, pipeline
+from worker import model_manager, pid_namespace, pipeline
 from worker.decoding import decoder_pool
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Heartbeat:
         self._stop = stop
         """Set while the worker stops."""
         self._closed = threading.Event()
+        self._pid_namespace = pid_namespace.name()
         self._last_progress_at = time.monotonic()
         threading.Thread(target=self._loop, name="heartbeat", daemon=True).start()
 
@@ -57,7 +58,8 @@ class Heartbeat:
         self._closed.set()
 
     def _loop(self) -> None:
-        while not self._closed.wait(min(self._settings.lease_seconds / 4, 5.0)):
+        seconds = min(self._settings.lease_seconds / 4, 5.0)
+        while True:  # at once for the first time: a worker that follows a dead one takes over its images
             if self._pipeline.monitor.is_stalled(self._stall_timeout()):
                 self._abort(claim_queries.abandon)  # the claimed images may be the cause
             try:
@@ -67,6 +69,8 @@ class Heartbeat:
                 log.warning("%s", error.detail)
             except Exception:
                 log.exception("a heartbeat failed; the next one follows")
+            if self._closed.wait(seconds):
+                return
 
     def _stall_timeout(self) -> float:
         """Return how many seconds without progress are too many."""
@@ -79,11 +83,25 @@ class Heartbeat:
         self._db.read(revision.check)
         self._report(has_claims=bool(claims))
         self._pipeline.work.charge(self._db, self._default_quotas)
+        self._end_leases_of_dead()
         requeued = reaper.reap(
             self._db, max_attempts=self._settings.max_attempts, open_job_days=self._settings.open_job_days
         )
         if requeued:
             self._wakeup_sender.send()
+
+    def _end_leases_of_dead(self) -> None:
+        """End the leases of workers whose process is dead, as far as that can be seen from here.
+
+        It is done at each heartbeat: the database may still execute a claim of a process that has died meanwhile.
+        """
+        if self._pid_namespace is None:
+            return
+        pids = self._db.read(workers.list_namespace, self._pid_namespace)
+        if (dead := [id_ for id_, pid in pids.items() if pid_namespace.is_dead(pid)]) and (
+            count := self._db.write(claim_queries.end_leases, dead)
+        ):
+            log.warning("%s died with %d images in hand", " and ".join(dead), count)
 
     def _report(self, *, has_claims: bool) -> None:
         """Record what was finished since the last heartbeat; abort if images wait but nothing was done for too long."""

@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 import time
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,7 +21,7 @@ from core.db import database
 from core.db.queries import environments, known_blobs, workers
 from core.sources import catalog
 from core.storage import factory
-from worker import heartbeat, model_manager, model_poller, pipeline, runtime_info, shadow_runner
+from worker import heartbeat, model_manager, model_poller, pid_namespace, pipeline, runtime_info, shadow_runner
 from worker.decoding import decoder_pool, decoder_process
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,8 @@ class WorkerRuntime:
     def _register(self, conn: sa.Connection, environment: environments.Environment) -> tuple[int, bytes]:
         default_model = self.model_manager.default_model
         network = default_model.network
-        workers.register(conn, self.id, default_model.model_ref, f"{network.device}, {network.precision}")
+        process: dict[str, Any] = {"pid": os.getpid(), "pid_namespace": pid_namespace.name()}
+        workers.register(conn, self.id, default_model.model_ref, f"{network.device}, {network.precision}", **process)
         self.model_manager.register_default(conn)
         return environments.get_or_create_id(conn, environment), known_blobs.installation_id(conn).encode()
 

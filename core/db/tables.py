@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "1022"
+REVISION = "1023"
 """The newest migration: what these tables match. A program works on this revision and on later ones with the same first
 digit. A migration that older programs cannot work with takes the next digit; they then refuse to start."""
 
@@ -337,6 +337,9 @@ class Worker(Base):
     """The maximum size of its next batch of each model: {name: size}."""
     loading_model_id: orm.Mapped[int | None] = orm.mapped_column(RowId)
     """The version that it is testing or loading at the moment: if the worker dies now, the version is to blame."""
+    pid: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    pid_namespace: orm.Mapped[str | None] = orm.mapped_column(sa.String(500))
+    """Workers with the same one see each other's processes; None: unknown."""
 
 
 class Counter(Base):

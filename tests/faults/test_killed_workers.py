@@ -23,6 +23,18 @@ def test_a_worker_killed_in_the_middle_of_a_batch(stack_per_database):
     assert sorted(set(stack.attempts().values())) == [1, 2]
 
 
+def test_the_images_of_a_killed_worker_do_not_wait_for_its_leases(stack_per_database):
+    """Row 1: a worker on the same host sees that the process is dead."""
+    stack = stack_per_database
+    stack.settings |= {"lease_seconds": 600}
+    stack.submit(60)
+    stack.start_worker(f"dies_after_claim:{stack.folder}/once").wait_for_exit()
+    assert stack.running_count() > 0
+    stack.start_workers(1)
+    stack.wait_until_settled(45)
+    assert sorted(set(stack.attempts().values())) == [1, 2]
+
+
 def test_a_worker_killed_inside_the_transaction(stack_per_database):
     """Row 1: before its transaction commits; none of it is visible, and everything is done once."""
     stack = stack_per_database

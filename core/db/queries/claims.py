@@ -271,6 +271,12 @@ def abandon(conn: sa.Connection, claims: Sequence[Claim]) -> int:
     ).rowcount
 
 
+def end_leases(conn: sa.Connection, workers: Collection[str]) -> int:
+    """End the leases of workers that are dead: the reaper then treats their images as lost. Return how many."""
+    is_theirs = (IS_RUNNING, IMAGES.c.worker.in_(workers), IMAGES.c.lease_until > clock.now())
+    return conn.execute(sa.update(IMAGES).where(*is_theirs).values(lease_until=clock.now())).rowcount
+
+
 def _counted_attempt(claims: Sequence[Claim]) -> sa.ColumnElement[int]:
     """Return 1 for images whose attempt counts already, 0 for retries that have not begun."""
     retry_ids = [claim.image_id for claim in claims if claim.is_retry]

@@ -15,8 +15,18 @@ CRASH_WINDOW_SECONDS = 300.0
 STEADY_SECONDS = 30.0  # a worker that has lived for so long is not in a crash loop
 
 
-def register(conn: sa.Connection, id_: str, model: claim_queries.ModelRef, device: str) -> None:
+def register(
+    conn: sa.Connection,
+    id_: str,
+    model: claim_queries.ModelRef,
+    device: str,
+    *,
+    pid: int | None = None,
+    pid_namespace: str | None = None,
+) -> None:
     """Register a worker that has its model loaded, and delete workers that have been gone for a day.
+
+    With `pid_namespace`, others of that namespace end its leases when the process `pid` is dead.
 
     Raises:
         errors.DatabaseUnavailable: the schema is older than this program.
@@ -32,6 +42,8 @@ def register(conn: sa.Connection, id_: str, model: claim_queries.ModelRef, devic
             images=0,
             started_at=clock.now(),
             heartbeat_at=clock.now(),
+            pid=pid,
+            pid_namespace=pid_namespace,
         )
     )
 
@@ -81,6 +93,13 @@ def list_alive(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
     query = sa.select(WORKERS, (last_progress > clock.now(-STALLED_SECONDS)).label("is_progressing"))
     query = query.where(WORKERS.c.heartbeat_at > clock.now(-tables.WORKER_TTL_SECONDS))
     return conn.execute(query.order_by(WORKERS.c.started_at)).all()
+
+
+def list_namespace(conn: sa.Connection, pid_namespace: str) -> Mapping[str, int]:
+    """Return the processes of the workers of a PID namespace whose heartbeat is recent: {worker id: pid}."""
+    is_recent = WORKERS.c.heartbeat_at > clock.now(-tables.WORKER_TTL_SECONDS)
+    query = sa.select(WORKERS.c.id, WORKERS.c.pid).where(WORKERS.c.pid_namespace == pid_namespace, is_recent)
+    return {id_: pid for id_, pid in conn.execute(query) if pid is not None}
 
 
 def count_running(conn: sa.Connection) -> dict[str, int]:

@@ -312,3 +312,28 @@ def test_an_invalid_setting_ends_the_worker_and_is_named(tmp_path, name, value):
     log = (tmp_path / "log").read_text()
     assert f"SORTBELT_{name}" in log
     assert "Traceback" not in log
+
+
+TWO_EARLY_SIGNALS = """
+import os, signal, time
+from worker import app
+
+class Runtime:
+    is_stopping = False
+
+    def close(self):
+        assert not self.is_stopping, "it waits for the batch again"
+        self.is_stopping = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+app.app.runtime = Runtime()
+signal.signal(signal.SIGTERM, app._on_early_sigterm)
+app._on_early_sigterm()
+"""
+
+
+def test_a_second_signal_ends_a_worker_at_once_also_before_celery_has_started():
+    """The first one waits for the batch; then both come to the handler that is there until Celery has its own."""
+    run = subprocess.run([sys.executable, "-c", TWO_EARLY_SIGNALS], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (1, "")

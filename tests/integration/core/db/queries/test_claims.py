@@ -236,6 +236,17 @@ def test_what_a_worker_cannot_cope_with_goes_to_the_next_sweep(db, owner):
     assert db.write(claim_queries.abandon, claims) == 0
 
 
+def test_the_images_of_dead_workers_are_requeued_at_once(db, owner):
+    """Their leases end, and no others; their attempt counts."""
+    factories.create_job(db, owner, "a", "b", "c")
+    for worker in ("dead", "other", "also dead"):
+        factories.claim_images(db, worker=worker, limit=1, lease_seconds=600)
+    assert db.write(claim_queries.end_leases, ["dead", "also dead"]) == 2
+    assert db.write(claim_queries.end_leases, ["dead", "also dead"]) == 0
+    assert reaper.reap(db, max_attempts=3) == 2
+    assert factories.image_states(db) == {"a": ("queued", 1), "b": ("running", 1), "c": ("queued", 1)}
+
+
 def test_the_rescue_leaves_living_leases_alone(db, owner):
     """Only what has run out is taken back."""
     factories.create_job(db, owner, "a")

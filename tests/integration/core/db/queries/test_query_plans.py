@@ -271,6 +271,10 @@ QUESTIONS = {
     "finish": (lambda f: factories.complete_claims(f.db, [f.claims.pop()]), "jobs"),
     "release": (lambda f: f.db.write(claim_queries.release, [f.claims.pop()]), "images"),
     "rescue": (lambda f: f.db.write(claim_queries.requeue_expired, max_attempts=3), "ix_images_running"),
+    "end of the leases of dead workers": (
+        lambda f: f.db.write(claim_queries.end_leases, ["dead", "also dead"]),
+        "ix_images_running",
+    ),
     "sweep of deadlines": (lambda f: f.db.write(jobs.expire), "ix_jobs_expiring"),
     "sweep of purges": (lambda f: f.db.write(retention.purge_step, days=36_500), "ix_jobs_full"),
     "receipts": (lambda f: f.db.read(purge_log.list_page, None, limit=50), "ix_jobs_purged"),

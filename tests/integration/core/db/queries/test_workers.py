@@ -75,3 +75,11 @@ def test_the_images_that_a_worker_holds_are_counted(db, owner):
     factories.create_job(db, owner, *"abc")
     held = factories.claim_images(db, limit=2)
     assert db.read(workers.count_running) == {held[0].worker: 2}
+
+
+def test_the_processes_of_one_namespace_are_listed(db):
+    """Not those of others, of workers that have stored none, and of workers without a recent heartbeat."""
+    for id_, pid, namespace in (("a", 7, "here"), ("b", 8, "here"), ("c", 7, "elsewhere"), ("d", None, None)):
+        db.write(workers.register, id_, factories.MODEL_REF, "cpu", pid=pid, pid_namespace=namespace)
+    set_back(db, "b", tables.WORKER_TTL_SECONDS + 1)
+    assert db.read(workers.list_namespace, "here") == {"a": 7}
