@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 WATCHDOG_EXIT_CODE = 70
 STOP_TIMEOUT_SECONDS = 20.0  # without progress while the worker stops; supervisors kill it after 30
 FINAL_WRITE_SECONDS = 3.0
+LOOK_SECONDS = 0.5  # between two looks whether other workers on this host are alive
 
 
 class Heartbeat:
@@ -50,6 +51,8 @@ class Heartbeat:
         """Set while the worker stops."""
         self._closed = threading.Event()
         self._pid_namespace = pid_namespace.name()
+        self._live_pids: set[int] = set()
+        """Of the workers on this host, as of the last heartbeat."""
         self._last_progress_at = time.monotonic()
         threading.Thread(target=self._loop, name="heartbeat", daemon=True).start()
 
@@ -69,8 +72,18 @@ class Heartbeat:
                 log.warning("%s", error.detail)
             except Exception:
                 log.exception("a heartbeat failed; the next one follows")
-            if self._closed.wait(seconds):
+            if self._wait(seconds):
                 return
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the next heartbeat, or until another worker dies; return whether this thread ends."""
+        deadline = time.monotonic() + seconds
+        while not self._closed.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            dead_pids = set(filter(pid_namespace.is_dead, self._live_pids))
+            if dead_pids or time.monotonic() >= deadline:
+                self._live_pids -= dead_pids  # once: the database may be down
+                return False
+        return True
 
     def _stall_timeout(self) -> float:
         """Return how many seconds without progress are too many."""
@@ -98,10 +111,10 @@ class Heartbeat:
         if self._pid_namespace is None:
             return
         pids = self._db.read(workers.list_namespace, self._pid_namespace)
-        if (dead := [id_ for id_, pid in pids.items() if pid_namespace.is_dead(pid)]) and (
-            count := self._db.write(claim_queries.end_leases, dead)
-        ):
-            log.warning("%s died with %d images in hand", " and ".join(dead), count)
+        dead = [id_ for id_, pid in pids.items() if pid_namespace.is_dead(pid)]
+        self._live_pids = {pid for id_, pid in pids.items() if id_ not in dead}
+        if dead and (count := self._db.write(claim_queries.end_leases, dead)):
+            log.warning("%d images were claimed by workers that have died: %s", count, ", ".join(dead))
 
     def _report(self, *, has_claims: bool) -> None:
         """Record what was finished since the last heartbeat; abort if images wait but nothing was done for too long."""

@@ -35,6 +35,20 @@ def test_the_images_of_a_killed_worker_do_not_wait_for_its_leases(stack_per_data
     assert sorted(set(stack.attempts().values())) == [1, 2]
 
 
+def test_a_running_worker_takes_over_from_one_that_is_killed(stack):
+    """Row 1: it looks for dead ones between its heartbeats."""
+    stack.settings |= {"lease_seconds": 600}
+    (heir,) = stack.start_workers(1)
+    (victim,) = stack.start_workers(1, fault="slow:30")
+    stack.freeze(heir)
+    stack.submit(60)
+    stack.wait_until(stack.running_count, 20, "it has claimed")
+    victim.kill()
+    assert stack.running_count() > 0
+    heir.signal(signal.SIGCONT)
+    stack.wait_until_settled(45)
+
+
 def test_a_worker_killed_inside_the_transaction(stack_per_database):
     """Row 1: before its transaction commits; none of it is visible, and everything is done once."""
     stack = stack_per_database
