@@ -46,9 +46,8 @@ def run_soak(folder, *, images, fault_count, minutes, seed, kinds=None, is_hosti
         image_load.start()
         time.sleep(WARM_UP_SECONDS)
         fault_order = _shuffle_faults(kinds or faults.FaultInjector.kinds(), fault_count, rng)
-        injected = _inject_faults(
-            faults.FaultInjector(soak_stack, image_load, rng), fault_order, started, minutes * 60, log
-        )
+        injector = faults.FaultInjector(soak_stack, image_load, rng)
+        injected = _inject_faults(injector, fault_order, started, minutes * 60, log)
         image_load.join(minutes * 60)
         if tenants is not None:
             tenants.stop()
@@ -61,7 +60,7 @@ def run_soak(folder, *, images, fault_count, minutes, seed, kinds=None, is_hosti
             recorded, totals, violations, injected, soak_stack, options, seconds, task_seconds
         )
         if tenants is not None:
-            summary["hostile"] = tenants.summary()
+            summary["hostile"] = tenants.summary(injector.outages)
             summary["ok"] = summary["ok"] and summary["hostile"]["ok"]
         return summary, soak_stack.progress
     finally:

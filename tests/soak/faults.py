@@ -17,16 +17,36 @@ from core.db import database
 from core.maintenance import reaper
 from tests.support import celery_messages
 
+OUTAGES = {
+    "all_workers_killed",
+    "api_child_killed",
+    "api_killed",
+    "api_stopped",
+    "disk_full",
+    "postgres_backends_terminated",
+    "postgres_blackholed",
+    "postgres_connections_cut",
+    "postgres_crashed",
+    "postgres_frozen",
+    "postgres_locked",
+    "postgres_restarted",
+}
+"""Kinds of faults that take away what every request needs: until it is back, no image can be processed."""
 RESTART_SECONDS = 60  # the supervisor takes less than a second, except on a machine that has no CPU time for it
 
 
 class FaultInjector:
-    """Injector whose `inject_…` methods are the kinds of faults; `rng` chooses victims and durations."""
+    """Injector whose `inject_…` methods are the kinds of faults; `rng` chooses victims and durations.
+
+    Attributes:
+        outages: (start, end) of each time without a service, by the monotonic clock.
+    """
 
     def __init__(self, stack, load, rng):
         self.stack = stack
         self.load = load
         self.rng = rng
+        self.outages = []
         self.admin = sa.create_engine(stack.server.url(), isolation_level="AUTOCOMMIT")
 
     @classmethod
@@ -35,8 +55,15 @@ class FaultInjector:
         return sorted(name.removeprefix("inject_") for name in vars(cls) if name.startswith("inject_"))
 
     def inject(self, kind):
-        """Inject one fault, and repair it."""
-        getattr(self, f"inject_{kind}")()
+        """Inject one fault, and repair it; after an outage, wait until API and a worker serve again."""
+        started = time.monotonic()
+        try:
+            getattr(self, f"inject_{kind}")()
+            if kind in OUTAGES:
+                self.stack.wait_until_it_serves(RESTART_SECONDS)
+        finally:
+            if kind in OUTAGES:
+                self.outages.append((started, time.monotonic()))
 
     def _random_worker(self):
         """Return a worker that is alive; wait for the supervisor to restart one if need be."""

@@ -44,11 +44,28 @@ def _phases(job, accept_seconds, all_seconds):
     }
 
 
+def _overlap(first, second):
+    """Return whether two times, each (start, end), have a moment in common."""
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
+def _negative_duration(single_and_phases):
+    (start, end), _ = single_and_phases
+    return start - end
+
+
+def _percentiles(singles):
+    """Return the median, the 99th percentile and the maximum of how long images took, in seconds."""
+    waits = sorted(end - start for start, end in singles) or [float("inf")]
+    p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+    return {"p50": waits[len(waits) // 2], "p99": p99, "slowest": waits[-1]}
+
+
 class HostileTenants:
     """Two keys: `flood` sends whatever costs most, `quiet` sends single images and one folder.
 
     Attributes:
-        waits: how long each single image of the quiet key took from the request to its result, in seconds.
+        singles: for each single image of the quiet key, when it was sent and when its result was there.
         phases: of each of them, how long it took to be accepted, to be claimed, to get its result, and to be reported.
         refusals: how often the flood was refused, by status.
         quiet_refusals: how often a request of the quiet key had to be repeated, by the reason.
@@ -60,7 +77,7 @@ class HostileTenants:
         self._stop = threading.Event()
         self._numbers = itertools.count()
         self._keys = {name: self._create_key(name) for name in ("flood", "quiet")}
-        self.waits, self.phases, self.failures = [], [], []
+        self.singles, self.phases, self.failures = [], [], []
         self.refusals, self.quiet_refusals = {}, {}
         self.alone_seconds = self.flooded_seconds = None
 
@@ -88,21 +105,30 @@ class HostileTenants:
                 self._retry(lambda url=f"/v1/jobs/{job_id}/cancel": client.post(url))
             cancelled |= jobs
 
-    def summary(self):
-        """Return what the quiet key has seen, and whether that is as promised."""
-        waits = sorted(self.waits) or [float("inf")]
-        p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+    def summary(self, outages=()):
+        """Return what the quiet key has seen, and whether that is as promised.
+
+        Args:
+            outages: times in which nothing could be served, as (start, end): singles then are left out of the promise.
+        """
+        outside = [single for single in self.singles if not any(_overlap(single, outage) for outage in outages)]
+        seconds = _percentiles(outside)
         speed = self.alone_seconds / self.flooded_seconds if self.flooded_seconds else 0.0
         return {
-            "singles": len(self.waits),
+            "singles": {"all": len(self.singles), "outside outages": len(outside)},
             "failures": self.failures[:20],
-            "seconds": {"p50": waits[len(waits) // 2], "p99": p99, "slowest": waits[-1]},
-            "phases_of_the_slowest": sorted(self.phases, key=lambda phases: -sum(phases.values()))[:5],
+            "outage_seconds": sum(end - start for start, end in outages),
+            "seconds": {"all": _percentiles(self.singles), "outside outages": seconds},
+            "slowest_outside_outages": [
+                {"at": round(single[0] - self._started, 1), **phases}
+                for single, phases in sorted(zip(self.singles, self.phases, strict=True), key=_negative_duration)
+                if single in outside
+            ][:10],
             "folder_seconds": {"alone": self.alone_seconds, "flooded": self.flooded_seconds},
             "folder_speed": speed,
             "answers_to_the_flood": self.refusals,
             "answers_to_the_quiet_key": self.quiet_refusals,
-            "ok": not self.failures and p99 <= MAX_P99_SECONDS and speed >= MIN_FOLDER_SPEED,
+            "ok": not self.failures and seconds["p99"] <= MAX_P99_SECONDS and speed >= MIN_FOLDER_SPEED,
         }
 
     def _create_key(self, name):
@@ -166,8 +192,9 @@ class HostileTenants:
                 except GivenUp as error:
                     self.failures.append(f"at {started - self._started:.0f} s: {error}")
                 else:
-                    self.waits.append(time.monotonic() - started)
-                    self.phases.append(_phases(job, accepted - started, self.waits[-1]))
+                    ended = time.monotonic()
+                    self.singles.append((started, ended))
+                    self.phases.append(_phases(job, accepted - started, ended - started))
 
     def _time_flooded_folder(self):
         self._stop.wait(10)

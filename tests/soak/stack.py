@@ -6,6 +6,7 @@ import threading
 import time
 from typing import ClassVar
 
+import httpx
 import sqlalchemy as sa
 
 from core import errors
@@ -107,6 +108,19 @@ class SoakStack(stack.Stack):
         with contextlib.suppress(sa.exc.DBAPIError), self._observer.connect() as conn:
             if ids := conn.execute(query).scalars().all():
                 self.lost_claims.append({"at": time.monotonic(), "ids": ids, "ended": None})
+
+    def wait_until_it_serves(self, seconds):
+        """Wait until the API reaches the database and a worker has started, for `seconds` at most."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._serves():
+            time.sleep(0.1)
+
+    def _serves(self):
+        with contextlib.suppress(httpx.TransportError, sa.exc.DBAPIError, errors.DatabaseUnavailable):
+            with self.client(timeout=5) as client:
+                is_answering = client.get("/v1/jobs?limit=1").is_success
+            return is_answering and any(worker.is_alive and self.is_registered(worker) for worker in self.workers)
+        return False
 
     def open_image_names(self):
         """Return the names of the images that have not finished."""
