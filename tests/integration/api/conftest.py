@@ -6,11 +6,28 @@ import subprocess
 import sys
 
 import pytest
+from werkzeug import routing
 
 from api import app as apps
 from core import enums, settings
 from core.db.queries import api_keys
 from tests.support import api_client, factories, servers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _url_builders_compiled_once():
+    """Compile the URL builders of each route once: every app has the same, and they take most of its creation."""
+    compile_builder, builders = routing.Rule._compile_builder, {}
+
+    def compile_once(rule, append_unknown=True):
+        key = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
+        if key not in builders:  # they are functions of the rule, which is their first argument
+            builders[key] = compile_builder(rule, append_unknown)
+        return builders[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing.Rule, "_compile_builder", compile_once)
+        yield
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ class Miser(http.server.BaseHTTPRequestHandler):
 def test_an_image_that_its_bucket_denies_fails_by_itself(db, start_import, run_importer, monkeypatch):
     """An archived one, for instance; the others are found."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Miser) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         job_id = start_import()
         run_importer(sources="camera=s3://photos")

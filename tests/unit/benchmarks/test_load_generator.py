@@ -39,7 +39,7 @@ def http_server():
     """A server whose response can be configured."""
     fake_server = server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     fake_server.received, fake_server.status, fake_server.chunked, fake_server.closes = [], 200, False, False
-    thread = threading.Thread(target=fake_server.serve_forever)
+    thread = threading.Thread(target=fake_server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield fake_server
     fake_server.shutdown()
