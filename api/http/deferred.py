@@ -6,12 +6,15 @@ from typing import Any
 import flask
 
 DEFERRED_KEY = "sortbelt.deferred"
-"""The key in the WSGI environment."""
+"""The key in the WSGI environment; the ASGI adapter sets it beforehand."""
 
 
-def defer(response: object) -> None:
-    """Leave a long poll or an event stream to the ASGI adapter."""
-    flask.request.environ[DEFERRED_KEY] = response
+def defer(response: object) -> bool:
+    """Leave a long poll or an event stream to the ASGI adapter; return whether there is one."""
+    environ = flask.request.environ
+    has_adapter = DEFERRED_KEY in environ
+    environ[DEFERRED_KEY] = response
+    return has_adapter
 
 
 def encode_json(value: Any) -> bytes:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,8 @@ RESPONSE_DESCRIPTIONS = {
     200: "with `Prefer: wait`, if the job has ended in time: the job, with its first 100 results",
     202: "the accepted job, which may not have ended yet",
 }
+Update = tuple[int, dict[str, str], bytes]
+"""Status, headers and body of a response."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +43,42 @@ class LongPoll:
     """In seconds."""
     show_full_url: bool
     """Whether the webhook's full URL is shown."""
-    with_results: bool = False
-    """Whether this is a submission: 200 with results when the job has ended, else 202."""
     known_etag: str | None = None
     """The ETag that the caller knows: any change from it ends the wait."""
-    row: Any = None
-    """The job as the view read it."""
+    submitted: Any = None
+    """The job as it was accepted, if this is a submission: 200 with results when the job has ended, else 202."""
+    more_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the response, in addition to those of the job."""
 
-    async def wait(self, watcher: job_watcher.JobWatcher) -> tuple[int, dict[str, str], bytes] | None:
-        """Return status, headers and body; None if the response of the view still holds.
+    async def wait(self, watcher: job_watcher.JobWatcher) -> Update | None:
+        """Return the response after the wait; None if that of the view still holds, which a submission has not.
 
         Raises:
             errors.DatabaseUnavailable: the job has ended, and its results cannot be read.
         """
         latest = await self._latest_row(watcher)
-        if latest is None or job_responses.etag(latest) == self.known_etag:
-            return None
-        eta = job_responses.job_eta(latest, watcher.eta_cache.latest)
-        headers = {"etag": job_responses.etag(latest), "content-type": "application/json"}
-        headers |= job_responses.retry_after_header(latest, eta)
-        job = job_responses.serialize_job(latest, self.base_url, eta, show_full_url=self.show_full_url)
-        if not self.with_results:
-            return 200, headers, deferred.encode_json(job)
-        if latest.finished_at is None:
-            return 202, headers, deferred.encode_json(job)
+        if self.submitted is None:
+            is_news = latest is not None and (not self.known_etag or job_responses.etag(latest) != self.known_etag)
+            return self._update(200, latest, watcher, {}) if is_news else None
+        if latest is None or latest.finished_at is None:
+            return self._update(202, latest or self.submitted, watcher, {})
         results = [result_responses.serialize_result(row) for row in await watcher.results(latest)]
-        return 200, headers, deferred.encode_json({**job, "results": results})
+        return self._update(200, latest, watcher, {"results": results})
+
+    def accepted(self, watcher: job_watcher.JobWatcher) -> Update:
+        """Return the response to a submission as it was accepted."""
+        return self._update(202, self.submitted, watcher, {})
+
+    def _update(self, status: int, row: Any, watcher: job_watcher.JobWatcher, more_fields: Mapping[str, Any]) -> Update:
+        eta = job_responses.job_eta(row, watcher.eta_cache.latest)
+        headers = {"etag": job_responses.etag(row), "content-type": "application/json"}
+        headers |= job_responses.retry_after_header(row, eta)
+        job = job_responses.serialize_job(row, self.base_url, eta, show_full_url=self.show_full_url)
+        return status, headers, deferred.encode_json({**job, **self.more_fields, **more_fields})
 
     async def _latest_row(self, watcher: job_watcher.JobWatcher) -> Any:
         latest: Any = None
-        rows = watcher.changes(self.job_id, known_row=self.row)
+        rows = watcher.changes(self.job_id, known_row=self.submitted)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.timeout), contextlib.aclosing(rows):
                 async for row in rows:

@@ -37,20 +37,19 @@ def _job_response(
 def accepted_response(
     row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache, more_fields: Mapping[str, Any] | None = None
 ) -> flask.Response:
-    """Return 202 with a job; with `Prefer: wait`, the ASGI adapter replaces it when the job has ended in time.
+    """Return 202 with a job; with `Prefer: wait`, without a body, which the ASGI adapter makes after the wait.
 
     The preference is ignored if too many requests wait already: the job is accepted all the same. The estimate is the
     latest, which admission control has just had refreshed: the database is not asked again.
     """
     base_url = flask.request.url_root
     headers = {"Location": f"{base_url}v1/jobs/{row.id}"}
-    response = _job_response(row, eta_cache.latest, more_fields=more_fields, status=202, headers=headers)
     timeout = requests.preferred_wait_seconds()
     if timeout is not None and wait_limits.can_wait(container.services(), caller.id):
-        response.headers["Preference-Applied"] = f"wait={timeout:.0f}"
-        deferred.defer(
-            long_poll.LongPoll(
-                str(row.id), caller.id, base_url, timeout, show_full_url=True, with_results=True, row=row
-            )
+        headers["Preference-Applied"] = f"wait={timeout:.0f}"
+        wait = long_poll.LongPoll(
+            str(row.id), caller.id, base_url, timeout, show_full_url=True, submitted=row, more_fields=more_fields or {}
         )
-    return response
+        if deferred.defer(wait):
+            return suspension.Response(b"", 202, headers)
+    return _job_response(row, eta_cache.latest, more_fields=more_fields, status=202, headers=headers)

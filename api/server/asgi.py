@@ -83,6 +83,7 @@ class AsgiApp:
         # A pool of their own: a body must not wait for threads that are all in views.
         self._auth_threads = futures.ThreadPoolExecutor(2, thread_name_prefix="auth")
         self._job_watcher = job_watcher
+        self._deferral = {} if job_watcher is None else {deferred_http.DEFERRED_KEY: None}
         self._views = view_runner.ViewRunner(app, threads)
         self._max_body_bytes = max_body_bytes
         self._max_json_bytes = max_json_bytes
@@ -139,7 +140,7 @@ class AsgiApp:
             head = RequestHead(scope)
             body = await self._read_body(scope, head, receive)
             environ = build_environ(scope, body.buffer, body.length)
-            environ[request_tracing.RECEIVED_AT_KEY] = received_at
+            environ |= {request_tracing.RECEIVED_AT_KEY: received_at, **self._deferral}
             is_cached = self._is_cached(head.bearer_key)
             response = await self._views.run(environ, head.path, self._sender(head), is_cached=is_cached)
             if not body.is_complete:

@@ -26,7 +26,7 @@ async def send_long_poll(
     watcher: job_watcher.JobWatcher,
     send: Send,
 ) -> None:
-    """Send the response after the wait; if the wait fails, the view's 202 for a submission, and else a problem."""
+    """Send the response after the wait; if the wait fails, a 202 for a submission, and else a problem."""
     try:
         with _counted(watcher.waits, deferred.key_id):
             update = await deferred.wait(watcher)
@@ -34,8 +34,10 @@ async def send_long_poll(
             response = _replaced_response(response, *update)
     except Exception as error:
         log.exception("a long poll of job %s failed", deferred.job_id)
-        if not deferred.with_results:
+        if deferred.submitted is None:
             response = _failure_response(scope, error)
+        else:
+            response = _replaced_response(response, *deferred.accepted(watcher))
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send({"type": "http.response.body", "body": b"".join(response.chunks)})
 

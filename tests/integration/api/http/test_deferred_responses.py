@@ -78,6 +78,19 @@ def test_a_submission_whose_wait_runs_out_is_a_202(small_server):
     factories.complete_claims(db, factories.claim_images(db))
 
 
+def test_a_retry_that_waits_says_what_it_leaves_out(small_server):
+    """As one that does not wait: the fields of the response do not depend on `Prefer`."""
+    server, db = small_server
+    job = submit(server)[2]
+    factories.complete_claims(db, factories.claim_images(db), label=None, error_code="undecodable")
+    work = after(0.5, finish_queued, db)
+    path = f"/v1/jobs/{job['id']}/retry"
+    status, headers, retried = request(server, "POST", path, Prefer="wait=20")
+    work.join()
+    assert (status, headers["Preference-Applied"], retried["left_out"]) == (200, "wait=20", [])
+    assert [result["label"] for result in retried["results"]] == ["sushi"]
+
+
 def test_a_rejected_image_is_not_waited_for(small_server):
     """Nor a submission whose `wait` is not a number."""
     server, db = small_server

@@ -40,6 +40,11 @@ ENDED_JOB = {
     "cancelled": 0,
     "expired": 0,
 }
+QUEUED_JOB = types.SimpleNamespace(
+    **ENDED_JOB | {"status": "queued", "done": 0, "started_at": None, "finished_at": None},
+    **dict.fromkeys(("name", "webhook_url")),
+    owner="key",
+)
 
 
 def echo(environ, start_response):
@@ -463,6 +468,17 @@ class BrokenWatcher:
         raise self._error
 
 
+class GoneWatcher(BrokenWatcher):
+    """A watcher of a job that does not exist."""
+
+    def __init__(self):
+        super().__init__(None, None)
+
+    async def changes(self, *_job, **_known):
+        for row in ():
+            yield row
+
+
 def deferring(deferred, status):
     """A WSGI application that leaves its response to the adapter."""
 
@@ -495,12 +511,38 @@ def test_a_long_poll_that_fails_is_a_problem(error, status, code):
 
 @pytest.mark.parametrize("row", [None, "ended"])
 def test_a_submission_whose_wait_fails_is_accepted_all_the_same(row):
-    """The job exists: the caller gets the 202 that it would have got without the wait."""
+    """The job exists: the caller gets the 202 that it would have got without the wait, with its other fields."""
     ended = row and types.SimpleNamespace(**ENDED_JOB)
-    wait = long_poll.LongPoll("job", "key", "http://x/", 1.0, show_full_url=True, with_results=True)
+    wait = long_poll.LongPoll(
+        ENDED_JOB["id"], "key", "http://x/", 1.0, show_full_url=True, submitted=QUEUED_JOB, more_fields={"left_out": []}
+    )
     watcher = BrokenWatcher(ended, errors.DatabaseUnavailable("The host db-one is away."))
     response, body, headers = serve_deferred(deferring(wait, "202 ACCEPTED"), watcher)
-    assert (response, body, headers[b"location"]) == (202, b"view", b"/x")
+    job = json.loads(body)
+    assert (response, headers[b"location"], headers[b"content-type"]) == (202, b"/x", b"application/json")
+    assert (job["id"], job["counts"]["queued"], job["left_out"]) == (ENDED_JOB["id"], 1, [])
+    assert int(headers[b"content-length"]) == len(body)
+    assert {b"etag", b"retry-after"} <= headers.keys()
+
+
+def test_a_submission_whose_job_is_gone_while_it_waits_is_accepted_all_the_same():
+    """It cannot have results any more, but it was accepted."""
+    wait = long_poll.LongPoll("job", "key", "http://x/", 1.0, show_full_url=True, submitted=QUEUED_JOB)
+    response, body, _ = serve_deferred(deferring(wait, "202 ACCEPTED"), GoneWatcher())
+    assert (response, json.loads(body)["status"]) == (202, "queued")
+
+
+@pytest.mark.parametrize("with_watcher", [True, False])
+def test_a_view_knows_whether_the_adapter_makes_its_response(with_watcher):
+    """Then it need not make one itself; without a watcher nothing is deferred."""
+    is_there = []
+
+    def app(environ, start_response):
+        is_there.append(deferred_http.DEFERRED_KEY in environ)
+        return echo(environ, start_response)
+
+    serve_deferred(app, GoneWatcher() if with_watcher else None)
+    assert is_there == [with_watcher]
 
 
 def test_an_event_stream_that_fails_ends_and_frees_its_place(caplog):
