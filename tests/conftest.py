@@ -26,6 +26,9 @@ ADMIN_KEY = "sb_00000000_an-admin-key-used-by-the-tests-only"
 SERIAL_FOLDERS = ("faults", "soak")
 # These start whole stacks. They come first, since a long file at the end would keep one process busy alone.
 SLOW_FOLDERS = (*SERIAL_FOLDERS, "e2e", "docs", "browser")
+# Of the processes that these start, coverage is not measured: it takes a third of their CPU time, and those that other
+# tests start execute the same code.
+UNMEASURED_FOLDERS = (*SERIAL_FOLDERS, "docs", "browser")
 STATE_NUMBERS = itertools.count()
 MIN_MEMORY_BYTES = 4_000_000_000
 
@@ -61,6 +64,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     name, _, group = report.nodeid.rpartition("@")
     if name and "]" not in group and "PYTEST_XDIST_WORKER" not in os.environ:
         report.nodeid = name
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start the processes of some folders' tests without coverage."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(TESTS_DIR).parts[0] in UNMEASURED_FOLDERS:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)

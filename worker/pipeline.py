@@ -5,6 +5,7 @@ is committed.
 """
 
 import logging
+import math
 import threading
 import time
 from concurrent import futures
@@ -31,6 +32,8 @@ from worker import (
 from worker.decoding import decoder_pool
 from worker.stages import claim, classify, commit, decode
 
+SCHEMA_CHECK_SECONDS = 1.0  # at most so long after a check that the tables fit, images are claimed
+
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +57,7 @@ class BatchPipeline:
         self._db = db
         self._wakeup_sender = wakeup_sender
         self._run_lock = threading.Lock()
+        self._schema_checked_at = -math.inf
         self._stop = stop = threading.Event()
         self._committer = futures.ThreadPoolExecutor(1, "committer")
         self.leases = leases = lease_table.LeaseTable()
@@ -81,7 +85,7 @@ class BatchPipeline:
         if not self._run_lock.acquire(blocking=False):
             return
         try:
-            self._db.read(revision.check_existing)
+            self._check_schema()
             if self._run_until_deadline():
                 self._wakeup_sender.send()
         except errors.DatabaseUnavailable as error:
@@ -100,6 +104,17 @@ class BatchPipeline:
         with self._run_lock:
             self._prefetcher.close()
             self._committer.shutdown()
+
+    def _check_schema(self) -> None:
+        """Check that the tables fit this program, unless a run has just done so: it takes as long as a claim.
+
+        Raises:
+            errors.DatabaseUnavailable: they do not.
+        """
+        now = time.monotonic()
+        if now - self._schema_checked_at >= SCHEMA_CHECK_SECONDS:
+            self._db.read(revision.check_existing)
+            self._schema_checked_at = now
 
     def _run_until_deadline(self) -> bool:
         """Process batch after batch; return whether more may be queued."""

@@ -5,7 +5,9 @@ remains, for programs that send it, and for when no listener is there.
 """
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 
 import redis
@@ -13,6 +15,7 @@ import redis
 from core.broker import redis_clients, wakeup
 
 BLOCK_SECONDS = 5.0  # for so long one call waits for a wake-up
+ANNOUNCE_SECONDS = 2.0  # between two notes that a listener is there; their TTL covers this and a call
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +33,16 @@ class WakeupListener:
 
     def _loop(self, stop: threading.Event) -> None:
         client = redis_clients.create(self._redis_url, block_seconds=BLOCK_SECONDS)
+        announced_at = -math.inf
         while not stop.is_set():
             try:
-                client.set(wakeup.LISTENER_KEY, 1, ex=wakeup.LISTENER_TTL_SECONDS)
+                if time.monotonic() - announced_at >= ANNOUNCE_SECONDS:
+                    client.set(wakeup.LISTENER_KEY, 1, ex=wakeup.LISTENER_TTL_SECONDS)
+                    announced_at = time.monotonic()
                 message = client.blpop([wakeup.LIST_KEY], timeout=BLOCK_SECONDS)
             except redis.RedisError as error:
                 log.debug("wake-ups are not received: %s", error)
+                announced_at = -math.inf  # Redis may have lost it
                 stop.wait(redis_clients.BACKOFF_SECONDS)
                 continue
             if message is not None and not stop.is_set():

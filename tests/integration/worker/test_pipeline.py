@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from core import errors
 from core.broker import wakeup
-from core.db import database
+from core.db import database, tables
 from core.db.queries import claims as claim_queries
 from core.db.queries import jobs, new_images, quotas
 from core.maintenance import reaper
@@ -32,6 +32,21 @@ def test_every_image_of_a_job_gets_one_result(db, make_pipeline, submit_job, mak
     }
     assert all(0.5 <= row.confidence <= 1 and sum(row.scores.values()) == pytest.approx(1, abs=1e-4) for row in rows)
     assert factories.get_job(db, job_id).status == "done"
+
+
+@pytest.mark.parametrize(("seconds", "finished"), [(0.0, 1), (600.0, 2)])
+def test_the_schema_is_checked_again_after_a_while(db, make_pipeline, submit_job, monkeypatch, seconds, finished):
+    """Not in each run; once it does not fit, nothing is claimed."""
+    monkeypatch.setattr("worker.pipeline.SCHEMA_CHECK_SECONDS", seconds)
+    pipeline = make_pipeline()
+    submit_job(1)
+    pipeline.run()
+    submit_job(1)
+    db.write(lambda conn: conn.execute(sa.text("UPDATE alembic_version SET version_num = '2001'")))
+    pipeline.run()
+    back = sa.text("UPDATE alembic_version SET version_num = :revision")
+    db.write(lambda conn: conn.execute(back, {"revision": tables.REVISION}))
+    assert len(factories.result_names(db)) == finished
 
 
 def test_work_is_charged_to_the_key(db, make_pipeline, submit_job, make_jpeg, owner):

@@ -65,6 +65,18 @@ def test_a_busy_listener_is_woken_once_more(stop):
         started.get(timeout=TIMEOUT_SECONDS)
 
 
+def test_a_listener_says_seldom_that_it_is_there(stop, monkeypatch):
+    """Not before each wake-up: that would be one more round trip for each."""
+    monkeypatch.setattr(wakeup_listener, "ANNOUNCE_SECONDS", 600.0)
+    with servers.run_redis() as (url, _), redis.Redis.from_url(url) as client:
+        received = listen(url, stop)
+        wait_for_listener(client)
+        for _ in range(20):
+            wakeup._push(client)
+            received.get(timeout=TIMEOUT_SECONDS)
+        assert client.info("commandstats")["cmdstat_set"]["calls"] == 1
+
+
 def test_a_listener_comes_back_with_redis(stop, monkeypatch):
     monkeypatch.setattr("core.broker.redis_clients.BACKOFF_SECONDS", 0.05)
     port = servers.free_port()
