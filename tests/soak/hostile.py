@@ -82,7 +82,7 @@ class HostileTenants:
         self.alone_seconds = self.flooded_seconds = None
 
     def start(self):
-        """Time a folder without the flood, then begin it, with the quiet key's singles beside it."""
+        """Time a folder beside the load alone, then begin the flood, with the quiet key's singles beside it."""
         self._started = time.monotonic()
         self.alone_seconds = self._time_folder()
         floods = (self._flood_slow, self._flood_same, self._flood_interactive, self._flood_waits, self._flood_garbage)
