@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import boto3
@@ -194,7 +195,7 @@ def test_a_blob_that_is_put_again_while_it_is_removed_is_read(tmp_path, monkeypa
     def put_back(_seconds):
         rename(next((tmp_path / "tmp").iterdir()), path)
 
-    monkeypatch.setattr(base.time, "sleep", put_back)
+    monkeypatch.setattr(base, "time", types.SimpleNamespace(sleep=put_back))  # other threads sleep too
     monkeypatch.setattr(Path, "rename", put_then_rename)
     with contextlib.suppress(FileNotFoundError):  # this test has put it back already
         folder._remove_file(path)

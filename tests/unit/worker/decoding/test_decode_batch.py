@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import types
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_an_image_that_a_removal_puts_back_is_opened(tmp_path, monkeypatch):
     store = local.LocalBlobStore(tmp_path)
     store.put([(SHA256, DATA)])
     aside = store.path(SHA256).rename(tmp_path / "aside")
-    monkeypatch.setattr(base.time, "sleep", lambda _: aside.rename(store.path(SHA256)))
+    monkeypatch.setattr(base, "time", types.SimpleNamespace(sleep=lambda _: aside.rename(store.path(SHA256))))
     descriptor = batch_of(store, SHA256).open_image(0)
     assert os.read(descriptor, 99) == DATA
     os.close(descriptor)
