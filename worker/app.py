@@ -57,7 +57,7 @@ def _on_early_sigterm(*_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _on_shutting_down(how: str, **_: Any) -> None:
-    # A second SIGTERM, or a SIGQUIT, means now: the images are requeued when their leases expire.
+    # A second SIGTERM, or a SIGQUIT, means now: the images are requeued as those of a killed worker.
     if how == "Cold" or app.runtime.is_stopping:
         os._exit(1)
     app.runtime.stop()

@@ -1,4 +1,7 @@
-"""Heartbeat: extend leases, report this worker as alive, requeue expired leases, end a worker that is stuck."""
+"""Heartbeat: extend leases, report this worker as alive, requeue expired leases, end a worker that is stuck.
+
+It also ends the leases of dead workers (`worker/dead_workers.py`).
+"""
 
 import logging
 import os
@@ -15,14 +18,14 @@ from core.db.queries import claims as claim_queries
 from core.db.queries import workers
 from core.intake import admission
 from core.maintenance import reaper
-from worker import model_manager, pid_namespace, pipeline
+from worker import dead_workers, model_manager, pid_namespace, pipeline
 from worker.decoding import decoder_pool
 
 log = logging.getLogger(__name__)
 WATCHDOG_EXIT_CODE = 70
 STOP_TIMEOUT_SECONDS = 20.0  # without progress while the worker stops; supervisors kill it after 30
 FINAL_WRITE_SECONDS = 3.0
-LOOK_SECONDS = 0.5  # between two looks whether other workers on this host are alive
+LOOK_SECONDS = 0.5  # between two looks whether other workers in this PID namespace are alive
 
 
 class Heartbeat:
@@ -50,9 +53,7 @@ class Heartbeat:
         self._stop = stop
         """Set while the worker stops."""
         self._closed = threading.Event()
-        self._pid_namespace = pid_namespace.name()
-        self._live_pids: set[int] = set()
-        """Of the workers on this host, as of the last heartbeat."""
+        self._dead_workers = dead_workers.DeadWorkers(db, pid_namespace.name())
         self._last_progress_at = time.monotonic()
         threading.Thread(target=self._loop, name="heartbeat", daemon=True).start()
 
@@ -79,9 +80,7 @@ class Heartbeat:
         """Wait for the next heartbeat, or until another worker dies; return whether this thread ends."""
         deadline = time.monotonic() + seconds
         while not self._closed.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
-            dead_pids = set(filter(pid_namespace.is_dead, self._live_pids))
-            if dead_pids or time.monotonic() >= deadline:
-                self._live_pids -= dead_pids  # once: the database may be down
+            if self._dead_workers.look() or time.monotonic() >= deadline:
                 return False
         return True
 
@@ -96,25 +95,12 @@ class Heartbeat:
         self._db.read(revision.check)
         self._report(has_claims=bool(claims))
         self._pipeline.work.charge(self._db, self._default_quotas)
-        self._end_leases_of_dead()
+        self._dead_workers.end_leases()
         requeued = reaper.reap(
             self._db, max_attempts=self._settings.max_attempts, open_job_days=self._settings.open_job_days
         )
         if requeued:
             self._wakeup_sender.send()
-
-    def _end_leases_of_dead(self) -> None:
-        """End the leases of workers whose process is dead, as far as that can be seen from here.
-
-        It is done at each heartbeat: the database may still execute a claim of a process that has died meanwhile.
-        """
-        if self._pid_namespace is None:
-            return
-        pids = self._db.read(workers.list_namespace, self._pid_namespace)
-        dead = [id_ for id_, pid in pids.items() if pid_namespace.is_dead(pid)]
-        self._live_pids = {pid for id_, pid in pids.items() if id_ not in dead}
-        if dead and (count := self._db.write(claim_queries.end_leases, dead)):
-            log.warning("%d images were claimed by workers that have died: %s", count, ", ".join(dead))
 
     def _report(self, *, has_claims: bool) -> None:
         """Record what was finished since the last heartbeat; abort if images wait but nothing was done for too long."""

@@ -26,6 +26,6 @@ def is_dead(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except OSError:
+        pass  # it belongs to another user
     return False

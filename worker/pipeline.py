@@ -32,7 +32,7 @@ from worker import (
 from worker.decoding import decoder_pool
 from worker.stages import claim, classify, commit, decode
 
-SCHEMA_CHECK_SECONDS = 1.0  # at most so long after a check that the tables fit, images are claimed
+SCHEMA_CHECK_SECONDS = 1.0  # at most so long after a check that the tables fit, a run begins
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from typing import Any
 import flask
 
 DEFERRED_KEY = "sortbelt.deferred"
-"""The key in the WSGI environment; the ASGI adapter sets it beforehand."""
+"""The key in the WSGI environment; the ASGI adapter sets it to None if it can wait."""
 
 
 def defer(response: object) -> bool:
-    """Leave a long poll or an event stream to the ASGI adapter; return whether there is one."""
+    """Leave a long poll or an event stream to the ASGI adapter; return whether there is one that can wait."""
     environ = flask.request.environ
     has_adapter = DEFERRED_KEY in environ
     environ[DEFERRED_KEY] = response

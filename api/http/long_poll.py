@@ -28,7 +28,7 @@ RESPONSE_DESCRIPTIONS = {
     200: "with `Prefer: wait`, if the job has ended in time: the job, with its first 100 results",
     202: "the accepted job, which may not have ended yet",
 }
-Update = tuple[int, dict[str, str], bytes]
+Answer = tuple[int, dict[str, str], bytes]
 """Status, headers and body of a response."""
 
 
@@ -50,8 +50,8 @@ class LongPoll:
     more_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Of the response, in addition to those of the job."""
 
-    async def wait(self, watcher: job_watcher.JobWatcher) -> Update | None:
-        """Return the response after the wait; None if that of the view still holds, which a submission has not.
+    async def wait(self, watcher: job_watcher.JobWatcher) -> Answer | None:
+        """Return the response after the wait; None if the view's still holds, except for a submission: it has none.
 
         Raises:
             errors.DatabaseUnavailable: the job has ended, and its results cannot be read.
@@ -59,22 +59,22 @@ class LongPoll:
         latest = await self._latest_row(watcher)
         if self.submitted is None:
             is_news = latest is not None and (not self.known_etag or job_responses.etag(latest) != self.known_etag)
-            return self._update(200, latest, watcher, {}) if is_news else None
+            return self._answer(200, latest, watcher) if is_news else None
         if latest is None or latest.finished_at is None:
-            return self._update(202, latest or self.submitted, watcher, {})
+            return self._answer(202, latest or self.submitted, watcher)
         results = [result_responses.serialize_result(row) for row in await watcher.results(latest)]
-        return self._update(200, latest, watcher, {"results": results})
+        return self._answer(200, latest, watcher, results=results)
 
-    def accepted(self, watcher: job_watcher.JobWatcher) -> Update:
+    def accepted(self, watcher: job_watcher.JobWatcher) -> Answer:
         """Return the response to a submission as it was accepted."""
-        return self._update(202, self.submitted, watcher, {})
+        return self._answer(202, self.submitted, watcher)
 
-    def _update(self, status: int, row: Any, watcher: job_watcher.JobWatcher, more_fields: Mapping[str, Any]) -> Update:
+    def _answer(self, status: int, row: Any, watcher: job_watcher.JobWatcher, **results: Any) -> Answer:
         eta = job_responses.job_eta(row, watcher.eta_cache.latest)
         headers = {"etag": job_responses.etag(row), "content-type": "application/json"}
         headers |= job_responses.retry_after_header(row, eta)
         job = job_responses.serialize_job(row, self.base_url, eta, show_full_url=self.show_full_url)
-        return status, headers, deferred.encode_json({**job, **self.more_fields, **more_fields})
+        return status, headers, deferred.encode_json({**job, **self.more_fields, **results})
 
     async def _latest_row(self, watcher: job_watcher.JobWatcher) -> Any:
         latest: Any = None

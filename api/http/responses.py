@@ -37,7 +37,7 @@ def _job_response(
 def accepted_response(
     row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache, more_fields: Mapping[str, Any] | None = None
 ) -> flask.Response:
-    """Return 202 with a job; with `Prefer: wait`, without a body, which the ASGI adapter makes after the wait.
+    """Return 202 with a job; with `Prefer: wait`, the ASGI adapter, if there is one, makes its body after the wait.
 
     The preference is ignored if too many requests wait already: the job is accepted all the same. The estimate is the
     latest, which admission control has just had refreshed: the database is not asked again.

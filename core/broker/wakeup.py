@@ -17,7 +17,7 @@ COALESCE_SECONDS = 0.005  # requests so close together are one message
 LIST_KEY = "sortbelt.wakeups"
 LISTENER_KEY = "sortbelt.wakeup-listener"
 """Exists while a worker listens."""
-LISTENER_TTL_SECONDS = 15  # more than a listener blocks and a run takes
+LISTENER_TTL_SECONDS = 15  # more than a listener blocks, a run takes, and the time between two notes
 MESSAGE_TTL_SECONDS = 30
 RESEND_AFTER_SECONDS = 10.0
 

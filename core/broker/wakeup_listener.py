@@ -15,7 +15,7 @@ import redis
 from core.broker import redis_clients, wakeup
 
 BLOCK_SECONDS = 5.0  # for so long one call waits for a wake-up
-ANNOUNCE_SECONDS = 2.0  # between two notes that a listener is there; their TTL covers this and a call
+ANNOUNCE_SECONDS = 2.0  # between two notes that a listener is there; their TTL covers this, a call and a run
 
 log = logging.getLogger(__name__)
 

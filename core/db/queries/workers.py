@@ -95,11 +95,15 @@ def list_alive(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
     return conn.execute(query.order_by(WORKERS.c.started_at)).all()
 
 
-def list_namespace(conn: sa.Connection, pid_namespace: str) -> Mapping[str, int]:
-    """Return the processes of the workers of a PID namespace whose heartbeat is recent: {worker id: pid}."""
+def list_namespace(conn: sa.Connection, pid_namespace: str) -> Sequence[sa.Row[Any]]:
+    """List `id`, `pid` and `heartbeat_at` of the workers of a PID namespace.
+
+    Those without a recent heartbeat are left out, unless they still hold images.
+    """
     is_recent = WORKERS.c.heartbeat_at > clock.now(-tables.WORKER_TTL_SECONDS)
-    query = sa.select(WORKERS.c.id, WORKERS.c.pid).where(WORKERS.c.pid_namespace == pid_namespace, is_recent)
-    return {id_: pid for id_, pid in conn.execute(query) if pid is not None}
+    has_images = WORKERS.c.id.in_(sa.select(IMAGES.c.worker).where(IS_RUNNING))
+    query = sa.select(WORKERS.c.id, WORKERS.c.pid, WORKERS.c.heartbeat_at)
+    return conn.execute(query.where(WORKERS.c.pid_namespace == pid_namespace, sa.or_(is_recent, has_images))).all()
 
 
 def count_running(conn: sa.Connection) -> dict[str, int]:

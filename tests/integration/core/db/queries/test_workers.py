@@ -77,9 +77,13 @@ def test_the_images_that_a_worker_holds_are_counted(db, owner):
     assert db.read(workers.count_running) == {held[0].worker: 2}
 
 
-def test_the_processes_of_one_namespace_are_listed(db):
-    """Not those of others, of workers that have stored none, and of workers without a recent heartbeat."""
-    for id_, pid, namespace in (("a", 7, "here"), ("b", 8, "here"), ("c", 7, "elsewhere"), ("d", None, None)):
-        db.write(workers.register, id_, factories.MODEL_REF, "cpu", pid=pid, pid_namespace=namespace)
-    set_back(db, "b", tables.WORKER_TTL_SECONDS + 1)
-    assert db.read(workers.list_namespace, "here") == {"a": 7}
+def test_the_processes_of_one_namespace_are_listed(db, owner):
+    """Not those of others, of workers that have stored none, and of those long gone, unless they hold images."""
+    for id_, namespace in (("a", "here"), ("b", "here"), ("c", "elsewhere"), ("d", None), ("e", "here")):
+        db.write(workers.register, id_, factories.MODEL_REF, "cpu", pid=7, pid_namespace=namespace)
+    for gone in "be":
+        set_back(db, gone, tables.WORKER_TTL_SECONDS + 1)
+    factories.create_job(db, owner, "image")
+    factories.claim_images(db, worker="e")
+    rows = db.read(workers.list_namespace, "here")
+    assert sorted((row.id, row.pid) for row in rows) == [("a", 7), ("e", 7)]
