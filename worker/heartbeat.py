@@ -79,10 +79,10 @@ class Heartbeat:
     def _wait(self, seconds: float) -> bool:
         """Wait for the next heartbeat, or until another worker dies; return whether this thread ends."""
         deadline = time.monotonic() + seconds
-        while not self._closed.wait(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
-            if self._dead_workers.look() or time.monotonic() >= deadline:
-                return False
-        return True
+        while (left := deadline - time.monotonic()) > 0 and not self._dead_workers.look():
+            if self._closed.wait(min(LOOK_SECONDS, left)):
+                return True
+        return False
 
     def _stall_timeout(self) -> float:
         """Return how many seconds without progress are too many."""

@@ -11,7 +11,6 @@ import secrets
 import socket
 import threading
 import time
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -129,8 +128,14 @@ class WorkerRuntime:
     def _register(self, conn: sa.Connection, environment: environments.Environment) -> tuple[int, bytes]:
         default_model = self.model_manager.default_model
         network = default_model.network
-        process: dict[str, Any] = {"pid": os.getpid(), "pid_namespace": pid_namespace.name()}
-        workers.register(conn, self.id, default_model.model_ref, f"{network.device}, {network.precision}", **process)
+        workers.register(
+            conn,
+            self.id,
+            default_model.model_ref,
+            f"{network.device}, {network.precision}",
+            pid=os.getpid(),
+            pid_namespace=pid_namespace.name(),
+        )
         self.model_manager.register_default(conn)
         return environments.get_or_create_id(conn, environment), known_blobs.installation_id(conn).encode()
 

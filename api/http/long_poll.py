@@ -58,8 +58,8 @@ class LongPoll:
         """
         latest = await self._latest_row(watcher)
         if self.submitted is None:
-            is_news = latest is not None and (not self.known_etag or job_responses.etag(latest) != self.known_etag)
-            return self._answer(200, latest, watcher) if is_news else None
+            is_known = latest is None or job_responses.etag(latest) == self.known_etag
+            return None if is_known else self._answer(200, latest, watcher)
         if latest is None or latest.finished_at is None:
             return self._answer(202, latest or self.submitted, watcher)
         results = [result_responses.serialize_result(row) for row in await watcher.results(latest)]

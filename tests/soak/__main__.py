@@ -39,11 +39,11 @@ def run_soak(folder, *, images, fault_count, minutes, seed, kinds=None, is_hosti
         image_load = load.Load(soak_stack, recorded, images, minutes * 60, started)
         image_load.learn_labels()
         tenants = hostile.HostileTenants(soak_stack, image_load.pool[0]) if is_hostile else None
+        if tenants is not None:
+            tenants.start()
         image_load.started = started = time.monotonic()
         soak_stack.supervise(started)
         image_load.start()
-        if tenants is not None:
-            tenants.start()
         time.sleep(WARM_UP_SECONDS)
         fault_order = _shuffle_faults(kinds or faults.FaultInjector.kinds(), fault_count, rng)
         injector = faults.FaultInjector(soak_stack, image_load, rng)

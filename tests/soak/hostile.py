@@ -44,19 +44,14 @@ def _phases(job, accept_seconds, all_seconds):
     }
 
 
-def _overlap(first, second):
-    """Return whether two times, each (start, end), have a moment in common."""
-    return first[0] <= second[1] and second[0] <= first[1]
-
-
-def _negative_duration(single_and_phases):
-    (start, end), _ = single_and_phases
-    return start - end
+def _meets(single, outage):
+    """Return whether a single image was under way during an outage, (start, end)."""
+    return single["sent"] <= outage[1] and outage[0] <= single["sent"] + single["seconds"]
 
 
 def _percentiles(singles):
     """Return the median, the 99th percentile and the maximum of how long images took, in seconds."""
-    waits = sorted(end - start for start, end in singles) or [float("inf")]
+    waits = sorted(single["seconds"] for single in singles) or [float("inf")]
     p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))]
     return {"p50": waits[len(waits) // 2], "p99": p99, "slowest": waits[-1]}
 
@@ -65,8 +60,8 @@ class HostileTenants:
     """Two keys: `flood` sends whatever costs most, `quiet` sends single images and one folder.
 
     Attributes:
-        singles: for each single image of the quiet key, when it was sent and when its result was there.
-        phases: of each of them, how long it took to be accepted, to be claimed, to get its result, and to be reported.
+        singles: for each single image of the quiet key, when it was sent, after how many seconds its result was there,
+            and of these, how many it took to be accepted, to be claimed, to get its result, and to be reported.
         refusals: how often the flood was refused, by status.
         quiet_refusals: how often a request of the quiet key had to be repeated, by the reason.
     """
@@ -77,12 +72,12 @@ class HostileTenants:
         self._stop = threading.Event()
         self._numbers = itertools.count()
         self._keys = {name: self._create_key(name) for name in ("flood", "quiet")}
-        self.singles, self.phases, self.failures = [], [], []
+        self.singles, self.failures = [], []
         self.refusals, self.quiet_refusals = {}, {}
         self.alone_seconds = self.flooded_seconds = None
 
     def start(self):
-        """Time a folder beside the load alone, then begin the flood, with the quiet key's singles beside it."""
+        """Time a folder without the flood, then begin it, with the quiet key's singles beside it."""
         self._started = time.monotonic()
         self.alone_seconds = self._time_folder()
         floods = (self._flood_slow, self._flood_same, self._flood_interactive, self._flood_waits, self._flood_garbage)
@@ -109,21 +104,17 @@ class HostileTenants:
         """Return what the quiet key has seen, and whether that is as promised.
 
         Args:
-            outages: times in which nothing could be served, as (start, end): singles then are left out of the promise.
+            outages: times in which nothing could be served, as (start, end): the singles that met none are shown apart.
         """
-        outside = [single for single in self.singles if not any(_overlap(single, outage) for outage in outages)]
-        seconds = _percentiles(outside)
+        outside = [single for single in self.singles if not any(_meets(single, outage) for outage in outages)]
+        seconds = _percentiles(self.singles)
         speed = self.alone_seconds / self.flooded_seconds if self.flooded_seconds else 0.0
         return {
             "singles": {"all": len(self.singles), "outside outages": len(outside)},
             "failures": self.failures[:20],
             "outage_seconds": sum(end - start for start, end in outages),
-            "seconds": {"all": _percentiles(self.singles), "outside outages": seconds},
-            "slowest_outside_outages": [
-                {"at": round(single[0] - self._started, 1), **phases}
-                for single, phases in sorted(zip(self.singles, self.phases, strict=True), key=_negative_duration)
-                if single in outside
-            ][:10],
+            "seconds": {"all": seconds, "outside outages": _percentiles(outside)},
+            "slowest_outside_outages": sorted(outside, key=lambda single: -single["seconds"])[:10],
             "folder_seconds": {"alone": self.alone_seconds, "flooded": self.flooded_seconds},
             "folder_speed": speed,
             "answers_to_the_flood": self.refusals,
@@ -192,9 +183,9 @@ class HostileTenants:
                 except GivenUp as error:
                     self.failures.append(f"at {started - self._started:.0f} s: {error}")
                 else:
-                    ended = time.monotonic()
-                    self.singles.append((started, ended))
-                    self.phases.append(_phases(job, accepted - started, ended - started))
+                    seconds = time.monotonic() - started
+                    phases = _phases(job, accepted - started, seconds)
+                    self.singles.append({"sent": started, "seconds": seconds, **phases})
 
     def _time_flooded_folder(self):
         self._stop.wait(10)
