@@ -19,7 +19,7 @@ help:  ## show this list
 
 setup: .venv/ready  ## create .venv with every dependency pinned (quick to repeat)
 
-.venv/ready: requirements/setup.txt requirements/dev.txt pyproject.toml core/version.py
+.venv/ready: requirements/setup.txt requirements/dev.txt pyproject.toml sortbelt/version.py
 	@echo 'Setting up .venv: every dependency pinned by version and hash …'
 	@$(PYTHON) -c 'import sys; sys.exit("Sortbelt needs Python 3.11 to 3.13, not " + sys.version.split()[0] + "; say make PYTHON=python3.12 …") if not (3, 11) <= sys.version_info < (3, 14) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

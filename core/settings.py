@@ -15,7 +15,8 @@ from typing import Literal
 import pydantic
 from pydantic_core import ErrorDetails
 
-from core import cpu_count, errors, specs, validation
+from core import errors, json_values, specs
+from core.concurrency import cpu_count
 from imaging import limits
 
 ENV_PREFIX = "SORTBELT_"
@@ -314,4 +315,4 @@ def _error_message(error: ErrorDetails, variables: Mapping[str, str]) -> str:
     if name in SECRET_FIELDS:
         error["input"] = "(not shown)"
     variable = variables.get(name, ENV_PREFIX + name.upper())
-    return validation.error_message(variable.removesuffix("_FILE"), error)
+    return json_values.error_message(variable.removesuffix("_FILE"), error)

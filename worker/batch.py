@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from core.db.queries import claims as claim_queries
 from core.db.queries import counters
-from worker import batch_tracing, loaded_model
+from worker import batch_tracing
 from worker.decoding import decode_batch
+from worker.models import loaded_model
 
 
 @dataclass

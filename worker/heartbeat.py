@@ -18,8 +18,9 @@ from core.db.queries import claims as claim_queries
 from core.db.queries import workers
 from core.intake import admission
 from core.maintenance import reaper
-from worker import dead_workers, model_manager, pid_namespace, pipeline
+from worker import dead_workers, pid_namespace, pipeline
 from worker.decoding import decoder_pool
+from worker.models import model_manager
 
 log = logging.getLogger(__name__)
 WATCHDOG_EXIT_CODE = 70

@@ -20,7 +20,6 @@ from worker import (
     batch_sizer,
     fair_share,
     lease_table,
-    model_manager,
     prefetch,
     prefetch_policy,
     progress,
@@ -30,6 +29,7 @@ from worker import (
     work_meter,
 )
 from worker.decoding import decoder_pool
+from worker.models import model_manager
 from worker.stages import claim, classify, commit, decode
 
 SCHEMA_CHECK_SECONDS = 1.0  # at most so long after a check that the tables fit, a run begins

@@ -20,8 +20,9 @@ from core.db import database
 from core.db.queries import environments, known_blobs, workers
 from core.sources import catalog
 from core.storage import factory
-from worker import heartbeat, model_manager, model_poller, pid_namespace, pipeline, runtime_info, shadow_runner
+from worker import heartbeat, pid_namespace, pipeline, runtime_info, shadow_runner
 from worker.decoding import decoder_pool, decoder_process
+from worker.models import model_manager, model_poller
 
 log = logging.getLogger(__name__)
 DATABASE_WAIT_SECONDS = 30.0  # at the start

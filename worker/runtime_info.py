@@ -8,9 +8,9 @@ import PIL
 import torch
 from PIL import features
 
-from core import version
 from core.db.queries import environments
 from model.inference import classifier
+from sortbelt import version
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 

@@ -20,8 +20,9 @@ from core.sources import catalog
 from core.storage import base
 from model.packaging import manifest
 from model.preprocessing import decode
-from worker import batch, inference, model_manager, model_process
+from worker import batch, inference
 from worker.decoding import decoder_pool, decoder_process
+from worker.models import model_manager, model_process
 
 log = logging.getLogger(__name__)
 MAX_QUEUED_BATCHES = 8  # each holds its pixels in memory

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import flask
 
 from api.schemas import base, job_requests, request_fields, unknown_fields, validation_errors
-from core import errors, validation
+from core import errors, json_values
 
 MAX_JSON_BYTES = 3_000_000
 """The largest JSON body without images: a thousand images with long names and metadata have fewer."""
@@ -73,7 +73,7 @@ def parse_json_body(
     text = _json_text(max_bytes)
     with _large_json_lock if len(text) > LARGE_JSON_BYTES else contextlib.nullcontext():
         try:
-            value = validation.parse_json(text)
+            value = json_values.parse_json(text)
         except ValueError as error:
             raise errors.BadParameter(f"The body is not JSON: {error}. {model.example}".strip()) from None
         if not isinstance(value, dict):
@@ -135,7 +135,7 @@ def reject_body_fields() -> None:
     if flask.request.is_json:
         payload = None
         with contextlib.suppress(ValueError, errors.BadParameter):
-            payload = validation.parse_json(_json_text())
+            payload = json_values.parse_json(_json_text())
         if payload and isinstance(payload, dict):
             raise errors.BadParameter(unknown_fields.unknown_message("field", list(payload), ()))
 

@@ -15,7 +15,7 @@ import flask
 from flask import globals  # noqa: A004 (a module)
 from werkzeug import datastructures, routing
 
-from core import blocking_call
+from core.concurrency import blocking_call
 
 SUSPEND_KEY = "sortbelt.suspend"
 """The key in the WSGI environment of a function that takes suspended requests; without it, a request waits."""

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from api.schemas import job_responses, result_responses
-from core import enums, errors, version
+from core import enums, errors
+from sortbelt import version
 
 BASE_URL = "http://localhost:8000/"
 CREATED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)

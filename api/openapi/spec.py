@@ -12,7 +12,8 @@ from werkzeug.routing import Rule
 from api.openapi import error_codes, examples
 from api.openapi.operations import JSON, Operation, Webhook, operations
 from api.schemas import json_schema, problem
-from core import enums, version
+from core import enums
+from sortbelt import version
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 COMPONENT = "#/components/schemas/{model}"

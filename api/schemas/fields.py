@@ -6,7 +6,7 @@ from typing import Annotated, Any, overload
 import pydantic
 
 from core import enums
-from core.timestamps import format_rfc3339
+from core.json_values import format_rfc3339
 
 
 def doc(description: str, **options: Any) -> Any:

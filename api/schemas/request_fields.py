@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from core import validation
+from core import json_values
 
 ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 NO_CONTROL_CHARACTERS = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
@@ -45,7 +45,7 @@ def parse_json_object(value: Any) -> Any:
         ValueError: it is something else.
     """
     if isinstance(value, str):
-        value = validation.parse_json(value)
+        value = json_values.parse_json(value)
     if not isinstance(value, dict):
         raise ValueError("it must be a JSON object")  # noqa: TRY004 (pydantic wants a ValueError)
     return value

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Sequence
 
-from core import version
+from sortbelt import version
 
 MAX_NAMED = 5
 MAX_NAME_CHARACTERS = 100

@@ -9,7 +9,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from api.schemas import json_schema, unknown_fields
-from core import errors, validation
+from core import errors, json_values
 
 MAX_REPORTED_ERRORS = 10
 EXPECTED_VALUE = re.compile(r"(?:[^;(`]|\([^)]*\)|`[^`]*`)*")
@@ -68,7 +68,7 @@ def _fault(model: type[pydantic.BaseModel], error: ErrorDetails, values: Mapping
         return errors.Fault(_pointer(location), "unknown_field", detail, image)
     is_missing = error["type"] == "missing" or (len(location) == 1 and location[0] not in values)
     expected = expected_value(json_schema.schema_at(model, location))
-    detail = validation.error_message(_format_location(location), error, expected, is_missing=is_missing)
+    detail = json_values.error_message(_format_location(location), error, expected, is_missing=is_missing)
     return errors.Fault(_pointer(location), "missing_field" if is_missing else "bad_value", detail, image)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any, TypeVar, TypeVarTuple
 
-from core import turn_queue
+from core.concurrency import turn_queue
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -14,7 +14,7 @@ from typing import Any
 from api.http import suspension
 from api.server import wsgi_call
 from api.server.response import Response
-from core import blocking_call, turn_queue
+from core.concurrency import blocking_call, turn_queue
 
 MAX_DELIVERY = 8  # responses that go back together
 Outcome = Response | suspension.SuspendedRequest | BaseException

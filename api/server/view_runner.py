@@ -6,7 +6,7 @@ from typing import Any
 from api.http import suspension
 from api.server import fair_executor, submission_thread, wsgi_call
 from api.server.response import Response
-from core import blocking_call
+from core.concurrency import blocking_call
 
 PROBE_PATHS = ("/livez", "/readyz")  # each has a thread of its own: no other request delays them
 SUBMISSION_PATH = re.compile(r"/v1/jobs(/[^/]*/images)?")

@@ -8,10 +8,11 @@ import prometheus_client
 from prometheus_client import core
 
 from api.services import request_metrics
-from core import enums, version
+from core import enums
 from core.db import database
 from core.db.queries import counters, gauges
 from core.intake import eta
+from sortbelt import version
 
 Samples = Mapping[tuple[str, ...], float]
 CACHE_SECONDS = 2.0

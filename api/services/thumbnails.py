@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from api.services import image_bytes, thumbnail_child, thumbnail_process
-from core import cpu_count, errors, settings
+from core import errors, settings
+from core.concurrency import cpu_count
 from core.storage import base, renditions
 
 MIN_CONCURRENT = 2

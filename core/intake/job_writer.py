@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from concurrent import futures
 
-from core import errors, writer_thread
+from core import errors
 from core.broker import wakeup as wakeup_broker
+from core.concurrency import writer_thread
 from core.db import database
 from core.db.job_row import JobRow
 from core.db.new_image import NewImage

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from core import errors, validation
+from core import errors, json_values
 from core.db import database
 from core.db.queries import models
 from core.intake import tensor_files
@@ -111,7 +111,7 @@ def _validate_file_names(files: Mapping[str, bytes]) -> None:
 def _parse_manifest(data: bytes) -> dict[str, Any]:
     text = _decode_text(MANIFEST, data)
     try:
-        fields = validation.parse_json(text)
+        fields = json_values.parse_json(text)
         json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
         raise errors.BundleRejected(f"{MANIFEST} cannot be read as JSON: {error}.") from None
@@ -130,7 +130,7 @@ def _parse_manifest(data: bytes) -> dict[str, Any]:
 
 def _error_message(error: Any) -> str:
     name = str(error["loc"][0])
-    return validation.error_message(name, error, Manifest.model_fields[name].description)
+    return json_values.error_message(name, error, Manifest.model_fields[name].description)
 
 
 def _decode_text(name: str, data: bytes) -> str:

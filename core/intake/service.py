@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from core import blocking_call, enums, errors, settings
+from core import enums, errors, settings
 from core.broker import wakeup as wakeup_broker
+from core.concurrency import blocking_call
 from core.db import database
 from core.db.job_row import JobRow
 from core.db.new_image import UNREAD_DIGEST, URL_SOURCE, NewImage

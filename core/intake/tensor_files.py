@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from core import errors, validation
+from core import errors, json_values
 
 MAX_HEADER_BYTES = 10_000_000
 MAX_DIMENSIONS = 16
@@ -57,7 +57,7 @@ def _parse_header(data: bytes) -> tuple[dict[str, Any], int]:
     if len(data) < 8 or size > min(len(data) - 8, MAX_HEADER_BYTES):
         raise _Incomplete("its header is cut off or too long")
     try:
-        header = validation.parse_json(data[8 : 8 + size].decode())
+        header = json_values.parse_json(data[8 : 8 + size].decode())
     except ValueError as error:
         raise _Incomplete(f"its header is not JSON ({error})") from None
     if not isinstance(header, dict):

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from core import enums, timestamps
+from core import enums, json_values
 
 JOB_COMPLETED = "job.completed"
 """The event of a finished job, with any status; there is one for each job."""
@@ -22,10 +22,10 @@ def build_payload(job: Any, event: str) -> bytes:
         "priority": enums.Priority(job.priority).name.lower(),
         "metadata": job.metadata,
         "retry_of": job.retry_of,
-        **{name: timestamp and timestamps.format_rfc3339(timestamp) for name, timestamp in times.items()},
+        **{name: timestamp and json_values.format_rfc3339(timestamp) for name, timestamp in times.items()},
         "status_url": job_url,
         "results_url": f"{job_url}/results",
         "retry_url": f"{job_url}/retry",
     }
-    envelope = {"type": event, "timestamp": timestamps.format_rfc3339(job.finished_at), "data": data}
+    envelope = {"type": event, "timestamp": json_values.format_rfc3339(job.finished_at), "data": data}
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()

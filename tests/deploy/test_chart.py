@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core import settings, version
+from core import settings
+from sortbelt import version
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "kubernetes"

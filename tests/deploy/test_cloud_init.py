@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core import settings, version
+from core import settings
+from sortbelt import version
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy" / "ec2" / "cloud-init.yml").read_text(encoding="utf-8")

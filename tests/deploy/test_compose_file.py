@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from core import settings, version
+from core import settings
+from sortbelt import version
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

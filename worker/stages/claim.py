@@ -11,17 +11,8 @@ from core import settings
 from core.db import database
 from core.db.queries import claims as claim_queries
 from core.db.queries import counters, fair_claims
-from worker import (
-    batch,
-    batch_sizer,
-    batch_tracing,
-    fair_share,
-    lease_table,
-    loaded_model,
-    model_manager,
-    settlement,
-    source_cooldown,
-)
+from worker import batch, batch_sizer, batch_tracing, fair_share, lease_table, settlement, source_cooldown
+from worker.models import loaded_model, model_manager
 
 BULK_EVERY = 8  # every eighth batch of a model begins with its bulk images, however many interactive ones are queued
 

@@ -16,8 +16,9 @@ from tests.support.worker_fixtures import (  # noqa: F401 (pytest finds fixtures
     put_blob,
     shipped_bundle,
 )
-from worker import inference, loaded_model, pipeline
+from worker import inference, pipeline
 from worker.decoding import decoder_pool, decoder_process
+from worker.models import loaded_model
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import threading
 from core import errors
 from core.db.queries import claims as claim_queries
 from model.preprocessing import decode
-from worker import loaded_model
+from worker.models import loaded_model
 
 
 class FakeWakeupSender:

@@ -13,13 +13,14 @@ import psutil
 import pytest
 import redis
 
-from core import enums, settings, version
+from core import enums, settings
 from core.broker import celery_app, wakeup
 from core.db.queries import api_keys, models, results, workers
 from core.intake import model_upload as uploads
 from core.intake import service
 from core.storage import local
 from migrations.__main__ import upgrade
+from sortbelt import version
 from tests.integration.worker import fakes
 from tests.support import bundles, celery_messages, factories, servers
 

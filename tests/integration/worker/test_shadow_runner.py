@@ -13,8 +13,9 @@ from core.db.queries import api_keys, models
 from core.db.queries import claims as claim_queries
 from core.intake import model_upload as uploads
 from tests.support import bundles, factories
-from worker import batch, model_manager, shadow_runner
+from worker import batch, shadow_runner
 from worker.decoding import decode_batch, decoder_process
+from worker.models import model_manager
 
 SHADOWS = tables.ShadowResult.__table__
 LIMITS = decoder_process.DecodeLimits(10, 768_000_000)

@@ -3,8 +3,8 @@ import platform
 import pytest
 import torch
 
-from core import version
 from model.inference import classifier
+from sortbelt import version
 from tests.support import modules
 from worker import runtime_info
 

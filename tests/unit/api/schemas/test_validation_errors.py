@@ -8,7 +8,7 @@ import pytest
 
 from api import schemas
 from api.schemas import base, job_requests, json_schema, result_requests, review_requests, validation_errors
-from core import errors, validation
+from core import errors, json_values
 
 
 def request_models():
@@ -100,5 +100,5 @@ def test_a_message_names_the_value_as_it_was_sent(model, values, detail):
 def test_json_that_python_cannot_read_is_refused_in_the_words_of_json(text, detail):
     """None of Python's limits is named."""
     with pytest.raises(ValueError, match=detail):
-        validation.parse_json(text)
-    assert validation.parse_json(json.dumps(10**999)) == 10**999
+        json_values.parse_json(text)
+    assert json_values.parse_json(json.dumps(10**999)) == 10**999

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Generic, TypeVar
 
-from core import turn_queue
+from core.concurrency import turn_queue
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -7,7 +7,7 @@ import pytest
 
 from core import errors
 from model.packaging import manifest
-from worker import bundle_cache
+from worker.models import bundle_cache
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from core import cpu_count, settings
+from core import settings
+from core.concurrency import cpu_count
 from tests.support import modules
 
 CORES = len(os.sched_getaffinity(0))

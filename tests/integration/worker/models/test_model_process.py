@@ -12,7 +12,7 @@ from model.networks import factory
 from model.packaging import manifest
 from model.preprocessing import decode
 from tests.support import bundles
-from worker import model_process
+from worker.models import model_process
 
 
 def test_a_network_that_needs_too_much_memory_is_rejected(tmp_path):

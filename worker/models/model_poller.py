@@ -8,7 +8,7 @@ from core import errors
 from core.broker import wakeup
 from core.db import database
 from core.db.queries import workers
-from worker import model_manager
+from worker.models import model_manager
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from core import blocking_call, writer_thread
+from core.concurrency import blocking_call, writer_thread
 
 TIMEOUT_SECONDS = 10
 

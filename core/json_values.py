@@ -1,6 +1,7 @@
-"""Strict JSON parsing, and readable messages for validation errors."""
+"""JSON values: strict parsing, timestamps as text, and sentences on values that are not valid."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -72,3 +73,8 @@ def _parse_integer(digits: str) -> int:
 
 def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def format_rfc3339(timestamp: datetime) -> str:
+    """Format a timestamp as RFC 3339, in UTC, to the millisecond."""
+    return timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

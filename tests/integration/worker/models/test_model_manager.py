@@ -9,7 +9,7 @@ from core.db.queries import api_keys, model_tests, models, workers
 from core.intake import model_upload as uploads
 from model.packaging import manifest
 from tests.support import bundles, factories
-from worker import loaded_model, model_manager
+from worker.models import loaded_model, model_manager
 
 WORKERS = tables.Worker.__table__
 OWN = bundles.SHIPPED_VERSION

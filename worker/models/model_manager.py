@@ -18,7 +18,7 @@ from core.db import database
 from core.db.queries import model_tests, models
 from core.storage import base
 from model.packaging import manifest
-from worker import bundle_cache, loaded_model, model_process
+from worker.models import bundle_cache, loaded_model, model_process
 
 log = logging.getLogger(__name__)
 SHADOW_NICENESS = 10

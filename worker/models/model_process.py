@@ -40,7 +40,7 @@ class ModelProcess:
         config = json.dumps({"parent": os.getpid(), **options})
         with child_socket:
             self._process = subprocess.Popen(
-                child_command.command("worker.model_child", str(child_socket.fileno()), config),
+                child_command.command("worker.models.model_child", str(child_socket.fileno()), config),
                 pass_fds=(child_socket.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # ctrl-C in a terminal is meant for the parent
