@@ -16,7 +16,7 @@ from api.routes import (
     reviews,
     selections,
     sources,
-    viewer,
+    swagger_ui,
     web,
     webhooks,
     workers,
@@ -26,7 +26,7 @@ from core import settings
 
 MODULES = (
     *(jobs, blobs, results, reviews, images, selections, keys, current_key, models, sources, purges, webhooks),
-    *(workers, health, metrics, docs, viewer, web),
+    *(workers, health, metrics, docs, swagger_ui, web),
 )
 
 

@@ -2,7 +2,7 @@
 
     settings   ──BadSetting───────────▶ processes
     request    ──ClientError──────────▶ submission    for the caller to fix (4xx)
-    bytes      ──ImageRejected────────▶ image         this image fails; its neighbours go on
+    bytes      ──ImageFailed────────▶ image         this image fails; its neighbours go on
     submission ──TemporarilyRejected──▶ queue         valid, but not now (429, 503)
     submission ──ServiceUnavailable───▶ rows, blobs   for the operator to fix (503)
 
@@ -334,7 +334,7 @@ IMAGE_ERRORS = {
 """Why an image has no label: the error codes of results."""
 
 
-class ImageRejected(SortbeltError):
+class ImageFailed(SortbeltError):
     """An image that cannot be classified, with the code of the reason."""
 
     def __init__(self, code: str, detail: str) -> None:

@@ -22,11 +22,12 @@ from core.db import database
 from core.db.new_image import UNREAD_DIGEST, NewImage
 from core.db.queries import quotas, scans
 from core.enums import ScanStatus
-from core.intake import admission, eta, header_check
+from core.intake import admission, header_check
+from core.intake.eta_cache import EtaCache
 from core.sources import base, catalog
 from core.storage import factory
 from dispatcher import poller
-from sortbelt.bulk.file_rules import HARMLESS_REASONS, FileRules
+from sortbelt.files.file_rules import HARMLESS_REASONS, FileRules
 
 CONCURRENCY = 4
 READER_THREADS = 16  # shared by all scans
@@ -47,7 +48,7 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         super().__init__("imports", CONCURRENCY, db, scans.has_due)
         self._settings = config
         self._sources = catalog.SourceCatalog.parse(config.sources)
-        self._admission_control = admission.AdmissionControl(config, db, eta.EtaCache(db))
+        self._admission_control = admission.AdmissionControl(config, db, EtaCache(db))
         self._wakeup = wakeup.WakeupSender(config.redis_url)
         self._readers = futures.ThreadPoolExecutor(READER_THREADS, "reader")
         self._blob_store = factory.open_blob_store(config.blob_store)
@@ -121,7 +122,7 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         max_bytes = self._settings.max_image_bytes
         if selected:
             load = quotas.Load(len(selected), sum(entry.size for entry in selected if entry.size <= max_bytes))
-            self._admission_control.check(claim.owner, key_quotas, load, claim.priority)
+            self._admission_control.admit(claim.owner, key_quotas, load, claim.priority)
         images = self._read_images(source, selected)
         self._blob_store.put((image.sha256, image.data) for image in images if image.data is not None)
         claim = self._db.write(scans.store_page, claim, _to_page(images, entries, claim.cursor), key_quotas)
@@ -145,7 +146,7 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         origin: dict[str, Any] = {"source": source.name, "location": entry.path}
         max_bytes = self._settings.max_image_bytes
         if entry.size > max_bytes:
-            error = errors.ImageRejected(
+            error = errors.ImageFailed(
                 "too_large", f"The file has {entry.size:,} bytes; at most {max_bytes:,} are accepted."
             )
             return NewImage(entry.path, UNREAD_DIGEST, min(entry.size, MAX_RECORDED_BYTES), error, **origin)
@@ -156,7 +157,7 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
             data = source.read(entry.path, max_bytes)
         except (errors.BlobMissing, errors.SourceAccessDenied) as error:
             # The source allowed the listing, so it denies this file only.
-            rejection = errors.ImageRejected(errors.BlobMissing.code, error.detail)
+            rejection = errors.ImageFailed(errors.BlobMissing.code, error.detail)
             return NewImage(entry.path, UNREAD_DIGEST, min(entry.size, MAX_RECORDED_BYTES), rejection, **origin)
         image = header_check.prepare_image(entry.path, data, max_bytes=max_bytes, max_pixels=max_pixels)
         return replace(image, **origin, data=None)  # its bytes stay in the source

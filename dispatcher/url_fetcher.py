@@ -18,7 +18,7 @@ from core.db.queries import quotas, url_fetches
 from core.intake import admission, disk_share, header_check
 from core.storage import factory
 from core.webhooks import url_policy
-from dispatcher import http_sender, poller
+from dispatcher import http_client, poller
 
 CONCURRENCY = 6  # each holds an image in memory
 CONCURRENCY_PER_OWNER = CONCURRENCY // 2
@@ -61,7 +61,7 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         self._settings = config
         self._default_quotas = admission.default_quotas(config)
         self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
-        self._ssl_context = http_sender.tls_context()
+        self._ssl_context = http_client.tls_context()
         self._blob_store = factory.open_blob_store(config.blob_store)
         self._disk_share = disk_share.DiskShare(db, self._blob_store)
         self._wakeup = wakeup.WakeupSender(config.redis_url)
@@ -108,7 +108,7 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
             errors.ServiceUnavailable: the store, or the database, is full or does not answer.
         """
         try:
-            self._disk_share.check(owner, quotas.Load(1, len(data)))
+            self._disk_share.admit(owner, quotas.Load(1, len(data)))
         except errors.StoreFull:
             raise FetchFailed(
                 "The image was fetched, but the disk for images is nearly full, and this key has the most on it; "
@@ -159,17 +159,17 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         """
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         try:
-            with http_sender.exchange(
+            with http_client.exchange(
                 "GET", url, headers, self._url_policy, self._ssl_context, ATTEMPT_TIMEOUT_SECONDS
             ) as response:
                 _check_status(response.status)
                 return _read_body(response, max_bytes)
         except url_policy.DestinationForbidden as error:
             raise FetchFailed(f"No image may be fetched from this URL: {error}.", is_final=True) from None
-        except http_sender.TIMEOUT_ERRORS:
+        except http_client.TIMEOUT_ERRORS:
             seconds = f"{ATTEMPT_TIMEOUT_SECONDS:g} seconds"
             raise FetchFailed(f"The host of the URL did not send the image within {seconds}.", is_final=False) from None
-        except http_sender.CONNECTION_ERRORS as error:
+        except http_client.CONNECTION_ERRORS as error:
             reason = f"{type(error).__name__} {error}"[:300]
             raise FetchFailed(
                 f"The connection to the host of the URL failed, or its response was not HTTP: {reason}.", is_final=False

@@ -15,8 +15,8 @@ from core import errors, settings
 from core.db import database
 from core.db.queries import jobs, webhook_deliveries, webhook_secrets
 from core.tracing import tracer
-from core.webhooks import payload, standard, url_policy
-from dispatcher import http_sender, poller
+from core.webhooks import payload, retry_schedule, signing, url_policy
+from dispatcher import http_client, poller
 
 CONCURRENCY = 32
 CONCURRENCY_PER_OWNER = CONCURRENCY // 4
@@ -39,7 +39,7 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
     def __init__(self, config: settings.Settings, db: database.Database) -> None:
         super().__init__("webhooks", CONCURRENCY, db, webhook_deliveries.has_due)
         self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
-        self._ssl_context = http_sender.tls_context()
+        self._ssl_context = http_client.tls_context()
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, Delivery]]:
         counts = Counter(self._in_flight.values())
@@ -56,7 +56,7 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
         claim = task.claim
         try:
             body = payload.build_payload(task.job, claim.event)
-            headers = standard.signature_headers(claim.id, int(time.time()), body, task.secrets)
+            headers = signing.signature_headers(claim.id, int(time.time()), body, task.secrets)
             outcome = self._send(claim, task.job, headers, body)
             if outcome.error is not None:
                 log.info("webhook %s, attempt %d: %s", claim.id, claim.attempts, outcome.error)
@@ -68,14 +68,14 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
 
     def _send(
         self, claim: webhook_deliveries.Claim, job: Any, headers: dict[str, str], body: bytes
-    ) -> standard.DeliveryAttempt:
+    ) -> retry_schedule.DeliveryAttempt:
         """Make one attempt in a span whose `traceparent` is sent along, so that the receiver may continue the trace."""
         ids: dict[str, str | int] = {"sortbelt.job.id": claim.job_id, "sortbelt.delivery.id": claim.id}
         request: dict[str, str | int] = {"sortbelt.delivery.attempt": claim.attempts, "http.request.method": "POST"}
         with tracer.client_span("webhook", ids | request, {claim.job_id: job.traceparent}) as span:
             if (traceparent := tracer.traceparent()) is not None:
                 headers |= {"traceparent": traceparent}
-            outcome = http_sender.send(claim.url, headers, body, self._url_policy, self._ssl_context)
+            outcome = http_client.send(claim.url, headers, body, self._url_policy, self._ssl_context)
             if outcome.status is not None:
                 span.set_attributes({"http.response.status_code": outcome.status})
             if outcome.error is not None:

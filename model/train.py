@@ -17,8 +17,18 @@ import torch
 
 from model.inference import classifier, selftest
 from model.packaging import bundle as bundles
-from model.packaging import model_card, validation
-from model.training import cli_args, comparison, frozen, graceful_stop, prepare, report, result, steps, trainer
+from model.packaging import model_card, validation_errors
+from model.training import (
+    cli_args,
+    comparison,
+    frozen,
+    graceful_stop,
+    gradient_training,
+    prepare,
+    report,
+    result,
+    trainer,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +56,7 @@ def train(args: argparse.Namespace, stop_requested: graceful_stop.StopFlag) -> b
     """Check the arguments, train with cross-validation if there are folds, and save the bundle."""
     other = selftest.load_verified(args.compare, args.device) if args.compare else None
     run = prepare.prepare(args, stop_requested)
-    trained = frozen.fit(run) if run.method.is_frozen else steps.fit(run, args.fold_epochs)
+    trained = frozen.fit(run) if run.method.is_frozen else gradient_training.fit(run, args.fold_epochs)
     compared = _compare(run, trained, other) if other else None
     training_report = report.make(run.task.images, trained, compared)
     if training_report:
@@ -94,7 +104,7 @@ def _explain(error: Exception, out: Path, stop_flag: graceful_stop.StopFlag) -> 
             return 1, f"{error.filename or out}: {error.strerror or error}. Fix this, then {advice}."
         case ValueError():
             if isinstance(error, pydantic.ValidationError):
-                return 2, f"Invalid argument, {validation.first_error(error)}."
+                return 2, f"Invalid argument, {validation_errors.first_error(error)}."
             return 2, str(error)
     raise error
 

@@ -4,8 +4,7 @@ import logging
 from datetime import datetime
 
 from core.db import database
-from core.db.queries import claims as claim_queries
-from core.db.queries import workers
+from core.db.queries import expired_leases, workers
 from worker import pid_namespace
 
 log = logging.getLogger(__name__)
@@ -15,14 +14,14 @@ class DeadWorkers:
     """The workers of one PID namespace, as of the last list; used by one thread."""
 
     def __init__(self, db: database.Database, namespace: str | None) -> None:
-        """Without a namespace, nothing is ever found."""
+        """Watch no workers if `namespace` is None."""
         self._db = db
         self._namespace = namespace
         self._live_pids: set[int] = set()
         self._last_heartbeats: dict[str, datetime] = {}
         """Of each worker whose process is dead, as it was when that was first seen."""
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Return whether a process of the last list has died since; each is reported once."""
         dead_pids = set(filter(pid_namespace.is_dead, self._live_pids))
         self._live_pids -= dead_pids
@@ -44,5 +43,5 @@ class DeadWorkers:
         self._last_heartbeats = {row.id: self._last_heartbeats.get(row.id, row.heartbeat_at) for row in dead_rows}
         # A clone of this virtual machine may have the same names: its workers have other processes, and heartbeats.
         dead = [row.id for row in dead_rows if row.heartbeat_at == self._last_heartbeats[row.id]]
-        if dead and (count := self._db.write(claim_queries.end_leases, dead)):
+        if dead and (count := self._db.write(expired_leases.end, dead)):
             log.warning("%d images were claimed by workers that have died: %s", count, ", ".join(dead))

@@ -80,7 +80,7 @@ class Heartbeat:
     def _wait(self, seconds: float) -> bool:
         """Wait for the next heartbeat, or until another worker dies; return whether this thread ends."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self._dead_workers.look():
+        while (left := deadline - time.monotonic()) > 0 and not self._dead_workers.poll():
             if self._closed.wait(min(LOOK_SECONDS, left)):
                 return True
         return False

@@ -127,5 +127,5 @@ class BatchClassifier:
         return {"error_code": "bad_output", "error_detail": detail}
 
 
-def _error_fields(error: errors.ImageRejected) -> Mapping[str, Any]:
+def _error_fields(error: errors.ImageFailed) -> Mapping[str, Any]:
     return {"error_code": error.code, "error_detail": error.detail}

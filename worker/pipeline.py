@@ -125,7 +125,7 @@ class BatchPipeline:
             first = self._prefetcher.next_batch()
             if first is None:
                 return False
-            if first.claims[0].is_retry:
+            if first.claims[0].was_lost:
                 self._run_isolated(first)
             else:
                 self._run_pipelined(first, deadline)

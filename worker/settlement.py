@@ -67,13 +67,13 @@ class ClaimSettler:
         self.settle(claims, claim_queries.abandon)
 
     @contextlib.contextmanager
-    def release_on_error(self, claims: Sequence[claim_queries.Claim]) -> Iterator[None]:
+    def settle_on_error(self, claims: Sequence[claim_queries.Claim]) -> Iterator[None]:
         """Suppress any error in the block, and settle the claims: release them on an outage, else abandon them."""
         try:
             yield
         except errors.SourceUnavailable as error:
             log.warning("%s (%s)", error.detail, error.reason)
-            self.sources.start(error.source)
+            self.sources.suspend(error.source)
             self.release(claims)
         except (errors.ServiceUnavailable, manifest.InvalidBundle) as error:
             log.warning("%s", error)

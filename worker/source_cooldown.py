@@ -16,7 +16,7 @@ class SourceCooldown:
         self._retry_at: dict[str, float] = {}
         """By the monotonic clock."""
 
-    def start(self, source: str) -> None:
+    def suspend(self, source: str) -> None:
         """Skip a source that failed for a while."""
         with self._lock:
             self._retry_at[source] = time.monotonic() + COOLDOWN_SECONDS

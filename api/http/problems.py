@@ -96,9 +96,7 @@ def register(app: flask.Flask, config: settings.Settings) -> None:
     app.register_error_handler(auth.PermissionDenied, lambda e: problem_response(403, "not_allowed", str(e)))
     app.register_error_handler(export_formats.NotAcceptable, lambda e: problem_response(406, "not_acceptable", str(e)))
     app.register_error_handler(errors.ClientError, _client_error)
-    app.register_error_handler(
-        errors.ImageRejected, lambda e: problem_response(STATUS_BY_CODE[e.code], e.code, e.detail)
-    )
+    app.register_error_handler(errors.ImageFailed, lambda e: problem_response(STATUS_BY_CODE[e.code], e.code, e.detail))
     app.register_error_handler(errors.TemporarilyRejected, _temporarily_rejected)
     app.register_error_handler(errors.ServiceUnavailable, _service_unavailable)
     app.register_error_handler(exceptions.HTTPException, functools.partial(_http_error, config.max_images_per_request))

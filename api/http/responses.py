@@ -8,11 +8,11 @@ import flask
 from api.http import deferred, long_poll, requests, suspension, wait_limits
 from api.schemas import job_responses
 from api.services import container
-from core.db.queries import api_keys, throughput
-from core.intake import eta
+from core.db.queries import api_keys, eta
+from core.intake.eta_cache import EtaCache
 
 
-def job_response(row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache) -> flask.Response:
+def job_response(row: Any, caller: api_keys.Caller, eta_cache: EtaCache) -> flask.Response:
     """Return a job as it is now."""
     estimate = eta_cache.get() if row.finished_at is None else None
     return _job_response(row, estimate, show_full_url=caller.can_see_webhook_urls)
@@ -20,7 +20,7 @@ def job_response(row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache) -> 
 
 def _job_response(
     row: Any,
-    estimate: throughput.QueueEstimate | None,
+    estimate: eta.QueueEstimate | None,
     *,
     more_fields: Mapping[str, Any] | None = None,
     status: int = 200,
@@ -35,7 +35,7 @@ def _job_response(
 
 
 def accepted_response(
-    row: Any, caller: api_keys.Caller, eta_cache: eta.EtaCache, more_fields: Mapping[str, Any] | None = None
+    row: Any, caller: api_keys.Caller, eta_cache: EtaCache, more_fields: Mapping[str, Any] | None = None
 ) -> flask.Response:
     """Return 202 with a job; with `Prefer: wait`, the ASGI adapter, if there is one, makes its body after the wait.
 

@@ -16,10 +16,11 @@ STATIC_DIR = Path(__file__).parent.parent / "static"
 CONTENT_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 # Named, not listed from the folder, so that another file there does not become public.
 PUBLIC_FILES = (
-    *("page.css", "icon.svg", "address.js", "agreement.js", "app.js", "charts.js", "dom.js", "files.js", "http.js"),
-    *("job.js", "jobs.js", "keys.js", "login.js", "look.js", "models.js", "notify.js", "previews.js", "results.js"),
-    *("review.js", "reviews.js", "search.js", "selection.js", "session.js", "shown.js", "stats.js", "strip.js"),
-    *("thumbnails.js", "upload.js", "uploading.js", "verdicts.js", "workers.js"),
+    *("page.css", "icon.svg", "address.js", "agreement.js", "app.js", "charts.js", "dom.js", "files.js"),
+    *("http.js", "image_dialog.js", "job.js", "jobs.js", "keys.js", "login.js", "models.js", "notify.js"),
+    *("previews.js", "results.js", "review.js", "reviews.js", "search.js", "selection.js", "session.js"),
+    *("stats.js", "status_bar.js", "thumbnails.js", "upload.js", "uploading.js", "verdicts.js", "visibility.js"),
+    "workers.js",
 )
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "

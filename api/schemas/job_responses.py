@@ -13,7 +13,7 @@ from api.schemas.fields import doc
 from core import enums
 
 if TYPE_CHECKING:  # schemas load no database driver
-    from core.db.queries import throughput
+    from core.db.queries import eta
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
 MAX_ETA_SECONDS = 10 * 365 * 86_400  # a later date may overflow
@@ -140,7 +140,7 @@ class JobEta(NamedTuple):
 NO_ETA = JobEta()
 
 
-def job_eta(row: Any, estimate: "throughput.QueueEstimate | None") -> JobEta:
+def job_eta(row: Any, estimate: "eta.QueueEstimate | None") -> JobEta:
     """Return what the throughput of the queue says about a job."""
     if estimate is None or row.finished_at is not None:
         return NO_ETA

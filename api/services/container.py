@@ -15,7 +15,8 @@ from core.broker import job_events as job_events_broker
 from core.broker import wakeup as wakeup_broker
 from core.db import database
 from core.db.queries import quotas
-from core.intake import admission, disk_share, eta, service
+from core.intake import admission, disk_share, service
+from core.intake.eta_cache import EtaCache
 from core.sources import catalog
 from core.storage import base, factory
 
@@ -31,7 +32,7 @@ class Services:
     intake: service.SubmissionService
     job_events: job_events_broker.JobEvents
     job_watcher: job_watcher_services.JobWatcher
-    eta_cache: eta.EtaCache
+    eta_cache: EtaCache
     auth_cache: auth_cache_services.AuthCache
     default_quotas: quotas.Quotas
     """The quotas of keys without their own."""
@@ -45,7 +46,7 @@ def build_services(config: settings.Settings) -> Services:
     """Return the services for these settings; none opens a connection before it is used."""
     db, blob_store = database.Database(config.database_url), factory.open_blob_store(config.blob_store)
     wakeup, events = wakeup_broker.WakeupSender(config.redis_url), job_events_broker.JobEvents(config.redis_url)
-    eta_cache, metrics = eta.EtaCache(db), request_metrics_services.RequestMetrics(db)
+    eta_cache, metrics = EtaCache(db), request_metrics_services.RequestMetrics(db)
     admission_control = admission.AdmissionControl(config, db, eta_cache, disk_share.DiskShare(db, blob_store))
     return Services(
         settings=config,

@@ -20,7 +20,7 @@ from core import errors
 from core.broker import job_events, redis_clients
 from core.db import database
 from core.db.queries import api_keys, jobs, known_blobs, results
-from core.intake import eta
+from core.intake.eta_cache import EtaCache
 
 SUBSCRIBED_POLL_SECONDS = 1.0  # between two polls while events are received
 UNSUBSCRIBED_POLL_SECONDS = 0.2  # and while Redis is down
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class JobWatcher:
     """The waiters of each job, and the last known row of each job that has some."""
 
-    def __init__(self, db: database.Database, events: job_events.JobEvents, eta_cache: eta.EtaCache) -> None:
+    def __init__(self, db: database.Database, events: job_events.JobEvents, eta_cache: EtaCache) -> None:
         self._db = db
         self.eta_cache = eta_cache
         self._job_events = events

@@ -11,7 +11,7 @@ from api.services import request_metrics
 from core import enums
 from core.db import database
 from core.db.queries import counters, gauges
-from core.intake import eta
+from core.intake.eta_cache import EtaCache
 from sortbelt import version
 
 Samples = Mapping[tuple[str, ...], float]
@@ -26,7 +26,7 @@ INTERNAL_ERRORS = ("bad_output", "blob_corrupt", "blob_missing", "worker_lost")
 class MetricsExporter:
     """Render all metrics, and cache the text for a moment."""
 
-    def __init__(self, db: database.Database, eta_cache: eta.EtaCache, metrics: request_metrics.RequestMetrics) -> None:
+    def __init__(self, db: database.Database, eta_cache: EtaCache, metrics: request_metrics.RequestMetrics) -> None:
         self._db = db
         self._eta_cache = eta_cache
         self._request_metrics = metrics

@@ -90,7 +90,7 @@ def _run_child(request: thumbnail_protocol.Request, parent: int) -> None:
 
 def main(channel_fd: int) -> None:
     """Load the codecs, say so, and serve."""
-    process_limits.die_first()
+    process_limits.prefer_oom_kill()
     codecs.load_all()
     process_limits.release_freed_memory()
     gc.freeze()  # else the collections of each child would copy these pages

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from api.services import image_bytes, thumbnail_child, thumbnail_process
+from api.services import image_bytes, thumbnail_child, thumbnail_client
 from core import errors, settings
 from core.concurrency import cpu_count
 from core.storage import base, renditions
@@ -39,7 +39,7 @@ class Thumbnailer:
     def __init__(self, config: settings.Settings, store: base.BlobStore) -> None:
         self._settings = config
         self._store = store
-        self._process = thumbnail_process.ThumbnailProcess()
+        self._process = thumbnail_client.ThumbnailProcess()
         self._queue_slots = threading.BoundedSemaphore(max(1, config.api_threads - RESERVED_THREADS))
         self._run_slots = threading.BoundedSemaphore(max(MIN_CONCURRENT, cpu_count.available_cpus()))
         self._trim_lock = threading.Lock()

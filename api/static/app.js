@@ -14,7 +14,7 @@ import { reviews } from "./reviews.js";
 import { search } from "./search.js";
 import { adopt, leaveAll } from "./session.js";
 import { stats } from "./stats.js";
-import { strip } from "./strip.js";
+import { strip } from "./status_bar.js";
 import { dropThumbnails } from "./thumbnails.js";
 import { stopSending } from "./upload.js";
 import { workers } from "./workers.js";

@@ -1,6 +1,6 @@
 // HTTP client of the API. The key is stored in the session storage of this tab only.
 
-import { pause } from "./shown.js";
+import { pause } from "./visibility.js";
 
 const NAME = "sortbelt.key";
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";

@@ -6,7 +6,7 @@ import { follow, json, post } from "./http.js";
 import { notifyButton } from "./notify.js";
 import { Results } from "./results.js";
 import { csvButton, filterBar, readFilters } from "./search.js";
-import { pause, repeat } from "./shown.js";
+import { pause, repeat } from "./visibility.js";
 
 const REFRESH_SECONDS = 1.5;
 const IDLE_SHARE = 10; // seconds between two refreshes for each second that one takes

@@ -3,7 +3,7 @@
 import { button, choice, el, empty, fill, images, jobBadge, loading, short, SINCE, submits, time, trouble } from "./dom.js";
 import { countsBar } from "./charts.js";
 import { follow, page } from "./http.js";
-import { pause, repeat } from "./shown.js";
+import { pause, repeat } from "./visibility.js";
 import { dropZone } from "./upload.js";
 
 const ROWS = 30;

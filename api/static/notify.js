@@ -2,7 +2,7 @@
 
 import { button, images, number, say } from "./dom.js";
 import { json } from "./http.js";
-import { pause } from "./shown.js";
+import { pause } from "./visibility.js";
 
 const wanted = new Map(); // the jobs whose end is awaited
 const WAIT_SECONDS = 20;

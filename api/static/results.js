@@ -3,7 +3,7 @@
 import { button, el, empty, fill, loading, percent, trouble } from "./dom.js";
 import { shownImage, withImage } from "./address.js";
 import { json, page } from "./http.js";
-import { Look } from "./look.js";
+import { Look } from "./image_dialog.js";
 import { Selection } from "./selection.js";
 import { thumbnail } from "./thumbnails.js";
 

@@ -2,7 +2,7 @@
 
 import { button, choice, el, empty, fill, loading, number, percent, say, trouble } from "./dom.js";
 import { json } from "./http.js";
-import { swipes } from "./look.js";
+import { swipes } from "./image_dialog.js";
 import { prefetch, preview } from "./previews.js";
 import { Verdicts } from "./verdicts.js";
 

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { ask } from "./http.js";
-import { pause } from "./shown.js";
+import { pause } from "./visibility.js";
 
 const MAX_CONCURRENT = 4; // the server makes as many at a time as it has cores
 const MAX_CACHED = 500;

@@ -2,7 +2,7 @@
 // images again, as after a closed tab, go on where the upload of the open job ended.
 
 import { key, once, problem, unreachable } from "./http.js";
-import { pause } from "./shown.js";
+import { pause } from "./visibility.js";
 import { group, size } from "./files.js";
 
 const MAX_UPLOADS = 20; // of the same images that are distinguished

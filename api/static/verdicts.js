@@ -1,7 +1,7 @@
 // Verdicts on the images of the review queue: stored in the background, and refilled before the queue is empty.
 
 import { json, page } from "./http.js";
-import { pause } from "./shown.js";
+import { pause } from "./visibility.js";
 
 const PER_REQUEST = 12; // few: what is leased is shown under no other choice, and to no other key, for ten minutes
 const MAX_LIMIT = 100;

@@ -2,7 +2,7 @@
 
 import { badge, el, empty, fill, images, loading, number, time, trouble } from "./dom.js";
 import { json } from "./http.js";
-import { pause, repeat } from "./shown.js";
+import { pause, repeat } from "./visibility.js";
 
 const SECONDS = 2;
 const HEADS = ["State", "Worker", "Models", "In progress", "Finished", "Started"];

@@ -17,7 +17,7 @@ class NewImage:
     name: str
     sha256: str
     bytes: int
-    error: errors.ImageRejected | None = None
+    error: errors.ImageFailed | None = None
     custom_id: str | None = None
     source: str | None = None
     """The name of the source that holds the bytes; None if they are in the blob store."""

@@ -4,8 +4,9 @@ import threading
 
 from core import enums, errors, settings
 from core.db import database
-from core.db.queries import quotas, throughput
-from core.intake import disk_share, eta, key_loads
+from core.db.queries import eta, quotas
+from core.intake import disk_share, key_loads
+from core.intake.eta_cache import EtaCache
 
 INTERACTIVE_HEADROOM = 1.1  # interactive jobs may exceed the limit of bulk jobs by this factor
 MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 60.0  # bounds of Retry-After
@@ -32,7 +33,7 @@ class AdmissionControl:
         self,
         config: settings.Settings,
         db: database.Database,
-        eta_cache: eta.EtaCache,
+        eta_cache: EtaCache,
         disk: disk_share.DiskShare | None = None,
     ) -> None:
         self._db = db
@@ -40,11 +41,11 @@ class AdmissionControl:
         self._disk = disk
         self._queue_limit = quotas.Load(config.max_queued_images, config.max_queued_bytes)
         self._lock = threading.Lock()
-        self._last_estimate: throughput.QueueEstimate | None = None
+        self._last_estimate: eta.QueueEstimate | None = None
         self._open = key_loads.KeyLoads({})
         """The open images of each key: of the last estimate, and those admitted since."""
 
-    def check(
+    def admit(
         self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK.value
     ) -> None:
         """Check whether so much can be accepted.
@@ -57,7 +58,7 @@ class AdmissionControl:
         if key_quotas.is_limited:
             self._check_key(owner, key_quotas, load)
         if self._disk is not None:
-            self._disk.check(owner, load)
+            self._disk.admit(owner, load)
         if self._queue_limit != quotas.NO_LOAD:
             self._check_queue(owner, load, INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0)
 

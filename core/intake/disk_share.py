@@ -28,7 +28,7 @@ class DiskShare:
         self._stored = key_loads.KeyLoads({})
         self._refreshed_at = float("-inf")
 
-    def check(self, owner: str, load: quotas.Load) -> None:
+    def admit(self, owner: str, load: quotas.Load) -> None:
         """Check whether a key may store so much.
 
         Raises:

@@ -13,9 +13,9 @@ def prepare_image(name: str, data: bytes, *, max_bytes: int, max_pixels: int, cu
     digest = hashlib.sha256(data).hexdigest()
     try:
         check_header(data, max_bytes=max_bytes, max_pixels=max_pixels)
-    except errors.ImageRejected as rejection:
+    except errors.ImageFailed as rejection:
         # A new error, since the traceback of this one would hold the image until the next garbage collection.
-        error = errors.ImageRejected(rejection.code, rejection.detail)
+        error = errors.ImageFailed(rejection.code, rejection.detail)
         return NewImage(name, digest, len(data), error, custom_id)
     return NewImage(name, digest, len(data), None, custom_id, data=data)
 
@@ -24,13 +24,13 @@ def check_header(data: bytes, *, max_bytes: int, max_pixels: int) -> None:
     """Check an image's size in bytes and its header.
 
     Raises:
-        errors.ImageRejected: `empty`, `too_large`, `unsupported_format` or `undecodable`.
+        errors.ImageFailed: `empty`, `too_large`, `unsupported_format` or `undecodable`.
     """
     if len(data) > max_bytes:
-        raise errors.ImageRejected(
+        raise errors.ImageFailed(
             "too_large", f"The file has {len(data):,} bytes; at most {max_bytes:,} are accepted. Send a smaller one."
         )
     try:
         decode.check_header(data, max_pixels=max_pixels)
     except ImageDecodeError as error:
-        raise errors.ImageRejected(error.code, error.detail) from None
+        raise errors.ImageFailed(error.code, error.detail) from None

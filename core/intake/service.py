@@ -19,7 +19,7 @@ from core.intake import admission, header_check, job_writer
 from core.storage import base
 from core.tracing import tracer
 from core.webhooks import url_policy
-from sortbelt.client import file_names
+from sortbelt.files import file_names
 
 MAX_FAULTS = 100  # named in one error
 
@@ -77,7 +77,7 @@ class SubmissionService:
         """Check a submission, as far as that takes neither database nor disk; return the future job.
 
         Both this and the future raise:
-            errors.ImageRejected: with `reject_invalid`, an image fails its header check; else only that image fails.
+            errors.ImageFailed: with `reject_invalid`, an image fails its header check; else only that image fails.
             errors.ClientError: the submission cannot be accepted as it is.
             errors.TemporarilyRejected: it cannot be accepted now; nothing was written.
             errors.ServiceUnavailable: the database or the blob store does not answer; no row was written.
@@ -99,7 +99,7 @@ class SubmissionService:
 
     def _create(self, job: jobs.NewJob, images: Sequence[NewImage], reject_invalid: bool) -> futures.Future[JobRow]:
         if reject_invalid and (rejection := next((image.error for image in images if image.error is not None), None)):
-            raise errors.ImageRejected(rejection.code, rejection.detail)
+            raise errors.ImageFailed(rejection.code, rejection.detail)
         if job.idempotency_key is not None:
             job = replace(job, fingerprint=_fingerprint(job, images))
         is_small = sum(image.bytes for image in images) <= job_writer.MAX_BYTES
@@ -211,7 +211,7 @@ class SubmissionService:
     ) -> None:
         if self.admission_control is not None:
             self.admission_control.refresh_estimate()
-            self.admission_control.check(owner, key_quotas, load, priority)
+            self.admission_control.admit(owner, key_quotas, load, priority)
 
     def _charge(self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load) -> None:
         """Take what a submission costs, before its bytes are stored: it is not given back if it is rejected later."""

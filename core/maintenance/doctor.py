@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from core import errors, settings
-from core.db import clock, database, leases, revision
+from core.db import clock, database, revision, task_leases
 from core.db.queries import invariants, retention, scans, url_fetches, webhook_deliveries, workers
 from core.maintenance import preflight
 from core.maintenance.preflight import CheckResult
@@ -102,7 +102,7 @@ def _check_models(conn: sa.Connection, _: settings.Settings) -> list[CheckResult
 def _check_dispatcher(conn: sa.Connection, _: settings.Settings) -> list[CheckResult]:
     tasks = {"webhooks": webhook_deliveries, "scans": scans, "fetches": url_fetches}
     counts = {name: queries.count_overdue(conn) for name, queries in tasks.items()}
-    late = f"are overdue by more than {leases.OVERDUE_SECONDS:g} s"
+    late = f"are overdue by more than {task_leases.OVERDUE_SECONDS:g} s"
     return [CheckResult(name, count == 0, f"{count} {late}", START_DISPATCHER_HINT) for name, count in counts.items()]
 
 

@@ -33,7 +33,7 @@ def sweep(db: database.Database, blob_store: base.BlobStore, *, rest_ratio: floa
         errors.ServiceUnavailable: the database or the blob store does not answer; the next sweep continues.
     """
     db.read(revision.check)
-    if not blob_store.claim(db.write(known_blobs.installation_id)):
+    if not blob_store.mark_owner(db.write(known_blobs.installation_id)):
         log.warning("no blobs were removed: the blob store belongs to another database")
         return 0
     removed = 0

@@ -3,8 +3,7 @@
 import logging
 
 from core.db import database
-from core.db.queries import claims as claim_queries
-from core.db.queries import jobs
+from core.db.queries import expired_leases, jobs
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ def reap(db: database.Database, *, max_attempts: int, open_job_days: float = 0.0
     Raises:
         errors.DatabaseUnavailable: the database does not answer.
     """
-    requeued, failed = db.write(claim_queries.requeue_expired, max_attempts=max_attempts)
+    requeued, failed = db.write(expired_leases.requeue, max_attempts=max_attempts)
     expired = db.write(jobs.expire)
     if expired:
         log.info("%d jobs are past their deadline", len(expired))

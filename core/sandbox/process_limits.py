@@ -38,7 +38,7 @@ def release_freed_memory() -> None:
     libc.mallopt(M_ARENA_MAX, 1)
 
 
-def die_first() -> None:
+def prefer_oom_kill() -> None:
     """Let the kernel kill this process before others when memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from sortbelt.bulk.file_rules import FileRules
-from sortbelt.client.file_names import MAX_NAME_LENGTH
+from sortbelt.files.file_names import MAX_NAME_LENGTH
+from sortbelt.files.file_rules import FileRules
 
 LISTING_CHUNK = 10_000  # names of one folder in memory
 

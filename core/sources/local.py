@@ -10,8 +10,8 @@ from typing import BinaryIO
 from core import errors, specs
 from core.sources import base, source_archives
 from core.sources.source_archives import NAME_TOO_LONG
-from sortbelt.bulk.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules, is_archive
-from sortbelt.client import file_names
+from sortbelt.files import file_names
+from sortbelt.files.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules, is_archive
 
 UNREADABLE_FOLDER = "unreadable folder"
 MAX_DEPTH = 256  # folders; a walk has a frame of the interpreter for each

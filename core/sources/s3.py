@@ -8,8 +8,8 @@ from typing import Any
 from core import errors, specs
 from core.sources import base, source_archives
 from core.storage import s3 as s3_storage
-from sortbelt.bulk.file_rules import FileRules, is_archive
-from sortbelt.client import file_names
+from sortbelt.files import file_names
+from sortbelt.files.file_rules import FileRules, is_archive
 
 READ_AHEAD_BYTES = 1_000_000  # of an archive, per request
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from core.sources import base
-from sortbelt.bulk import archives
-from sortbelt.bulk.file_rules import FileRules
-from sortbelt.client import file_names
+from sortbelt.files import archives, file_names
+from sortbelt.files.file_rules import FileRules
 
 UNREADABLE_ARCHIVE, CHANGED_ARCHIVE, NAME_TOO_LONG = "unreadable archive", "changed archive", "name too long"
 

@@ -62,7 +62,7 @@ class BlobStore(Protocol):
             errors.BlobsUnavailable: the store does not answer.
         """
 
-    def claim(self, installation_id: str) -> bool:
+    def mark_owner(self, installation_id: str) -> bool:
         """Mark the store with the id of a database, unless it is marked already. Return whether the mark is this id.
 
         Raises:

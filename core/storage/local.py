@@ -114,7 +114,7 @@ class LocalBlobStore:
                     if len(entry.name) == 64 and _mtime(entry) < limit:
                         yield entry.name
 
-    def claim(self, installation_id: str) -> bool:
+    def mark_owner(self, installation_id: str) -> bool:
         """See `BlobStore.claim`."""
         mark = self.root / base.MARK_NAME
         try:

@@ -60,7 +60,7 @@ class S3BlobStore:
                     if len(blob["path"]) == 64 and blob["last_modified"] < limit:
                         yield blob["path"]
 
-    def claim(self, installation_id: str) -> bool:
+    def mark_owner(self, installation_id: str) -> bool:
         """See `BlobStore.claim`."""
         with self._translate_errors():
             try:

@@ -27,7 +27,7 @@ TIMEOUT_VARIABLES = {"OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TI
 EXPECTED_ERRORS = (
     errors.ClientError,
     errors.TemporarilyRejected,
-    errors.ImageRejected,
+    errors.ImageFailed,
 )  # the caller's errors, not faults
 W3C_PROPAGATOR = tracecontext.TraceContextTextMapPropagator()
 

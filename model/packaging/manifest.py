@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from model.networks.spec import NetworkSpec
-from model.packaging import validation
+from model.packaging import validation_errors
 from model.preprocessing.decode import Preprocess
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def read(folder: Path) -> Manifest:
     except OSError as error:
         raise InvalidBundle(f"{path} cannot be read ({error.strerror}): restore it.") from error
     except pydantic.ValidationError as error:
-        problem = validation.first_error(error)
+        problem = validation_errors.first_error(error)
         raise InvalidBundle(f"{path} is invalid ({problem}): restore it, or use a newer sortbelt.") from error
 
 

@@ -11,7 +11,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from model.packaging import validation
+from model.packaging import validation_errors
 from model.training.augment import Augmentation
 
 # Stored in a bundle beside the recipe's options; the command line has flags for them.
@@ -88,7 +88,7 @@ def with_overrides(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
     except pydantic.ValidationError as error:
         is_unknown = error.errors()[0]["type"] == "unexpected_keyword_argument"
         advice = f"; the options are {', '.join(name for name, _, _ in list_options())}" if is_unknown else ""
-        raise InvalidRecipe(f"Invalid recipe, {validation.first_error(error)}{advice}.") from error
+        raise InvalidRecipe(f"Invalid recipe, {validation_errors.first_error(error)}{advice}.") from error
 
 
 def from_file(path: Path) -> dict[str, Any]:

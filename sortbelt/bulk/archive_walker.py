@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import archives, file_rules
 from sortbelt.bulk.skipped_files import SkippedFiles
-from sortbelt.client import file_names, image_files
+from sortbelt.client import image_files
+from sortbelt.files import archives, file_names, file_rules
 
 
 class ArchivedImage(NamedTuple):

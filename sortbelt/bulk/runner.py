@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import differ, parallel, state, uploader, walker
+from sortbelt.bulk import change_detection, parallel, run_manifest, uploader, walker
 from sortbelt.client import image_files, responses
 from sortbelt.client.sync_client import Client
 
@@ -109,7 +109,7 @@ class BulkRun:
         self,
         client: Client,
         directory: walker.DirectoryWalker,
-        sync_state: state.SyncState,
+        sync_state: run_manifest.SyncState,
         run_options: RunOptions | None = None,
         on_update: Callable[[BulkRun], None] = lambda _: None,
     ) -> None:
@@ -118,10 +118,10 @@ class BulkRun:
         self._state = sync_state
         self._run_options = run_options or RunOptions()
         self._on_update = on_update
-        self._change_detector = differ.ChangeDetector(client)
+        self._change_detector = change_detection.ChangeDetector(client)
         self._uploader = uploader.Uploader(client, self._change_detector.disable_lookup)
-        self._open_job: state.RunJob | None = None
-        self._latest_job: state.RunJob | None = None
+        self._open_job: run_manifest.RunJob | None = None
+        self._latest_job: run_manifest.RunJob | None = None
         self._count_before = 0  # images that earlier runs recorded as sent to the open job
         self._is_watching = False  # whether files may still be written to
         self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
@@ -165,7 +165,7 @@ class BulkRun:
         self.walk_summary = self._directory.summarize(self._is_new, allow_empty=allow_empty)
         self.stats.unchanged = self.walk_summary.image_count - self.walk_summary.new_count
 
-    def _resume(self, latest_job: state.RunJob) -> None:
+    def _resume(self, latest_job: run_manifest.RunJob) -> None:
         try:
             self.job = self._client.job(latest_job.id)
         except errors.NotFound:
@@ -199,7 +199,7 @@ class BulkRun:
         entry = self._state.lookup(image.name)
         return entry is None or not entry.is_unchanged(image) or self._should_retry(entry)
 
-    def _should_retry(self, entry: state.ImageEntry) -> bool:
+    def _should_retry(self, entry: run_manifest.ImageEntry) -> bool:
         return self._run_options.retry_failed and entry.code is not None
 
     def send(self) -> None:
@@ -233,7 +233,7 @@ class BulkRun:
         """Record the failures of the job, which has ended, in the manifest; return its labels."""
         return self._record_job_failures(self._latest_job) if self._latest_job else LabelSummary()
 
-    def failures(self) -> Iterator[state.FailedImage]:
+    def failures(self) -> Iterator[run_manifest.FailedImage]:
         """Yield the images without a label, by name; complete after `record_failures`."""
         return self._state.failures(self._latest_job)
 
@@ -262,7 +262,7 @@ class BulkRun:
             self._update(self._client.job(self.job.id))
 
     def _upload_batches(self) -> Iterator[uploader.UploadBatch]:
-        blocks = differ.blocks(self._candidates())
+        blocks = change_detection.blocks(self._candidates())
         for change_set in parallel.parallel_map(self._change_detector.detect, blocks, thread_count=HASH_THREADS):
             self._state.mark_touched(change_set.touched)
             self.stats.changed += len(change_set.changed)
@@ -270,7 +270,7 @@ class BulkRun:
             if change_set.new:
                 yield from self._split_for_upload(change_set)
 
-    def _split_for_upload(self, change_set: differ.ChangeSet) -> Iterator[uploader.UploadBatch]:
+    def _split_for_upload(self, change_set: change_detection.ChangeSet) -> Iterator[uploader.UploadBatch]:
         job = self._ensure_open_job()
         known_images = [image for image in change_set.new if image.sha256 in change_set.known_digests]
         self.stats.by_reference += len(known_images)
@@ -281,22 +281,22 @@ class BulkRun:
         ):
             yield uploader.UploadBatch(job.id, batch)
 
-    def _candidates(self) -> Iterator[differ.Candidate]:
+    def _candidates(self) -> Iterator[change_detection.Candidate]:
         for image in self._directory.walk():
             entry = self._state.lookup(image.name)
             if self._is_watching and _is_recent(image):
                 continue
             if entry is None:
-                yield differ.Candidate(image)
+                yield change_detection.Candidate(image)
             elif entry.is_unchanged(image) and not self._should_retry(entry):
                 continue
             else:
                 is_name_taken = self._open_job is not None and self._open_job.number == entry.job
-                yield differ.Candidate(
+                yield change_detection.Candidate(
                     image, "" if self._should_retry(entry) and not is_name_taken else entry.sha256, is_name_taken
                 )
 
-    def _ensure_open_job(self) -> state.RunJob:
+    def _ensure_open_job(self) -> run_manifest.RunJob:
         if self._open_job is None:
             run_options = self._run_options
             self.job = self._client.open_job(
@@ -310,7 +310,7 @@ class BulkRun:
             self._count_before = -self.stats.sent
         return self._open_job
 
-    def _record_not_sent(self, failures: list[state.FailedImage]) -> None:
+    def _record_not_sent(self, failures: list[run_manifest.FailedImage]) -> None:
         self._state.mark_not_sent(failures)
         self.stats.not_sent += len(failures)
 
@@ -327,7 +327,7 @@ class BulkRun:
             failed, ended = failed + self.job.counts.failed, ended + self.job.counts.ended
         self._run_options.check_failure_rate(failed, ended)
 
-    def _record_job_failures(self, job: state.RunJob) -> LabelSummary:
+    def _record_job_failures(self, job: run_manifest.RunJob) -> LabelSummary:
         summary = LabelSummary()
         failed_images = (
             to_failed_image(result)
@@ -349,7 +349,7 @@ def _progress_key(job: responses.Job) -> tuple[bool, bool, int, int]:
     return job.ended, job.sealed, job.counts.ended, job.counts.total
 
 
-def to_failed_image(result: responses.Result) -> state.FailedImage:
+def to_failed_image(result: responses.Result) -> run_manifest.FailedImage:
     """Convert a result without a label."""
     error = result.error or responses.ImageError(result.status, "no label")
-    return state.FailedImage(result.image, error.code, error.detail)
+    return run_manifest.FailedImage(result.image, error.code, error.detail)

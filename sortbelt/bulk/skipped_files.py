@@ -3,8 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from sortbelt.bulk import file_rules
-from sortbelt.client import file_names
+from sortbelt.files import file_names, file_rules
 
 MAX_NAMED = 20  # as of an import by the server
 

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from sortbelt import errors
-from sortbelt.bulk import file_rules
-from sortbelt.client import file_names, responses
+from sortbelt.client import responses
+from sortbelt.files import file_names, file_rules
 
 DEFAULT_MIN_FAMILIARITY = 0.02  # of photos like those of the training, one in fifty has less
 UNPACK_ADVICE = (

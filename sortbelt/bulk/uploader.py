@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import state
+from sortbelt.bulk import run_manifest
 from sortbelt.client import image_files, responses
 from sortbelt.client.sync_client import Client
 
@@ -31,7 +31,7 @@ class UploadResult:
 
     jobs: list[responses.Job] = field(default_factory=list)
     accepted: list[image_files.Image] = field(default_factory=list)
-    failures: list[state.FailedImage] = field(default_factory=list)
+    failures: list[run_manifest.FailedImage] = field(default_factory=list)
 
 
 class Uploader:
@@ -90,7 +90,7 @@ class Uploader:
             result.accepted.extend(batch)
         except errors.InvalidRequest as problem:
             if len(batch) == 1:
-                result.failures.append(state.FailedImage(batch[0].name, problem.code, str(problem)))
+                result.failures.append(run_manifest.FailedImage(batch[0].name, problem.code, str(problem)))
                 return
             for half in _halves(batch):
                 self._upload_files(job_id, half, result)
@@ -122,5 +122,5 @@ def _load_images(batch: Sequence[image_files.Image], result: UploadResult) -> li
         try:
             loaded.append(image.with_bytes())
         except errors.BadInput as problem:
-            result.failures.append(state.FailedImage(image.name, problem.code, str(problem)))
+            result.failures.append(run_manifest.FailedImage(image.name, problem.code, str(problem)))
     return loaded

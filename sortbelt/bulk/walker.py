@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import file_kinds, file_rules, skipped_files
-from sortbelt.client import file_names, image_files
+from sortbelt.bulk import skipped_files
+from sortbelt.client import image_files
+from sortbelt.files import file_kinds, file_names, file_rules
 
 SORT_CHUNK_SIZE = 1000  # names in memory at a time; a larger folder is sorted in parts
 UNREADABLE_FOLDER = "unreadable folder"

@@ -17,7 +17,7 @@ from sortbelt.cli import terminal
 from sortbelt.client import responses
 
 if TYPE_CHECKING:
-    from sortbelt.bulk import state  # it imports sqlite3, which `submit` does not need
+    from sortbelt.bulk import run_manifest
 
 CSV_MEDIA_TYPE = "text/csv"
 EXCEL_MEDIA_TYPE = "text/csv; bom=1"
@@ -127,7 +127,7 @@ def _open_file(path: Path, *, binary: bool) -> IO[Any]:
     return path.open("wb") if binary else path.open("w", encoding="utf-8", newline="")
 
 
-def write_failures(failed_images: Iterable[state.FailedImage], path: str) -> None:
+def write_failures(failed_images: Iterable[run_manifest.FailedImage], path: str) -> None:
     """Write failed images and their errors as CSV if the path ends in `.csv`, else as NDJSON."""
     import csv  # noqa: PLC0415 - for this option only
 

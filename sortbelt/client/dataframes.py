@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sortbelt import errors
-from sortbelt.client import file_names, responses
+from sortbelt.client import responses
+from sortbelt.files import file_names
 
 BATCH_ROWS = 10_000
 COLUMNS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sortbelt import errors
-from sortbelt.client import file_names
+from sortbelt.files import file_names
 
 MAX_BATCH_IMAGES = 32  # per request: enough to make the cost of HTTP and of a transaction negligible
 MAX_BATCH_BYTES = 4_000_000  # per request: small enough for several in memory on both sides

@@ -64,14 +64,14 @@ FORBIDDEN = {
 ALLOWED = {
     ("api/services/chunk_buffer.py", "tell"): "a method of Python's file objects",
     ("CHANGELOG.md", "bell"): "the name of a span in 0.2",
-    ("sortbelt/bulk/archives.py", "tell"): "a method of Python's file objects",
+    ("sortbelt/files/archives.py", "tell"): "a method of Python's file objects",
     ("CHANGELOG.md", "courier"): "the name of the dispatcher in 0.1",
     ("CHANGELOG.md", "picture"): "an error code of 0.2",
     ("deploy/README.md", "courier"): "the name of the dispatcher in 0.1",
     ("model/inference/selftest.py", "picture"): "a key of bundles",
     ("model/inference/selftest.py", "rings"): "circles",
     ("model/packaging/manifest.py", "picture"): "a key of bundles",
-    ("sortbelt/bulk/state.py", "pictures"): "the name of a table in users' manifests",
+    ("sortbelt/bulk/run_manifest.py", "pictures"): "the name of a table in users' manifests",
 }
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from sortbelt.client import file_names
+from sortbelt.files import file_names
 from tests.e2e.conftest import REPOSITORY, wait_until
 
 UNUSUAL_NAMES = ["100%.png", 'say "hi".png', "back\\slash.png", "1.23.45\u202fPM.png", "寿司 *.png", "=1+@.png"]

@@ -51,7 +51,7 @@ class DecoderTarget:
     def _check_header(self, data):
         try:
             header_check.check_header(data, max_bytes=20_000_000, max_pixels=40_000_000)
-        except errors.ImageRejected as error:
+        except errors.ImageFailed as error:
             return f"header: {error.code}"
         return "header: ok"
 

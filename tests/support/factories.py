@@ -70,7 +70,7 @@ def claim_of_all_keys(conn, worker="me", model=MODEL, limit=100, lease_seconds=3
 def claim_images(db, limit=100, worker="me", begin=True, **options):
     """Claim images as a worker does, and begin the attempt of those that were lost before."""
     claimed_images = db.write(claim_of_all_keys, worker, limit=limit, **options)
-    needs_begin = begin and any(claim.is_retry for claim in claimed_images)
+    needs_begin = begin and any(claim.was_lost for claim in claimed_images)
     return (
         sorted(db.write(claim_queries.begin_attempt, claimed_images), key=lambda claim: claim.image_id)
         if needs_begin

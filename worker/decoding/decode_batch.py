@@ -22,7 +22,7 @@ Reader = Callable[[], bytes]
 class DecodeOutcome:
     """The outcome of decoding one image: pixels in its row of the batch, or an error; and the milliseconds it took."""
 
-    error: errors.ImageRejected | None
+    error: errors.ImageFailed | None
     ms: float
     cpu_ms: float = 0.0
 

@@ -136,7 +136,7 @@ class DecoderProcess:
         log.warning("a decoder %s and was replaced", failure.event)
         if row in batch.suspects:
             ms = (time.monotonic() - started_at) * 1000  # a suspect is alone, so it took all of that time
-            error = errors.ImageRejected(failure.code, failure.detail)
+            error = errors.ImageFailed(failure.code, failure.detail)
             batch.outcomes[row] = decode_batch.DecodeOutcome(error, ms, ms)
         else:
             batch.suspects.add(row)
@@ -177,7 +177,7 @@ class DecoderProcess:
         for row, reply in zip(rows, replies, strict=True):
             if reply.code:
                 batch.pixels[row] = 0
-            error = errors.ImageRejected(reply.code, reply.detail) if reply.code else None
+            error = errors.ImageFailed(reply.code, reply.detail) if reply.code else None
             batch.outcomes[row] = decode_batch.DecodeOutcome(error, reply.ms, reply.cpu_ms)
 
     def _await_reply(self, count: int) -> None:
@@ -220,7 +220,7 @@ def _open_images(rows: list[int], batch: decode_batch.DecodeBatch) -> tuple[list
                 descriptors.append(batch.open_image(row))
                 existing.append(row)
             except errors.BlobMissing as error:
-                batch.outcomes[row] = decode_batch.DecodeOutcome(errors.ImageRejected(error.code, error.detail), 0.0)
+                batch.outcomes[row] = decode_batch.DecodeOutcome(errors.ImageFailed(error.code, error.detail), 0.0)
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -26,7 +26,7 @@ def main(pipe: int, config: str) -> None:
     """Report how the bundle was loaded, and classify pixels until the parent closes the pipe."""
     options = json.loads(config)
     process_limits.exit_with_parent(options["parent"])
-    process_limits.die_first()
+    process_limits.prefer_oom_kill()
     os.nice(options["niceness"])
     torch.set_num_threads(1)
     process_limits.apply_rlimits(options["memory_bytes"], MAX_FILE_BYTES)

@@ -43,7 +43,7 @@ class ClaimStage:
         """
         claims: list[claim_queries.Claim] = []
         trace = batch_tracing.start_trace(self.db, self.worker_id, claims)
-        with self.settler.release_on_error(claims):
+        with self.settler.settle_on_error(claims):
             with trace.span("claim"):
                 model, flush_reason = self._fill(claims, only_new=only_new, overtaken=overtaken)
             if claims:
@@ -66,7 +66,7 @@ class ClaimStage:
 
         It counts only now, right before the network sees them, since this is where they may crash the worker.
         """
-        with self.settler.release_on_error(retried.claims):
+        with self.settler.settle_on_error(retried.claims):
             started = self.db.write(claim_queries.begin_attempt, retried.claims)
             self.leases.update(started)
             claims_by_id = {claim.image_id: claim for claim in started}
@@ -87,7 +87,7 @@ class ClaimStage:
         slow = False if overtaken else None
         first = self._claim_images(claims, rotation, limits, only_new=only_new, slow=slow, without=overtaken)
         limit = limits.get(first.model, 0)
-        if claims and claims[0].is_retry:
+        if claims and claims[0].was_lost:
             return first.model, counters.FlushReason.RETRY
         if first.is_full:
             return first.model, counters.FlushReason.FULL

@@ -29,7 +29,7 @@ class DecodeStage:
 
     def submit(self, claimed: batch.Batch) -> bool:
         """Begin to decode a batch; return False if that failed, and its claims are settled."""
-        with self.settler.release_on_error(claimed.claims):
+        with self.settler.settle_on_error(claimed.claims):
             unique, claimed.decoded_rows = _share_decodes(claimed.claims)
             readers = [self.source_catalog.reader(claim.source, claim.location, claim.bytes) for claim in unique]
             sha256s = [claim.sha256 for claim in unique]
@@ -48,7 +48,7 @@ class DecodeStage:
         removed from the batch.
         """
         assert pending.decode_future is not None  # noqa: S101 (for the type checker)
-        with self.settler.release_on_error(pending.claims):
+        with self.settler.settle_on_error(pending.claims):
             with pending.trace.span("decode", pending.claimed_ns):
                 pixels, outcomes = _for_each_claim(pending.decoded_rows, *pending.decode_future.result())
             decoded_at = pending.decoded_at or time.monotonic()

@@ -1,4 +1,4 @@
-"""Claims: how a worker claims images, extends their leases, finishes or releases them; and the reaper's requeue."""
+"""Claims: how a worker claims images, extends their leases, finishes or releases them."""
 
 import functools
 from collections import Counter
@@ -57,7 +57,7 @@ class Claim:
     location: str | None = None
     api_key_id: str | None = None
     custom_id: str | None = None
-    is_retry: bool = field(default=False, kw_only=True)
+    was_lost: bool = field(default=False, kw_only=True)
     """It was claimed before and lost. This attempt counts from `begin_attempt` on: a worker that dies before was not
     killed by the image."""
 
@@ -132,7 +132,7 @@ def claim(
             values = {"next_attempt": max(1, attempts), "claimed_by": worker, "lease": lease_seconds}
             rows = _claim_statement(bulk=bulk, **options).execute(conn, parameters | selection | values)
             if rows:
-                return sorted([Claim(*row, is_retry=attempts > 0) for row in rows], key=lambda claim: claim.image_id)
+                return sorted([Claim(*row, was_lost=attempts > 0) for row in rows], key=lambda claim: claim.image_id)
     return []
 
 
@@ -260,7 +260,7 @@ def release(conn: sa.Connection, claims: Sequence[Claim]) -> int:
     """Requeue claimed images at once as if they had never been claimed; a counted attempt is taken back."""
     jobs.lock(conn, {claim.job_id for claim in claims})
     values = REQUEUED | {"attempt": IMAGES.c.attempt - _counted_attempt(claims)}
-    return _requeue(conn, sa.update(IMAGES).where(_is_held(claims)).values(values))
+    return requeue(conn, sa.update(IMAGES).where(_is_held(claims)).values(values))
 
 
 def abandon(conn: sa.Connection, claims: Sequence[Claim]) -> int:
@@ -271,57 +271,17 @@ def abandon(conn: sa.Connection, claims: Sequence[Claim]) -> int:
     ).rowcount
 
 
-def end_leases(conn: sa.Connection, workers: Collection[str]) -> int:
-    """End the leases of workers that are dead: the reaper then treats their images as lost. Return how many."""
-    is_theirs = (IS_RUNNING, IMAGES.c.worker.in_(workers), IMAGES.c.lease_until > clock.now())
-    return conn.execute(sa.update(IMAGES).where(*is_theirs).values(lease_until=clock.now())).rowcount
-
-
 def _counted_attempt(claims: Sequence[Claim]) -> sa.ColumnElement[int]:
     """Return 1 for images whose attempt counts already, 0 for retries that have not begun."""
-    retry_ids = [claim.image_id for claim in claims if claim.is_retry]
+    retry_ids = [claim.image_id for claim in claims if claim.was_lost]
     return sa.case((IMAGES.c.id.in_(retry_ids), 0), else_=1)
 
 
-def requeue_expired(conn: sa.Connection, *, max_attempts: int) -> tuple[int, int]:
-    """Requeue images whose lease has ended, or fail them at the maximum of attempts. Return the number of each.
-
-    Safe when several workers do it at once: each image changes its status under its row lock, once.
-    """
-    is_expired = (IS_RUNNING, IMAGES.c.lease_until <= clock.now())
-    # The jobs first, as everywhere: no deadlocks.
-    jobs.lock(conn, conn.execute(sa.select(IMAGES.c.job_id).where(*is_expired).limit(1000).distinct()).scalars().all())
-    expired = (
-        sa.select(IMAGES.c.id)
-        .where(*is_expired)
-        .order_by(IMAGES.c.job_id)
-        .limit(1000)
-        .with_for_update(skip_locked=True)
-    )
-    requeue = sa.update(IMAGES).where(IMAGES.c.id.in_(expired.where(IMAGES.c.attempt < max_attempts)), IS_RUNNING)
-    queued = _requeue(conn, requeue.values(REQUEUED))
-    return queued, _fail_exhausted(conn, expired.where(IMAGES.c.attempt >= max_attempts))
-
-
-def _requeue(conn: sa.Connection, update: sa.Update) -> int:
+def requeue(conn: sa.Connection, update: sa.Update) -> int:
     """Run an update that queues images; cancel those of jobs that were cancelled meanwhile."""
     job_ids = conn.execute(update.returning(IMAGES.c.job_id)).scalars().all()
     jobs.cancel_queued(conn, set(job_ids))
     return len(job_ids)
-
-
-def _fail_exhausted(conn: sa.Connection, exhausted: sa.Select[Any]) -> int:
-    """Fail these images as `worker_lost`. The statements grow with the models and workers, not with the images."""
-    rows = conn.execute(sa.select(*CLAIM_COLUMNS, IMAGES.c.model_name).where(IMAGES.c.id.in_(exhausted))).all()
-    outcomes_by_model: dict[str, list[Outcome]] = {}
-    for *columns, model in rows:
-        claim = Claim(*columns)
-        detail = f"In each of {claim.attempt} attempts, the worker was lost or failed while it had this image."
-        outcome = Outcome(claim, error_code="worker_lost", error_detail=detail)
-        outcomes_by_model.setdefault(model, []).append(outcome)
-    for model, outcomes in outcomes_by_model.items():
-        finish(conn, outcomes, ModelRef(model))
-    return len(rows)
 
 
 def _group_by_fence(outcomes: Iterable[Outcome]) -> Iterable[list[Outcome]]:

@@ -104,7 +104,7 @@ def _claim_turns(
             return FairBatch(model, claims, is_full=True)
         options["next_attempts"] = keys[turn.key].next_attempts
         claimed = _claim_turn(conn, worker, model, turn, share, only_new=only_new or bool(claims), **options)
-        if claimed and claimed[0].is_retry:
+        if claimed and claimed[0].was_lost:
             return FairBatch(model, claimed)
         claims += claimed
         is_slow = len({claim.sha256 for claim in claimed}) >= turn.max_digests

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from core import enums, errors
-from core.db import clock, leases, prepared, views
+from core.db import clock, prepared, task_leases, views
 from core.db.expressions import (
     ENDED_COUNT,
     IMAGES,
@@ -415,7 +415,7 @@ def seal_abandoned(conn: sa.Connection, *, days: float, limit: int = 100) -> lis
 def _cancel_scans(conn: sa.Connection, job_ids: Sequence[str]) -> None:
     """Cancel the pending scans of jobs that take no more images."""
     pending_scans = sa.update(SCANS).where(SCANS.c.job_id.in_(job_ids), IS_SCAN_PENDING)
-    conn.execute(pending_scans.values(leases.final_values(enums.ScanStatus.CANCELLED) | {"error": None}))
+    conn.execute(pending_scans.values(task_leases.final_values(enums.ScanStatus.CANCELLED) | {"error": None}))
 
 
 def _end_queued(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:

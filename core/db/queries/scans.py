@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from core import errors
-from core.db import clock, leases
+from core.db import clock, task_leases
 from core.db.expressions import API_KEYS, JOBS, SCANS
 from core.db.new_image import NewImage
 from core.db.queries import api_keys, jobs, quotas
 from core.enums import ScanStatus
 
-LEASES = leases.LeasedTable(SCANS)
+LEASES = task_leases.LeasedTable(SCANS)
 has_due = LEASES.has_due
 MAX_FAILURES = 12
 MAX_ERROR_LENGTH = 500
@@ -162,7 +162,7 @@ def store_page(conn: sa.Connection, claim: Claim, page: ScanPage, limits: quotas
         "left_out": left_out[:MAX_LEFT_OUT],
         "consecutive_failures": 0,
         "error": None,
-        "lease_until": clock.now(leases.LEASE_SECONDS),
+        "lease_until": clock.now(task_leases.LEASE_SECONDS),
     }
     update = sa.update(SCANS).where(SCANS.c.id == claim.id).values(values).returning(SCANS.c.lease_until)
     lease_until = conn.execute(update).scalar_one()
@@ -192,7 +192,7 @@ def finish(conn: sa.Connection, claim: Claim, status: ScanStatus, error: str | N
         seal_when_done = _lock_held(conn, claim)
     except (LeaseLost, errors.JobPurged):
         return
-    values = leases.final_values(status) | {"error": error and error[:MAX_ERROR_LENGTH]}
+    values = task_leases.final_values(status) | {"error": error and error[:MAX_ERROR_LENGTH]}
     conn.execute(sa.update(SCANS).where(SCANS.c.id == claim.id).values(values))
     if seal_when_done:
         jobs.seal(conn, claim.job_id, claim.owner)

@@ -7,12 +7,12 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from core import enums
-from core.db import clock, leases
+from core.db import clock, task_leases
 from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES
 from core.db.new_image import URL_SOURCE, NewImage
 from core.db.queries import claims, jobs, new_images
 
-LEASES = leases.LeasedTable(URL_FETCHES)
+LEASES = task_leases.LeasedTable(URL_FETCHES)
 has_due = LEASES.has_due
 count_overdue = LEASES.count_overdue
 MAX_ATTEMPTS = 5
@@ -89,7 +89,7 @@ def _claim_of(conn: sa.Connection, owner: str, limit: int) -> list[Claim]:
     ids = [row.id for row in LEASES.claim(conn, is_owned, limit=limit, returning=[URL_FETCHES.c.id], values=values)]
     is_needed = sa.exists().where(IMAGES.c.id == URL_FETCHES.c.image_id, IS_QUEUED)
     unneeded = sa.update(URL_FETCHES).where(URL_FETCHES.c.id.in_(ids), ~is_needed)
-    conn.execute(unneeded.values(leases.final_values(enums.DeliveryStatus.FAILED)))
+    conn.execute(unneeded.values(task_leases.final_values(enums.DeliveryStatus.FAILED)))
     columns = [URL_FETCHES.c[name] for name in ("id", "image_id", "url", "attempts", "lease_until")]
     rows = conn.execute(
         sa.select(*columns, IMAGES.c.job_id, IMAGES.c.name, URL_FETCHES.c.api_key_id.label("owner"))
@@ -138,5 +138,5 @@ def retry_later(conn: sa.Connection, claim: Claim, *, seconds: float, is_counted
 
 def _finish(conn: sa.Connection, claim: Claim, status: enums.DeliveryStatus) -> bool:
     """End the fetch; return False if its lease was lost."""
-    update = sa.update(URL_FETCHES).where(LEASES.is_held(claim)).values(leases.final_values(status))
+    update = sa.update(URL_FETCHES).where(LEASES.is_held(claim)).values(task_leases.final_values(status))
     return bool(conn.execute(update).rowcount)

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from uuid_utils import compat as uuids
 
 from core import errors
-from core.db import clock, leases
+from core.db import clock, task_leases
 from core.db.expressions import DELIVERIES
 from core.enums import DeliveryStatus
-from core.webhooks import payload, standard
+from core.webhooks import payload, retry_schedule
 
-LEASES = leases.LeasedTable(DELIVERIES)
+LEASES = task_leases.LeasedTable(DELIVERIES)
 IS_PENDING = LEASES.is_pending
 has_due, count_overdue = LEASES.has_due, LEASES.count_overdue
 CLAIM_NAMES = ("id", "job_id", "api_key_id", "event", "url", "attempts", "lease_until")
@@ -56,10 +56,10 @@ def claim(conn: sa.Connection, *, limit: int, max_per_owner: int, exclude_owners
     dispatcher was lost during the last attempt has failed.
     """
     exhausted = sa.update(DELIVERIES).where(
-        LEASES.is_due(), DELIVERIES.c.attempts >= len(standard.RETRY_DELAYS_SECONDS)
+        LEASES.is_due(), DELIVERIES.c.attempts >= len(retry_schedule.RETRY_DELAYS_SECONDS)
     )
     lost_error = "The dispatcher was lost during the last attempt."
-    conn.execute(exhausted.values(leases.final_values(DeliveryStatus.FAILED) | {"error": lost_error}))
+    conn.execute(exhausted.values(task_leases.final_values(DeliveryStatus.FAILED) | {"error": lost_error}))
     rank = sa.func.row_number().over(partition_by=DELIVERIES.c.api_key_id, order_by=DELIVERIES.c.next_attempt_at)
     eligible = (LEASES.is_due(), DELIVERIES.c.api_key_id.not_in(list(exclude_owners)))
     ranked = sa.select(DELIVERIES.c.id, rank.label("rank")).where(*eligible).subquery()
@@ -69,14 +69,14 @@ def claim(conn: sa.Connection, *, limit: int, max_per_owner: int, exclude_owners
     return [Claim(*row) for row in rows]
 
 
-def record_attempt(conn: sa.Connection, claim: Claim, outcome: standard.DeliveryAttempt) -> bool:
+def record_attempt(conn: sa.Connection, claim: Claim, outcome: retry_schedule.DeliveryAttempt) -> bool:
     """Write the outcome of an attempt and schedule the next. Return False, and write nothing, if the lease was lost."""
-    retry_delay = standard.next_retry_delay(claim.attempts, outcome)
+    retry_delay = retry_schedule.next_retry_delay(claim.attempts, outcome)
     values: dict[str, Any] = {"response_status": outcome.status, "error": outcome.error}
     if outcome.delivery_status is not DeliveryStatus.PENDING:
-        values |= leases.final_values(outcome.delivery_status)
+        values |= task_leases.final_values(outcome.delivery_status)
     elif retry_delay is None:
-        values |= leases.final_values(DeliveryStatus.FAILED)
+        values |= task_leases.final_values(DeliveryStatus.FAILED)
     else:
         values |= {"lease_until": None, "next_attempt_at": clock.now(retry_delay)}
     return conn.execute(sa.update(DELIVERIES).where(LEASES.is_held(claim)).values(values)).rowcount == 1

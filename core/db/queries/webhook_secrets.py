@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from core.db import clock, tables
 from core.db.expressions import insert
-from core.webhooks import standard
+from core.webhooks import signing
 
 SECRETS: Any = tables.WebhookSecret.__table__
 OVERLAP_SECONDS = 86_400.0
@@ -15,7 +15,7 @@ OVERLAP_SECONDS = 86_400.0
 def get_or_create(conn: sa.Connection, owner: str) -> sa.Row[Any]:
     """Return the secret of a key, created at the first call."""
     statement = insert(conn.dialect.name, SECRETS).values(
-        api_key_id=owner, secret=standard.new_secret(), created_at=clock.now()
+        api_key_id=owner, secret=signing.new_secret(), created_at=clock.now()
     )
     conn.execute(statement.on_conflict_do_nothing(index_elements=["api_key_id"]))
     return conn.execute(_secret_query(owner)).one()
@@ -24,7 +24,7 @@ def get_or_create(conn: sa.Connection, owner: str) -> sa.Row[Any]:
 def rotate(conn: sa.Connection, owner: str) -> sa.Row[Any]:
     """Create a new secret for a key; the previous one stays valid beside it for a day, an older one does not."""
     get_or_create(conn, owner)
-    values = {"secret": standard.new_secret(), "created_at": clock.now()}
+    values = {"secret": signing.new_secret(), "created_at": clock.now()}
     values |= {"previous_secret": SECRETS.c.secret, "previous_expires_at": clock.now(OVERLAP_SECONDS)}
     conn.execute(sa.update(SECRETS).where(SECRETS.c.api_key_id == owner).values(values))
     return conn.execute(_secret_query(owner)).one()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import runner, state
+from sortbelt.bulk import run_manifest, runner
 from sortbelt.cli import export, progress, terminal
 from sortbelt.cli.commands import _client, _options
 from sortbelt.client import responses
@@ -29,15 +29,15 @@ def open_state(
     *,
     fresh: bool = False,
     dry_run: bool = False,
-) -> Iterator[state.SyncState]:
+) -> Iterator[run_manifest.SyncState]:
     """Open the manifest of a folder; with `dry_run`, a copy of it.
 
     Raises:
         errors.NotFound: there is no job with the given id.
         errors.BadInput: the file cannot be used as a manifest, or cannot be written.
     """
-    state_path = Path(path) if path else state.default_path(client.config.url, client.config.key, source, model)
-    sync_state = state.SyncState(state_path, source, dry_run=dry_run)
+    state_path = Path(path) if path else run_manifest.default_path(client.config.url, client.config.key, source, model)
+    sync_state = run_manifest.SyncState(state_path, source, dry_run=dry_run)
     try:
         latest_job = sync_state.latest_job()
         if fresh or (job_id and (latest_job is None or latest_job.id != job_id)):
@@ -104,7 +104,7 @@ class Report(NamedTuple):
     job: responses.Job | None
     summary: runner.LabelSummary
     failed_count: int
-    failures: Callable[[], Iterable[state.FailedImage]]
+    failures: Callable[[], Iterable[run_manifest.FailedImage]]
     fields: dict[str, object]
     notes: Sequence[str] = ()
 
@@ -133,7 +133,7 @@ def print_report(report: Report, failures_path: str | None, *, as_json: bool) ->
         _options.print_stderr(f"Job {id_} {status}: `sortbelt results {id_}` shows every image.")
 
 
-def print_failures(outcome: str, failures: Iterable[state.FailedImage], count: int, advice: str = "") -> None:
+def print_failures(outcome: str, failures: Iterable[run_manifest.FailedImage], count: int, advice: str = "") -> None:
     """Print the first failures, and how many more there are, with advice on how to see them."""
     for failure in itertools.islice(failures, MAX_LISTED_FAILURES):
         _options.print_stderr(f"{outcome}: {failure.name}: {failure.detail} ({failure.code})")

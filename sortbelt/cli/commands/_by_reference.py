@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 from click.core import ParameterSource
 
-from sortbelt.bulk import by_reference, runner
+from sortbelt.bulk import runner, source_import
 from sortbelt.cli import progress
 from sortbelt.cli.commands import _bulk, _client
 from sortbelt.client import responses
@@ -21,11 +21,11 @@ OPTION_NAMES = {"job_id": "--job"}
 
 def select_source(
     source: str | None, on_server: str | None, include: Sequence[str], exclude: Sequence[str]
-) -> by_reference.SourceSelection | None:
+) -> source_import.SourceSelection | None:
     """Return the images to classify by reference; None for a folder of this machine."""
     if (source is None) == (on_server is None):
         raise click.UsageError("Name one of: a folder, an address such as s3://photos/2026, or --on-server NAME.")
-    if on_server is None and source is not None and not source.startswith(by_reference.S3_SCHEME):
+    if on_server is None and source is not None and not source.startswith(source_import.S3_SCHEME):
         return None
     context = click.get_current_context()
     for name in FOLDER_ONLY_OPTIONS:
@@ -33,12 +33,12 @@ def select_source(
             option = OPTION_NAMES.get(name, "--" + name.replace("_", "-"))
             raise click.UsageError(f"{option} works only with a folder of this machine.")
     name, _, prefix = on_server.partition("/") if on_server is not None else (source or "", "", "")
-    return by_reference.SourceSelection(name, prefix, include, exclude)
+    return source_import.SourceSelection(name, prefix, include, exclude)
 
 
 def execute_import(
     client: Client,
-    selection: by_reference.SourceSelection,
+    selection: source_import.SourceSelection,
     run_options: runner.RunOptions,
     failures: str | None,
     *,
@@ -48,7 +48,7 @@ def execute_import(
     """Have the server import and classify the images, print a report, and exit."""
     with progress.create_progress() as bar:
         client.notify(bar.show_waiting)
-        import_run = by_reference.ImportRun(client, selection, run_options, bar.update)
+        import_run = source_import.ImportRun(client, selection, run_options, bar.update)
         job = import_run.start()
         with _client.interruptible(lambda: f"The job goes on: `sortbelt wait {job.id}` waits for it."):
             if wait:

@@ -11,7 +11,7 @@ import click
 
 from sortbelt.cli import terminal
 from sortbelt.cli.commands import _completion
-from sortbelt.client import file_names
+from sortbelt.files import file_names
 
 MAX_JOB_NAME_LENGTH = 255
 

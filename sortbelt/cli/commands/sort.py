@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from sortbelt import errors
-from sortbelt.bulk import runner, sort_by_label, state, walker
+from sortbelt.bulk import run_manifest, runner, sort_by_label, walker
 from sortbelt.bulk.sort_by_label import DEFAULT_MIN_FAMILIARITY
 from sortbelt.cli import progress, terminal
 from sortbelt.cli.commands import _bulk, _client, _options
@@ -123,7 +123,7 @@ def _warn_of_unknown_familiarity(results: Iterator[responses.Result]) -> Iterato
         )
 
 
-def _classify_directory(client: Client, source: str, sync_state: state.SyncState, model: str | None) -> bool:
+def _classify_directory(client: Client, source: str, sync_state: run_manifest.SyncState, model: str | None) -> bool:
     """Classify new images, and name those that are not sent; return whether there are none of these."""
     with progress.create_progress() as bar:
         client.notify(bar.show_waiting)
@@ -144,7 +144,7 @@ def _classify_directory(client: Client, source: str, sync_state: state.SyncState
     return not (bulk_run.stats.not_sent or bulk_run.stats.missing or walked.left_out)
 
 
-def _latest_results(client: Client, sync_state: state.SyncState) -> Iterator[responses.Result]:
+def _latest_results(client: Client, sync_state: run_manifest.SyncState) -> Iterator[responses.Result]:
     """Yield the results of all jobs of the folder, for each image the latest one."""
     for job in sync_state.jobs():
         try:

@@ -17,7 +17,7 @@ from core.db import tables
 from core.db.queries import api_keys, jobs, quotas, retries, url_fetches, webhook_deliveries
 from core.intake import service
 from core.storage import local
-from dispatcher import http_sender, url_fetcher
+from dispatcher import http_client, url_fetcher
 from tests.support import factories
 
 FETCHES = tables.UrlFetch.__table__
@@ -221,7 +221,7 @@ def test_other_destinations_are_refused_at_once(submit, url):
 def test_a_name_that_leads_inside_is_refused_when_it_is_resolved(db, submit, fetch, monkeypatch):
     """The address is judged that is connected to."""
     monkeypatch.setattr(
-        http_sender.url_policy, "resolve", lambda *_: [http_sender.url_policy.ipaddress.ip_address("10.0.0.1")]
+        http_client.url_policy, "resolve", lambda *_: [http_client.url_policy.ipaddress.ip_address("10.0.0.1")]
     )
     job_id = submit({"a": "https://photos.example/a.png"})
     fetch()

@@ -24,8 +24,8 @@ from core import enums, settings
 from core.db import tables
 from core.db.queries import api_keys, webhook_deliveries, webhook_secrets
 from core.tracing import tracer
-from core.webhooks import payload, standard, url_policy
-from dispatcher import __main__, http_sender, webhook_dispatcher
+from core.webhooks import payload, retry_schedule, url_policy
+from dispatcher import __main__, http_client, webhook_dispatcher
 from sortbelt import webhooks as incoming
 from tests.support import factories, modules, otlp_receiver, waiting
 from tests.support import webhook_receiver as receivers
@@ -159,9 +159,9 @@ def test_it_is_tried_ten_times_over_three_days_always_under_one_id(
 
 def test_delays_are_not_all_the_same():
     """Deliveries that failed together are not retried together."""
-    bad = standard.DeliveryAttempt(500, "…")
-    assert len({standard.next_retry_delay(3, bad) for _ in range(20)}) > 10
-    assert standard.next_retry_delay(10, bad) is None
+    bad = retry_schedule.DeliveryAttempt(500, "…")
+    assert len({retry_schedule.next_retry_delay(3, bad) for _ in range(20)}) > 10
+    assert retry_schedule.next_retry_delay(10, bad) is None
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -208,7 +208,7 @@ def test_redirects_are_not_followed(db, make_finished_jobs, webhook_receiver, di
 
 def attempt(url, rules=LOCAL):
     """One attempt."""
-    return http_sender.send(url, {}, b"{}", url_policy.UrlPolicy.parse(rules), http_sender.tls_context())
+    return http_client.send(url, {}, b"{}", url_policy.UrlPolicy.parse(rules), http_client.tls_context())
 
 
 def raw(answer):
@@ -233,13 +233,13 @@ def test_of_an_answer_only_a_little_is_read(webhook_receiver):
                 poured.append(1)
 
     webhook_receiver.responses = [pour]
-    assert attempt(webhook_receiver.url) == standard.DeliveryAttempt(200, None)
+    assert attempt(webhook_receiver.url) == retry_schedule.DeliveryAttempt(200, None)
     assert len(poured) < 500
 
 
 def test_a_receiver_that_dribbles_has_as_much_time_as_one_that_says_nothing(webhook_receiver, monkeypatch):
     """The limit holds for the whole attempt, not from byte to byte; the headers in, it was a success."""
-    monkeypatch.setattr(http_sender, "ATTEMPT_TIMEOUT_SECONDS", 0.6)
+    monkeypatch.setattr(http_client, "ATTEMPT_TIMEOUT_SECONDS", 0.6)
     over = threading.Event()
 
     def dribble(piece, first=b""):
@@ -260,7 +260,7 @@ def test_a_receiver_that_dribbles_has_as_much_time_as_one_that_says_nothing(webh
     started = time.monotonic()
     assert attempt(webhook_receiver.url).error is not None
     assert "did not respond within" in attempt(webhook_receiver.url).error
-    assert attempt(webhook_receiver.url) == standard.DeliveryAttempt(200, None)
+    assert attempt(webhook_receiver.url) == retry_schedule.DeliveryAttempt(200, None)
     assert time.monotonic() - started < 150
     over.set()
 
@@ -320,7 +320,7 @@ def test_a_name_that_moves_after_it_was_judged_is_not_followed(webhook_receiver,
     connect = _numeric(socket.create_connection)
     monkeypatch.setattr(httpcore_sync, "socket", modules.with_changes(socket, create_connection=connect))
     outcome = attempt(f"http://rebinding.example:{webhook_receiver.server_port}/", "127.0.0.1/32")
-    assert outcome == standard.DeliveryAttempt(204, None)
+    assert outcome == retry_schedule.DeliveryAttempt(204, None)
     assert asked == ["rebinding.example"]
     assert webhook_receiver.requests[0].headers["host"] == f"rebinding.example:{webhook_receiver.server_port}"
 
@@ -368,11 +368,11 @@ def test_the_certificate_must_be_that_of_the_name(webhook_receiver, tmp_path, mo
     rules = url_policy.UrlPolicy.parse(LOCAL)
 
     def over_tls(host, tls):
-        return http_sender.send(f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}", rules, tls)
+        return http_client.send(f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}", rules, tls)
 
-    assert over_tls("hooks.example", trusting) == standard.DeliveryAttempt(204, None)
+    assert over_tls("hooks.example", trusting) == retry_schedule.DeliveryAttempt(204, None)
     assert "CERTIFICATE_VERIFY_FAILED" in over_tls("other.example", trusting).error
-    assert "CERTIFICATE_VERIFY_FAILED" in over_tls("hooks.example", http_sender.tls_context()).error
+    assert "CERTIFICATE_VERIFY_FAILED" in over_tls("hooks.example", http_client.tls_context()).error
     assert len(webhook_receiver.requests) == 1
 
 

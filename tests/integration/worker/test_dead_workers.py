@@ -36,11 +36,11 @@ def test_the_leases_of_a_process_that_dies_end(db, process, claims):
     """Not before; and its death is reported once."""
     others = dead_workers.DeadWorkers(db, NAMESPACE)
     others.end_leases()
-    assert not others.look()
+    assert not others.poll()
     assert requeued(db) == 0
     process.kill()
     process.wait()
-    assert [others.look(), others.look()] == [True, False]
+    assert [others.poll(), others.poll()] == [True, False]
     others.end_leases()
     assert requeued(db) == len(claims)
 

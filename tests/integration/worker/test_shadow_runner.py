@@ -82,7 +82,7 @@ def classify_live(db, owner, put_blob, make_jpeg):
         claims = factories.claim_images(db, limit=count)
         live = manager.default_model
         pixels = np.stack([live.preprocess.decode(make_jpeg(number)) for number in range(count)])
-        error = errors.ImageRejected("undecodable", "No.")
+        error = errors.ImageFailed("undecodable", "No.")
         decode_outcomes = [decode_batch.DecodeOutcome(error if row in bad else None, 1.0) for row in range(count)]
         outcomes = live.batch_classifier.classify(claims, pixels, decode_outcomes)
         db.write(claim_queries.finish, outcomes, live.model_ref)

@@ -49,7 +49,7 @@ def classify(network, firsts, seconds=None, bad=()):
     pixels = np.zeros((len(firsts), *SHAPE), np.uint8)
     pixels[:, 0, 0, 0] = firsts
     pixels[:, 0, 0, 1] = 0 if seconds is None else seconds
-    error = errors.ImageRejected("undecodable", "No.")
+    error = errors.ImageFailed("undecodable", "No.")
     decode_outcomes = [decode_batch.DecodeOutcome(error if row in bad else None, 1.23456) for row in range(len(firsts))]
     batch_classifier = inference.BatchClassifier(network)
     return batch_classifier, batch_classifier.classify(

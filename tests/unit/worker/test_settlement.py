@@ -86,7 +86,7 @@ def test_an_outage_releases_claims_and_any_other_error_abandons_them(error, sett
     """Only the latter may be caused by the images."""
     db = FakeDatabase()
     settler = Settler(db)
-    with settler.release_on_error(CLAIMS):
+    with settler.settle_on_error(CLAIMS):
         raise error
     assert db.queries == [settle]
     assert settler.leases.snapshot() == []
@@ -95,7 +95,7 @@ def test_an_outage_releases_claims_and_any_other_error_abandons_them(error, sett
 def test_a_source_outage_starts_its_cooldown():
     db = FakeDatabase()
     settler = Settler(db)
-    with settler.release_on_error(CLAIMS):
+    with settler.settle_on_error(CLAIMS):
         raise errors.SourceUnavailable("camera", "timed out")
     assert db.queries == [claim_queries.release]
     assert settler.sources.available() == []

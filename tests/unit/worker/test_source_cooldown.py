@@ -9,7 +9,7 @@ def test_a_failed_source_is_skipped_for_a_while(monkeypatch):
     monkeypatch.setattr(source_cooldown, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     cooldown = source_cooldown.SourceCooldown(["camera", "scanner"])
     assert cooldown.available() == ["camera", "scanner"]
-    cooldown.start("camera")
+    cooldown.suspend("camera")
     now[0] += source_cooldown.COOLDOWN_SECONDS - 1
     assert cooldown.available() == ["scanner"]
     now[0] += 1

@@ -1,5 +1,5 @@
 from api.http import auth
-from api.routes import viewer, web
+from api.routes import swagger_ui, web
 from core import enums
 from core.db.queries import api_keys
 from tests.support import factories
@@ -35,11 +35,11 @@ def test_every_route_and_method_needs_a_key(app):
 
 def test_only_liveness_docs_and_the_empty_page_are_public(app):
     """A change that makes another route public has to change this test."""
-    documents = {"docs.page", "docs.openapi", "viewer.page", "viewer.asset"}
+    documents = {"docs.page", "docs.openapi", "swagger_ui.page", "swagger_ui.asset"}
     with_signature = {"images.linked"}
     assert documents | with_signature | {"health.livez", "web.start", "web.asset"} == auth.PUBLIC_ENDPOINTS
     open_ = {path for endpoint, path, _ in every_route(app) if endpoint in auth.PUBLIC_ENDPOINTS}
-    files = {f"/static/{name}" for name in web.PUBLIC_FILES} | {f"/docs/try/{name}" for name in viewer.FILES}
+    files = {f"/static/{name}" for name in web.PUBLIC_FILES} | {f"/docs/try/{name}" for name in swagger_ui.FILES}
     open_ -= {path for path in open_ if path.endswith("/linked")}
     assert open_ == files | {"/livez", "/docs", "/docs/try/", "/openapi.json", "/"}
 

@@ -35,7 +35,7 @@ def test_every_route_is_described(app, openapi_document):
     """Each method of each route, except those of the documentation and the page."""
     described = {operation["operationId"] for _, _, operation in operations(openapi_document)}
     assert described == {rule.endpoint for rule in app.url_map.iter_rules()} - {
-        *("docs.page", "docs.openapi", "viewer.page", "viewer.asset", "web.start", "web.asset")
+        *("docs.page", "docs.openapi", "swagger_ui.page", "swagger_ui.asset", "web.start", "web.asset")
     }
 
 

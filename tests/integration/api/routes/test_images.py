@@ -12,7 +12,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from api.services import thumbnail_child, thumbnail_process, thumbnails
+from api.services import thumbnail_child, thumbnail_client, thumbnails
 from core import errors, settings
 from core.maintenance import orphans, retention
 from core.sandbox import child_command
@@ -216,7 +216,7 @@ def test_a_child_has_no_settings_and_a_time_limit(monkeypatch):
         return popen(command, **how)
 
     monkeypatch.setenv("SORTBELT_DATABASE_URL", "postgresql+psycopg://a:secret@b/c")
-    monkeypatch.setattr(thumbnail_process, "subprocess", modules.with_changes(subprocess, Popen=noted))
+    monkeypatch.setattr(thumbnail_client, "subprocess", modules.with_changes(subprocess, Popen=noted))
     render(factories.make_image(1))
     assert list(environments[0]) == ["PYTHONPATH"]
     with pytest.raises(errors.NoThumbnail, match="too long"):
@@ -283,7 +283,7 @@ def test_kept_renditions_are_not_made_again_and_go_with_their_image(
     kinds = {kind for _, kind in kept(app)}
     assert len(kinds) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(thumbnail_process.ThumbnailProcess, "render", None)
+        patch.setattr(thumbnail_client.ThumbnailProcess, "render", None)
         assert submit_client.get(urls[0]).data == first
     for kind in kinds:
         store.renditions.put(digests[0], kind, first[:-10])

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from core.db.queries import claims as claim_queries
-from core.db.queries import invariants, jobs
+from core.db.queries import expired_leases, invariants, jobs
 from core.maintenance import reaper, retention
 from tests.support import factories
 from tests.support.api_client import assert_problem, fetch_all_pages, next_page_url
@@ -637,7 +636,7 @@ def test_a_job_passes_through_its_states(db, submit_client):
         assert counts.pop("total") == sum(counts.values()) == 4
         observed.append(job["status"])
     factories.expire_leases(db)
-    db.write(claim_queries.requeue_expired, max_attempts=1)
+    db.write(expired_leases.requeue, max_attempts=1)
     job = submit_client.get(url).json
     assert [*observed, job["status"]] == ["queued", "running", "running", "done"]
     times = [job["created_at"], job["sealed_at"], job["started_at"], job["finished_at"]]

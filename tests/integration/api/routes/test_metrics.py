@@ -17,7 +17,7 @@ from tests.support import api_client, factories
 def _uncached_metrics(monkeypatch):
     """Render metrics anew at every request."""
     monkeypatch.setattr(metrics_exporter, "CACHE_SECONDS", 0.0)
-    monkeypatch.setattr("core.intake.eta.MAX_AGE_SECONDS", 0.0)
+    monkeypatch.setattr("core.intake.eta_cache.MAX_AGE_SECONDS", 0.0)
 
 
 def read(response):

@@ -26,7 +26,7 @@ def mixed_results(db, submit_client, other_client):
     db.write(
         jobs.create,
         factories.new_job(other_client.id),
-        [factories.new_image("d.jpg", errors.ImageRejected("empty", "Empty."))],
+        [factories.new_image("d.jpg", errors.ImageFailed("empty", "Empty."))],
     )
     return {"one": item, "two": two}
 
@@ -274,7 +274,7 @@ def test_a_result_has_its_worker_and_environment(db, submit_client):
     jobs_ = [factories.create_job(db, submit_client.id, name) for name in "ab"]
     factories.complete_claims(db, factories.claim_images(db, limit=1, worker="host:1:abc"), at)
     factories.complete_claims(db, factories.claim_images(db, worker="host:2:def"))
-    refused = factories.new_image("d.jpg", errors.ImageRejected("empty", "Empty."))
+    refused = factories.new_image("d.jpg", errors.ImageFailed("empty", "Empty."))
     jobs_.append(db.write(jobs.create, factories.new_job(submit_client.id), [refused]))
     found = [fetch_all_pages(submit_client, f"/v1/jobs/{id_}/results", "results")[0] for id_ in jobs_]
     here = factories.ENVIRONMENT | {"device": "NVIDIA H200", "precision": "bfloat16"}

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.db.queries import webhook_deliveries
-from core.webhooks import payload, standard
+from core.webhooks import payload, retry_schedule
 from tests.support import factories
 from tests.support.api_client import ApiClient, assert_problem, fetch_all_pages
 
@@ -108,7 +108,7 @@ def test_a_delivery_is_replayed_by_its_owner_only(submit_client, other_client, r
     db.write(
         webhook_deliveries.record_attempt,
         claimed,
-        standard.DeliveryAttempt(410, "The receiver answered 410, which is not 2xx."),
+        retry_schedule.DeliveryAttempt(410, "The receiver answered 410, which is not 2xx."),
     )
     before = submit_client.get(f"{PATH}?status=disabled").json["deliveries"][0]
     assert (before["id"], before["response_status"], before["attempts"]) == (claimed.id, 410, 1)

@@ -10,7 +10,7 @@ from api.schemas import job_responses, result_responses
 from api.services import finished_single, job_watcher
 from core.broker import job_events, redis_clients
 from core.db.queries import environments, jobs, known_blobs, new_images, results
-from core.intake import eta
+from core.intake.eta_cache import EtaCache
 from tests.integration.worker import fakes
 from tests.support import factories
 from worker import batch, lease_table, progress, settlement, work_meter
@@ -73,7 +73,7 @@ def test_the_notice_says_what_the_database_says(db, redis_url, single, monkeypat
     """Job and result, to the last digit, with the same ETag; no statement is needed for it."""
     for name in ("SUBSCRIBED_POLL_SECONDS", "UNSUBSCRIBED_POLL_SECONDS"):
         monkeypatch.setattr(job_watcher, name, 600.0)
-    watcher = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), eta.EtaCache(db))
+    watcher = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
     key = db.write(known_blobs.installation_id).encode()
     stage = commit_stage(db, redis_url, key)
     reads = []
@@ -93,7 +93,7 @@ def test_the_notice_says_what_the_database_says(db, redis_url, single, monkeypat
 
 def test_a_notice_with_another_signature_is_only_a_reason_to_read(db, redis_url, single):
     """A program that may publish in Redis cannot make up a result."""
-    watcher = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), eta.EtaCache(db))
+    watcher = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
     stage = commit_stage(db, redis_url, b"forged")
     latest, _ = asyncio.run(watch(watcher, single, lambda: finish(stage, db, ENDS["done"])))
     stored = db.read(jobs.get, single.id, None)

@@ -6,7 +6,7 @@ import pytest
 from api.services import job_watcher
 from core.broker import job_events
 from core.db.queries import api_keys, jobs, results
-from core.intake import eta
+from core.intake.eta_cache import EtaCache
 from tests.integration.core.db.queries.test_query_plans import statements
 from tests.support import factories, servers
 
@@ -58,9 +58,7 @@ async def soon(watched, *waiting, then=lambda: None):
 @pytest.mark.parametrize("with_redis", [True, False])
 def test_a_waiter_sees_the_end(db, owner, redis_url, with_redis):
     """With Redis and without."""
-    watched = job_watcher.JobWatcher(
-        db, job_events.JobEvents(redis_url if with_redis else NO_REDIS_URL), eta.EtaCache(db)
-    )
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url if with_redis else NO_REDIS_URL), EtaCache(db))
     job_id = factories.create_job(db, owner, "a", "b")
     payload = job_events.JobEvents(redis_url)
 
@@ -77,7 +75,7 @@ def test_a_waiter_sees_the_end(db, owner, redis_url, with_redis):
 
 def test_all_waiters_share_one_query(db, owner):
     """Sixty waiters for twenty jobs cost as many queries as one."""
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     job_ids = [factories.create_job(db, owner, "a") for _ in range(20)]
     waiting = [until_ended(watched, job_id) for job_id in job_ids for _ in range(3)]
     looks = []
@@ -94,7 +92,7 @@ def test_all_waiters_share_one_query(db, owner):
 
 def test_a_disconnected_waiter_is_forgotten(db, owner):
     """Nothing of it is left."""
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     job_id = factories.create_job(db, owner, "a")
 
     async def vanish():
@@ -111,7 +109,7 @@ def test_a_disconnected_waiter_is_forgotten(db, owner):
 def test_a_waiter_with_a_revoked_key_ends(db, owner, monkeypatch):
     """A stream may last for hours; its key is checked periodically."""
     monkeypatch.setattr(job_watcher, "KEY_CHECK_SECONDS", 0.2)
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     job_id = factories.create_job(db, owner, "a")
     (observed,) = asyncio.run(
         soon(watched, until_ended(watched, job_id, owner), then=lambda: db.write(api_keys.revoke, owner))
@@ -131,7 +129,7 @@ def test_a_known_row_is_read_again_after_an_event(db, owner, redis_url, monkeypa
     """Not before; and also if the event came just before the registration."""
     monkeypatch.setattr(job_watcher, "SUBSCRIBED_POLL_SECONDS", 60.0)
     monkeypatch.setattr(job_watcher, "UNSUBSCRIBED_POLL_SECONDS", 60.0)  # the interval at hand when it has subscribed
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
     payload, looks, real = job_events.JobEvents(redis_url), [], watched._refresh
     monkeypatch.setattr(watched, "_refresh", lambda ids: looks.append(set(ids)) or real(ids))
     other, mine, missed = (factories.create_job(db, owner, name) for name in "abc")
@@ -160,7 +158,7 @@ def test_a_known_row_is_read_again_after_an_event(db, owner, redis_url, monkeypa
 def test_concurrent_results_are_read_in_one_query(db, owner, monkeypatch):
     """Each waiter gets those of its job, up to the limit."""
     monkeypatch.setattr(job_watcher, "MAX_RESULTS", 2)
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     ids = [factories.create_job(db, owner, *names) for names in ("a", "bc", "def")]
     factories.complete_claims(db, factories.claim_images(db))
     rows = [db.read(jobs.get, id_, owner) for id_ in ids]
@@ -179,7 +177,7 @@ def test_concurrent_results_are_read_in_one_query(db, owner, monkeypatch):
 
 def test_a_lost_event_is_made_good_under_events_of_other_jobs(db, owner):
     """All jobs with waiters are polled periodically."""
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     other, mine = (factories.create_job(db, owner, name) for name in "ab")
 
     async def publish_events():
@@ -203,7 +201,7 @@ def test_a_lost_event_is_made_good_under_events_of_other_jobs(db, owner):
 
 def test_an_unexpected_error_does_not_end_polling(db, owner, monkeypatch, caplog):
     """Waiters would wait for ever: it is logged, and the jobs are read again."""
-    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), eta.EtaCache(db))
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(NO_REDIS_URL), EtaCache(db))
     job_id = factories.create_job(db, owner, "a")
     get_many, failures = jobs.get_many, [RuntimeError("a bug")]
 

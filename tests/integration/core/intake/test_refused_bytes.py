@@ -162,7 +162,7 @@ def test_the_sweep_removes_old_blobs_without_rows_only(intake_service, blob_stor
 
 def test_the_sweep_leaves_the_store_of_another_database_alone(blob_store, db):
     """A server that was started with the wrong database removes nothing."""
-    assert blob_store.claim("another database")
+    assert blob_store.mark_owner("another database")
     blob_store.put([("0" * 64, b"theirs")])
     os.utime(blob_store.path("0" * 64), (0, 0))
     assert orphans.sweep(db, blob_store) == 0

@@ -302,14 +302,14 @@ def test_prefixes_of_one_bucket_do_not_meet(s3_url, monkeypatch):
 
 def test_a_store_is_marked_with_one_database(blob_store):
     """The first claim counts; the mark is not a blob."""
-    assert [blob_store.claim(name) for name in ("a", "b", "a")] == [True, False, True]
+    assert [blob_store.mark_owner(name) for name in ("a", "b", "a")] == [True, False, True]
     assert list(blob_store.list_old()) == []
 
 
 def test_only_old_blobs_are_listed(blob_store, monkeypatch):
     """Those that were put an hour ago or earlier; nothing else that lies in the store."""
     blob_store.check()
-    blob_store.claim("a")
+    blob_store.mark_owner("a")
     blob_store.put(map(named, DATA))
     assert list(blob_store.list_old()) == []
     monkeypatch.setattr(base, "ORPHAN_TTL_SECONDS", -10)

@@ -15,7 +15,7 @@ import zipfile
 import pytest
 
 from sortbelt import errors
-from sortbelt.bulk import differ, runner, state, walker
+from sortbelt.bulk import change_detection, run_manifest, runner, walker
 from sortbelt.cli import progress
 from sortbelt.client.sync_client import Client
 from tests.support import fake_api
@@ -44,7 +44,7 @@ def client(server):
 @contextlib.contextmanager
 def folder_run(client, root, wishes=None, file=None):
     """A run of this process."""
-    book = state.SyncState(file or root.parent / "book.sqlite", str(root))
+    book = run_manifest.SyncState(file or root.parent / "book.sqlite", str(root))
     with contextlib.closing(book):
         run = runner.BulkRun(client, walker.DirectoryWalker(str(root)), book, wishes)
         run.prepare()
@@ -232,7 +232,7 @@ def test_an_image_that_changes_between_the_first_look_and_its_upload_is_known_as
     client, image_dir, monkeypatch, max_kept, changed
 ):
     """A small one is sent as it was read first; a large one is read again."""
-    monkeypatch.setattr(differ, "MAX_KEPT_BYTES", max_kept)
+    monkeypatch.setattr(change_detection, "MAX_KEPT_BYTES", max_kept)
     real = client.known_blobs
 
     def meanwhile(digests):
@@ -312,7 +312,7 @@ def test_a_run_whose_records_lag_behind_counts_each_image_once(client, image_dir
     """Images that the server accepted just before a crash are sent again, and not counted twice."""
     with folder_run(client, image_dir) as run:
         run.send()
-    with contextlib.closing(state.SyncState(image_dir.parent / "book.sqlite", str(image_dir))) as book:
+    with contextlib.closing(run_manifest.SyncState(image_dir.parent / "book.sqlite", str(image_dir))) as book:
         book.clear()
         book.add_job(run.job.id)
 
@@ -414,7 +414,7 @@ def test_a_job_that_was_cancelled_is_reported_and_what_it_left_can_be_taken_up(r
 
 
 def test_two_runs_on_one_folder_do_not_mix(run_cli, server, image_dir, client):
-    path = state.default_path(server.url, fake_api.KEY, str(image_dir), None)
+    path = run_manifest.default_path(server.url, fake_api.KEY, str(image_dir), None)
     path.parent.mkdir(parents=True)
 
     with folder_run(client, image_dir, file=path):
@@ -450,7 +450,7 @@ def test_an_image_too_big_for_the_server_costs_itself_only(run_cli, server, imag
 
 @pytest.mark.parametrize("when", ["before the first look", "between the looks"])
 def test_an_image_that_cannot_be_read_costs_itself_only(server, image_dir, client, when, monkeypatch):
-    monkeypatch.setattr(differ, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(change_detection, "MAX_KEPT_BYTES", 0)
     gone = image_dir / "0" / "000.jpg"
     real, asked = client.known_blobs, threading.Event()
 

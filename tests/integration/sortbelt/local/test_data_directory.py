@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sortbelt import errors
-from sortbelt.bulk import state
+from sortbelt.bulk import run_manifest
 from sortbelt.local import child_process, data_directory
 from tests.support import modules
 
@@ -29,7 +29,7 @@ def test_the_folders_on_linux_are_those_of_xdg(monkeypatch):
 
     assert data_directory.locate(None, {}).as_posix() == "/home/me/.local/share/sortbelt"
     assert (
-        state.default_path("http://x", "key", "/photos", None).parent.as_posix()
+        run_manifest.default_path("http://x", "key", "/photos", None).parent.as_posix()
         == "/home/me/.local/state/sortbelt/runs"
     )
 

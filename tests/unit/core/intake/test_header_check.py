@@ -26,7 +26,7 @@ def png(width, height):
 
 def refused(data, **limits):
     """Return the code with which an image is rejected."""
-    with pytest.raises(errors.ImageRejected) as caught:
+    with pytest.raises(errors.ImageFailed) as caught:
         header_check.check_header(data, **(LIMITS | limits))
     assert caught.value.detail.endswith(".")
     return caught.value.code
@@ -100,7 +100,7 @@ def verdict(data):
     """Return the code of a rejection, valid for storage; None for an accepted image. Other errors are raised."""
     try:
         header_check.check_header(data, **LIMITS)
-    except errors.ImageRejected as error:
+    except errors.ImageFailed as error:
         return error.code if 0 < len(error.detail) <= 1000 and "\0" not in error.detail else error.detail
     return None
 

@@ -8,7 +8,7 @@ import pytest
 
 from core import errors
 from core.sources import base, catalog, local, s3
-from sortbelt.bulk.file_rules import FileRules
+from sortbelt.files.file_rules import FileRules
 from tests.support import servers
 
 TREE = ("a.jpg", "b/c.PNG", "b/d/e.webp", "b/z.txt", "b.jpg", "b-2/f.jpg", "thumbs/g.jpg", ".trash/h.jpg", "é ü.jpg")

@@ -9,7 +9,8 @@ import pytest
 
 from imaging import formats
 from sortbelt import errors
-from sortbelt.bulk import file_kinds, walker
+from sortbelt.bulk import walker
+from sortbelt.files import file_kinds
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jif", ".jfif"),

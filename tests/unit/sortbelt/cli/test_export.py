@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sortbelt.bulk import state
+from sortbelt.bulk import run_manifest
 from sortbelt.cli import export
 from sortbelt.client import responses
 
@@ -66,7 +66,9 @@ def test_rows_of_ndjson_are_lines():
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)", "\tx", "\rx", "\uff1d1"])
 def test_no_name_is_a_formula_in_csv(name, tmp_path):
-    export.write_failures([state.FailedImage(name, "undecodable", "Not an image.")], str(tmp_path / "failed.csv"))
+    export.write_failures(
+        [run_manifest.FailedImage(name, "undecodable", "Not an image.")], str(tmp_path / "failed.csv")
+    )
 
     with (tmp_path / "failed.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file))[1][0] == f"'{name}"
@@ -75,7 +77,7 @@ def test_no_name_is_a_formula_in_csv(name, tmp_path):
 def test_no_part_of_a_name_is_a_formula_where_cells_end_at_semicolons(tmp_path):
     """As in a spreadsheet in German or French, also in quotation marks."""
     names = {"a;=1": "a;'=1", 'a; "=1': "a; \"'=1", "\t=1": "'\t'=1", "a\t@b": "a\t'@b", "a;b-c=d": "a;b-c=d"}
-    failures = [state.FailedImage(name, "undecodable", "Not an image.") for name in names]
+    failures = [run_manifest.FailedImage(name, "undecodable", "Not an image.") for name in names]
     export.write_failures(failures, str(tmp_path / "failed.csv"))
 
     with (tmp_path / "failed.csv").open(encoding="utf-8", newline="") as file:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db.queries import claims as claim_queries
-from core.db.queries import jobs
+from core.db.queries import expired_leases, jobs
 from core.maintenance import reaper
 from tests.support import factories
 
@@ -241,8 +241,8 @@ def test_the_images_of_dead_workers_are_requeued_at_once(db, owner):
     factories.create_job(db, owner, "a", "b", "c")
     for worker in ("dead", "other", "also dead"):
         factories.claim_images(db, worker=worker, limit=1, lease_seconds=600)
-    assert db.write(claim_queries.end_leases, ["dead", "also dead"]) == 2
-    assert db.write(claim_queries.end_leases, ["dead", "also dead"]) == 0
+    assert db.write(expired_leases.end, ["dead", "also dead"]) == 2
+    assert db.write(expired_leases.end, ["dead", "also dead"]) == 0
     assert reaper.reap(db, max_attempts=3) == 2
     assert factories.image_states(db) == {"a": ("queued", 1), "b": ("running", 1), "c": ("queued", 1)}
 
@@ -315,12 +315,12 @@ def test_an_image_that_was_lost_counts_its_next_attempt_when_it_is_started(db, o
     lost(db, owner, "a")
     for _ in range(5):
         (claim,) = factories.claim_images(db, begin=False)
-        assert (claim.is_retry, claim.attempt) == (True, 1)
+        assert (claim.was_lost, claim.attempt) == (True, 1)
         factories.expire_leases(db)
         assert reaper.reap(db, max_attempts=3) == 1
     (claim,) = factories.claim_images(db, begin=False)
     (started,) = db.write(claim_queries.begin_attempt, [claim])
-    assert (started.is_retry, started.attempt) == (False, 2)
+    assert (started.was_lost, started.attempt) == (False, 2)
     assert factories.complete_claims(db, [claim]) == 0
     assert factories.complete_claims(db, [started]) == 1
 
@@ -373,9 +373,9 @@ def test_giving_up_many_images_takes_few_statements(db, owner):
             db.write(claim_queries.begin_attempt, claims)
         factories.expire_leases(db)
         if attempt < 2:
-            assert db.write(claim_queries.requeue_expired, max_attempts=3) == (500, 0)
+            assert db.write(expired_leases.requeue, max_attempts=3) == (500, 0)
     statements = []
     sa.event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    assert db.write(claim_queries.requeue_expired, max_attempts=3) == (0, 500)
+    assert db.write(expired_leases.requeue, max_attempts=3) == (0, 500)
     assert len(statements) < 25, len(statements)
     assert {factories.job_counts(db, id_)["failed"] for id_ in ids} == {100}

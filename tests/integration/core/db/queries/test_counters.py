@@ -8,7 +8,7 @@ from sqlalchemy import exc
 from core import errors
 from core.db import clock
 from core.db.queries import claims as claim_queries
-from core.db.queries import counters, jobs
+from core.db.queries import counters, expired_leases, jobs
 from tests.support import factories
 
 MODEL = factories.MODEL
@@ -21,7 +21,7 @@ def counted(db, name="images"):
 
 def test_every_result_is_counted_in_the_transaction_that_writes_it(db, owner):
     """Whatever way an image ends: the counts are those of the table, by status, error and model."""
-    bad = factories.new_image("bad", errors.ImageRejected("undecodable", "No."))
+    bad = factories.new_image("bad", errors.ImageFailed("undecodable", "No."))
     db.write(jobs.create, factories.new_job(owner), [bad, factories.new_image("a")])
     factories.complete_claims(db, factories.claim_images(db))
     factories.create_job(db, owner, "b", "c")
@@ -29,7 +29,7 @@ def test_every_result_is_counted_in_the_transaction_that_writes_it(db, owner):
     factories.create_job(db, owner, "lost")
     factories.claim_images(db)
     factories.expire_leases(db)
-    db.write(claim_queries.requeue_expired, max_attempts=1)
+    db.write(expired_leases.requeue, max_attempts=1)
     db.write(jobs.cancel, factories.create_job(db, owner, "d", "e"), owner)
     factories.create_job(db, owner, "f", expires_in=3600)
     db.write(lambda c: c.execute(sa.update(factories.JOBS).values(expires_at=clock.now(-1))))

@@ -4,8 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums
-from core.db.queries import api_keys, fair_claims, jobs, new_images
-from core.db.queries import claims as claim_queries
+from core.db.queries import api_keys, expired_leases, fair_claims, jobs, new_images
 from core.db.queries.fair_claims import QueuedKey, Turn
 from tests.support import factories
 
@@ -95,7 +94,7 @@ def test_an_image_that_was_lost_comes_alone(db, two_owners):
     submit(db, a, 1)
     factories.claim_images(db, worker="lost")
     factories.expire_leases(db)
-    db.write(claim_queries.requeue_expired, max_attempts=3)
+    db.write(expired_leases.requeue, max_attempts=3)
     submit(db, b, 2)
     assert QueuedKey(a, is_interactive=False, next_attempts=1) in db.read(fair_claims.queued_keys, factories.MODEL)
     assert claim(db, [Turn(a, 1, 100), Turn(b, 1, 100)], only_new=True) == ({b: 2}, False)

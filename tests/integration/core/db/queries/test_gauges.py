@@ -1,7 +1,7 @@
 import sqlalchemy as sa
 
 from core import enums
-from core.db import clock, leases
+from core.db import clock, task_leases
 from core.db.queries import gauges, jobs, scans, webhook_deliveries, workers
 from tests.support import factories
 
@@ -43,7 +43,7 @@ def test_workers_and_webhooks_are_counted(db, owner):
     seen = db.read(gauges.collect)
     assert [worker.id for worker in seen.workers] == ["w1"]
     assert (seen.webhooks_pending, seen.webhooks_overdue) == (1, 0)
-    late = sa.update(webhook_deliveries.DELIVERIES).values(next_attempt_at=clock.now(-leases.OVERDUE_SECONDS - 5))
+    late = sa.update(webhook_deliveries.DELIVERIES).values(next_attempt_at=clock.now(-task_leases.OVERDUE_SECONDS - 5))
     db.write(lambda c: c.execute(late))
     assert db.read(gauges.collect).webhooks_overdue == 1
 
@@ -53,5 +53,7 @@ def test_overdue_scans_are_counted(db, owner):
     job = db.write(jobs.create, factories.new_job(owner, sealed=False), [])
     db.write(scans.create, job, owner, scans.NewScan("camera"))
     assert db.read(gauges.collect).scans_overdue == 0
-    db.write(lambda c: c.execute(sa.update(scans.SCANS).values(next_attempt_at=clock.now(-leases.OVERDUE_SECONDS - 5))))
+    db.write(
+        lambda c: c.execute(sa.update(scans.SCANS).values(next_attempt_at=clock.now(-task_leases.OVERDUE_SECONDS - 5)))
+    )
     assert db.read(gauges.collect).scans_overdue == 1

@@ -8,7 +8,7 @@ from core.db.queries import api_keys, job_lists, jobs
 from core.db.queries import claims as claim_queries
 from tests.support import factories
 
-BAD = errors.ImageRejected("unsupported_format", "Not an image.")
+BAD = errors.ImageFailed("unsupported_format", "Not an image.")
 
 
 def test_a_new_job_is_queued_with_all_its_images(db, owner):

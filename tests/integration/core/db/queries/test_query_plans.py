@@ -16,6 +16,8 @@ from core import enums
 from core.db import database, tables
 from core.db.queries import (
     api_keys,
+    eta,
+    expired_leases,
     fair_claims,
     gauges,
     images,
@@ -30,7 +32,6 @@ from core.db.queries import (
     retries,
     review_queue,
     reviews,
-    throughput,
     url_fetches,
     webhook_deliveries,
 )
@@ -270,9 +271,9 @@ QUESTIONS = {
     "renew": (lambda f: f.db.write(claim_queries.extend_lease, f.claims, lease_seconds=30), "images"),
     "finish": (lambda f: factories.complete_claims(f.db, [f.claims.pop()]), "jobs"),
     "release": (lambda f: f.db.write(claim_queries.release, [f.claims.pop()]), "images"),
-    "rescue": (lambda f: f.db.write(claim_queries.requeue_expired, max_attempts=3), "ix_images_running"),
+    "rescue": (lambda f: f.db.write(expired_leases.requeue, max_attempts=3), "ix_images_running"),
     "end of the leases of dead workers": (
-        lambda f: f.db.write(claim_queries.end_leases, ["dead", "also dead"]),
+        lambda f: f.db.write(expired_leases.end, ["dead", "also dead"]),
         "ix_images_running",
     ),
     "sweep of deadlines": (lambda f: f.db.write(jobs.expire), "ix_jobs_expiring"),
@@ -390,7 +391,7 @@ QUESTIONS = {
     "jobs by until, deep": (job_page(after=True, until=LATE), "ix_jobs_newest"),
     "jobs by owner and time": (job_page(owner="owner", since=LATE), "ix_jobs_newest"),
     "jobs by status": (job_page(status="done"), "ix_jobs_newest"),
-    "forecast": (lambda f: f.db.read(throughput.estimate_queue), "ix_jobs_open"),
+    "forecast": (lambda f: f.db.read(eta.estimate_queue), "ix_jobs_open"),
     "what is open of a key": (lambda f: f.db.read(quotas.open_load, f.owner), "ix_jobs_open_of"),
     "what is open of each key": (lambda f: f.db.read(quotas.open_loads), "ix_jobs_open"),
     "look for webhooks": (lambda f: f.db.read(webhook_deliveries.has_due), "ix_deliveries_pending"),

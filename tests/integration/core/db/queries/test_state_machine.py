@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from core import enums, errors
 from core.db import tables
-from core.db.queries import api_keys, jobs
+from core.db.queries import api_keys, expired_leases, jobs
 from core.db.queries import claims as claim_queries
 from tests.support import factories
 
 MAX_ATTEMPTS = 2
 ENDED = {"done", "failed", "cancelled"}
-BAD = errors.ImageRejected("empty", "Empty.")
+BAD = errors.ImageFailed("empty", "Empty.")
 names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)
 # Before which statement of the transaction its process dies, the first time; beyond the last one: before the commit.
 deaths = st.none() | st.integers(0, 9)
@@ -124,17 +124,17 @@ class Machine(stateful.RuleBasedStateMachine):
         claims = self.write(death, factories.claim_of_all_keys, f"w{len(self.hands)}", **how)
         queued = [image for image, status in self.images.items() if status == "queued"]
         assert bool(claims) == bool(queued) or (only_new and not claims)
-        assert not (only_new and any(claim.is_retry for claim in claims))
+        assert not (only_new and any(claim.was_lost for claim in claims))
         assert len(claims) <= limit
         for claim in claims:
             assert self.images[claim.job_id, claim.name] == "queued"
             self.images[claim.job_id, claim.name] = "running"
             self.hands.append([claim, True])
 
-    @stateful.precondition(lambda self: any(hand[0].is_retry for hand in self.hands))
+    @stateful.precondition(lambda self: any(hand[0].was_lost for hand in self.hands))
     @stateful.rule(data=st.data(), death=deaths)
     def start(self, data, death):
-        again = [hand for hand in self.hands if hand[0].is_retry]
+        again = [hand for hand in self.hands if hand[0].was_lost]
         hands = data.draw(st.lists(st.sampled_from(again), unique_by=lambda hand: hand[0].image_id, min_size=1))
         started = self.write(death, claim_queries.begin_attempt, [claim for claim, _ in hands])
         assert {claim.image_id for claim in started} == {claim.image_id for claim, holds in hands if holds}
@@ -165,7 +165,7 @@ class Machine(stateful.RuleBasedStateMachine):
     @stateful.rule(death=deaths)
     def rescue(self, death):
         factories.expire_leases(self.db)
-        self.write(death, claim_queries.requeue_expired, max_attempts=MAX_ATTEMPTS)
+        self.write(death, expired_leases.requeue, max_attempts=MAX_ATTEMPTS)
         for hand in self.hands:
             self._let_go([hand], "queued" if hand[0].attempt < MAX_ATTEMPTS else "failed")
 

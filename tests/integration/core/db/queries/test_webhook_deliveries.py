@@ -11,7 +11,7 @@ from core.db.queries import claims as claim_queries
 from core.db.queries import invariants, jobs, retries, webhook_deliveries, webhook_secrets
 from core.maintenance import reaper, retention
 from core.storage import local
-from core.webhooks import payload, standard
+from core.webhooks import payload, retry_schedule
 from tests.support import factories
 
 HOOK = {"webhook_url": "https://hooks.example/sortbelt", "public_base_url": "https://sortbelt.example/"}
@@ -85,7 +85,7 @@ def given_up_at_the_cap(db, owner):
 
 
 def condemned_by_the_header(db, owner):
-    bad = factories.new_image("a", errors.ImageRejected("undecodable", "Not an image."))
+    bad = factories.new_image("a", errors.ImageFailed("undecodable", "Not an image."))
     return db.write(jobs.create, factories.new_job(owner, **HOOK), [bad])
 
 
@@ -160,7 +160,7 @@ def test_a_finished_job_has_exactly_one_delivery(db, owner, end):
 
 def test_a_repeated_submission_has_one_delivery(db, owner):
     """The second is the first."""
-    bad = factories.new_image("a", errors.ImageRejected("undecodable", "Not an image."))
+    bad = factories.new_image("a", errors.ImageFailed("undecodable", "Not an image."))
     order = factories.new_job(owner, idempotency_key="k", fingerprint="f", **HOOK)
     assert db.write(jobs.create, order, [bad]) == db.write(jobs.create, order, [bad])
     assert len(log(db)) == 1
@@ -208,8 +208,8 @@ def set_all(db, **values):
 
 
 PAST = "'2020-01-01 00:00:00'"
-GOOD = standard.DeliveryAttempt(204, None)
-BAD = standard.DeliveryAttempt(500, "The receiver answered 500, which is not 2xx.")
+GOOD = retry_schedule.DeliveryAttempt(204, None)
+BAD = retry_schedule.DeliveryAttempt(500, "The receiver answered 500, which is not 2xx.")
 
 
 def test_concurrent_dispatchers_share_due_deliveries(db, owner):
@@ -279,7 +279,7 @@ def test_a_replay_begins_anew_under_the_same_id(db, owner):
     db.write(webhook_deliveries.replay, row.id, owner)
     (second,) = claim(db)
     assert second.attempts == 2
-    db.write(webhook_deliveries.record_attempt, second, standard.DeliveryAttempt(410, "Gone."))
+    db.write(webhook_deliveries.record_attempt, second, retry_schedule.DeliveryAttempt(410, "Gone."))
     assert log(db)[0].status == "disabled"
     again = db.write(webhook_deliveries.replay, row.id, owner)
     assert (again.status, again.attempts, again.ended_at) == ("pending", 0, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import state
+from sortbelt.bulk import run_manifest
 from sortbelt.client import image_files
 from sortbelt.client.sync_client import Client
 
@@ -46,7 +46,7 @@ class ChangeSet:
     known_digests: set[str] = field(default_factory=set)
     touched: list[image_files.Image] = field(default_factory=list)
     changed: list[image_files.Image] = field(default_factory=list)
-    unreadable: list[state.FailedImage] = field(default_factory=list)
+    unreadable: list[run_manifest.FailedImage] = field(default_factory=list)
 
 
 def blocks(candidates: Iterable[Candidate]) -> Iterator[Sequence[Candidate]]:
@@ -93,7 +93,7 @@ class ChangeDetector:
             try:
                 _categorize(candidate, _read(candidate.image), change_set)
             except errors.BadInput as problem:
-                change_set.unreadable.append(state.FailedImage(candidate.image.name, problem.code, str(problem)))
+                change_set.unreadable.append(run_manifest.FailedImage(candidate.image.name, problem.code, str(problem)))
         change_set.known_digests.update(self._lookup_known([image.sha256 for image in change_set.new]))
         return change_set
 

@@ -2,7 +2,7 @@
 
 import { el, fill, number, span } from "./dom.js";
 import { ask } from "./http.js";
-import { pause, repeat } from "./shown.js";
+import { pause, repeat } from "./visibility.js";
 
 const SECONDS = 10;
 

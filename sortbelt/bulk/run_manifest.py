@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.client import file_names, image_files
+from sortbelt.client import image_files
+from sortbelt.files import file_names
 from sortbelt.local import file_lock
 
 SQLITE_HEADER = b"SQLite format 3\0"

@@ -3,7 +3,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sortbelt.client import file_names
+from sortbelt.files import file_names
 
 
 @given(st.binary(min_size=1, max_size=30).map(os.fsdecode), st.binary(min_size=1, max_size=30).map(os.fsdecode))

@@ -6,14 +6,14 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums
-from core.db.queries import throughput
+from core.db.queries import eta
 from tests.integration.core.db.queries.test_query_plans import explained, statements
 from tests.support import factories
 
 
 def look(db):
     """The forecast now."""
-    return db.read(throughput.estimate_queue)
+    return db.read(eta.estimate_queue)
 
 
 def test_without_finished_images_there_is_no_estimate(db, owner):
@@ -61,7 +61,7 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 def paced(counts):
     """The pace of a minute in which so many were finished in each tenth of it, the latest first."""
     each = [(6 * tenth + 0.6 * (part + 0.9), count / 10) for tenth, count in enumerate(counts) for part in range(10)]
-    return throughput.Throughput.from_counts([(NOW - timedelta(seconds=ago), count) for ago, count in each], NOW)
+    return eta.Throughput.from_counts([(NOW - timedelta(seconds=ago), count) for ago, count in each], NOW)
 
 
 def test_a_steady_pace_gives_a_narrow_range_and_an_uneven_one_a_wide_one():
@@ -93,7 +93,7 @@ def test_the_range_holds_what_comes_nineteen_times_in_twenty():
         gaps = list(accumulate(dice.expovariate(2.0) for _ in range(2000)))  # two batches of 16 a second
         seen = [(NOW - timedelta(seconds=60 - at), 16) for at in gaps if at < 60]
         coming = [at - 60 for at in gaps if at >= 60]
-        low, high = throughput.Throughput.from_counts(seen, NOW).eta_range(100 * 16)
+        low, high = eta.Throughput.from_counts(seen, NOW).eta_range(100 * 16)
         held += low <= coming[99] <= high
     assert held / 400 > 0.9
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sortbelt import errors
-from sortbelt.bulk import runner, state
+from sortbelt.bulk import run_manifest, runner
 from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
 
@@ -91,7 +91,7 @@ class ImportRun:
             summary.failed += not summary.count_label(result)
         return summary
 
-    def failures(self) -> Iterator[state.FailedImage]:
+    def failures(self) -> Iterator[run_manifest.FailedImage]:
         """Yield the images without a label."""
         for result in self._client.results(self._started_job().id):
             if result.label is None:

@@ -1,11 +1,6 @@
-"""Standard Webhooks: secrets, signatures, and the retry schedule."""
+"""Retry schedule of webhooks: the delay before each attempt, and what the outcome of one means for the next."""
 
-import base64
-import hashlib
-import hmac
 import random
-import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core import enums
@@ -14,7 +9,6 @@ from core import enums
 RETRY_DELAYS_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.1  # ±10 % of a delay, so that deliveries that failed together are not retried together
 MAX_RETRY_DELAY_SECONDS = 86_400
-SECRET_PREFIX = "whsec_"  # noqa: S105 (a prefix, not a secret)
 
 
 @dataclass(frozen=True)
@@ -32,25 +26,6 @@ class DeliveryAttempt:
         if self.error is None:
             return enums.DeliveryStatus.DELIVERED
         return enums.DeliveryStatus.DISABLED if self.status == 410 else enums.DeliveryStatus.PENDING
-
-
-def new_secret() -> str:
-    """Generate a secret: 32 random bytes in the specification's encoding."""
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-
-
-def signature_headers(webhook_id: str, timestamp: int, body: bytes, signing_secrets: Sequence[str]) -> dict[str, str]:
-    """Build the headers of a webhook: its id, the attempt's time (Unix seconds), and a signature by each secret."""
-    signed_content = f"{webhook_id}.{timestamp}.".encode() + body
-    digests = [
-        hmac.digest(base64.b64decode(key.removeprefix(SECRET_PREFIX)), signed_content, hashlib.sha256)
-        for key in signing_secrets
-    ]
-    return {
-        "webhook-id": webhook_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
-    }
 
 
 def next_retry_delay(attempts: int, outcome: DeliveryAttempt) -> float | None:

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from sortbelt.bulk import archives, file_rules
+from sortbelt.files import archives, file_rules
 
 FILES = {"a.jpg": b"a" * 700, "b/c.png": b"c" * 1024, "b/ü.jpg": b"", "notes.txt": b"n"}
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".TBZ2"]

@@ -12,7 +12,7 @@ from typing import Any
 import certifi
 import httpcore
 
-from core.webhooks import standard, url_policy
+from core.webhooks import retry_schedule, url_policy
 
 ATTEMPT_TIMEOUT_SECONDS = 15.0  # for one attempt, in total
 MAX_RESPONSE_BYTES = 4_096  # of a response body, which is not used
@@ -27,7 +27,7 @@ def tls_context() -> ssl.SSLContext:
 
 def send(
     url: str, headers: dict[str, str], body: bytes, policy: url_policy.UrlPolicy, ssl_context: ssl.SSLContext
-) -> standard.DeliveryAttempt:
+) -> retry_schedule.DeliveryAttempt:
     """Make one attempt: a POST, without redirects or proxies, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
     all_headers = {"Content-Type": "application/json", **headers}
     try:
@@ -35,13 +35,13 @@ def send(
             _drain_response(response)
             return _to_attempt(response)
     except url_policy.DestinationForbidden as error:
-        return standard.DeliveryAttempt(None, f"Destination not allowed: {error}.")
+        return retry_schedule.DeliveryAttempt(None, f"Destination not allowed: {error}.")
     except TIMEOUT_ERRORS:
-        return standard.DeliveryAttempt(
+        return retry_schedule.DeliveryAttempt(
             None, f"The receiver did not respond within {ATTEMPT_TIMEOUT_SECONDS:g} seconds."
         )
     except CONNECTION_ERRORS as error:
-        return standard.DeliveryAttempt(
+        return retry_schedule.DeliveryAttempt(
             None, f"Connection failed, or the response was not HTTP: {type(error).__name__} {error}"[:500]
         )
 
@@ -161,12 +161,12 @@ def _drain_response(response: httpcore.Response) -> None:
                 return
 
 
-def _to_attempt(response: httpcore.Response) -> standard.DeliveryAttempt:
+def _to_attempt(response: httpcore.Response) -> retry_schedule.DeliveryAttempt:
     if 200 <= response.status < 300:
-        return standard.DeliveryAttempt(response.status, None)
+        return retry_schedule.DeliveryAttempt(response.status, None)
     reason = "a redirect, which is not followed" if 300 <= response.status < 400 else "which is not 2xx"
     retry_after = {name.lower(): value for name, value in response.headers}.get(b"retry-after", b"").decode("latin-1")
-    return standard.DeliveryAttempt(
+    return retry_schedule.DeliveryAttempt(
         response.status,
         f"The receiver responded with {response.status}, {reason}.",
         _parse_retry_after(retry_after.strip()),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from sortbelt.bulk import file_rules
+from sortbelt.files import file_rules
 
 MAX_ENTRIES = 100_000
 MAX_DIRECTORY_BYTES = 32_000_000  # the table of contents of a .zip file, which is read whole

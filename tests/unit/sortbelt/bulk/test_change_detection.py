@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from sortbelt import errors
-from sortbelt.bulk import differ
+from sortbelt.bulk import change_detection
 from sortbelt.client import image_files
 
 
@@ -36,19 +36,21 @@ class Source:
 def block_of(*contents):
     """Return candidates with these bytes."""
     return [
-        differ.Candidate(image_files.Image(f"{number}.jpg", len(data), Source(data)))
+        change_detection.Candidate(image_files.Image(f"{number}.jpg", len(data), Source(data)))
         for number, data in enumerate(contents)
     ]
 
 
 def test_a_small_file_is_read_once_and_a_large_one_again_when_it_is_sent(tmp_path, monkeypatch):
     """The bytes that were hashed are sent; those of large files are not kept."""
-    monkeypatch.setattr(differ, "MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr(change_detection, "MAX_KEPT_BYTES", 10)
     for name, data in (("small.jpg", b"1234"), ("large.jpg", b"1234" * 5)):
         (tmp_path / name).write_bytes(data)
     images = image_files.from_files([tmp_path / "small.jpg", tmp_path / "large.jpg"])
 
-    change_set = differ.ChangeDetector(FakeClient()).detect([differ.Candidate(image) for image in images])
+    change_set = change_detection.ChangeDetector(FakeClient()).detect(
+        [change_detection.Candidate(image) for image in images]
+    )
     for image in images:
         (tmp_path / image.name).write_bytes(b"later")
 
@@ -59,7 +61,7 @@ def test_a_small_file_is_read_once_and_a_large_one_again_when_it_is_sent(tmp_pat
 def test_a_folder_that_the_server_does_not_know_is_asked_about_ever_more_seldom():
     """Until it knows an image: then each block is looked up again."""
     client = FakeClient([b"known"])
-    detector = differ.ChangeDetector(client)
+    detector = change_detection.ChangeDetector(client)
 
     asked = []
     for number in range(11):
@@ -79,7 +81,7 @@ def test_a_folder_that_the_server_does_not_know_is_asked_about_ever_more_seldom(
 def test_a_run_that_goes_on_with_an_earlier_one_asks_about_every_block():
     """Its manifest lacks what was sent when the earlier one was killed."""
     client = FakeClient([b"sent"])
-    detector = differ.ChangeDetector(client)
+    detector = change_detection.ChangeDetector(client)
     detector.always_look_up()
 
     detector.detect(block_of(b"new"))
@@ -96,7 +98,7 @@ def test_a_server_without_lookups_is_asked_once(error):
             raise error(404, {})
 
     client = OldClient()
-    detector = differ.ChangeDetector(client)
+    detector = change_detection.ChangeDetector(client)
     for number in range(3):
         assert detector.detect(block_of(b"%d" % number)).new
     assert client.lookups == 1

@@ -12,7 +12,7 @@ from werkzeug import Response
 
 from api.http import static_files
 
-blueprint = flask.Blueprint("viewer", __name__, url_prefix="/docs/try")
+blueprint = flask.Blueprint("swagger_ui", __name__, url_prefix="/docs/try")
 FOLDER = Path(__file__).parent.parent / "swagger_ui"
 FILES = ("viewer.js", "swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css", "LICENSE", "NOTICE")
 CONTENT_SECURITY_POLICY = (

@@ -7,7 +7,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
-from sortbelt.bulk import file_kinds
+from sortbelt.files import file_kinds
 
 # Thumbnails, recycle bins and indexes that cameras, storage devices and desktops put beside images.
 SYSTEM_NAMES = {
