@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from core import enums
 from core.db import database
@@ -28,7 +29,7 @@ SERIAL_FOLDERS = ("faults", "soak")
 SLOW_FOLDERS = (*SERIAL_FOLDERS, "e2e", "docs", "browser")
 # Of the processes that these start, coverage is not measured: it takes a third of their CPU time, and those that other
 # tests start execute the same code.
-UNMEASURED_FOLDERS = (*SERIAL_FOLDERS, "docs", "browser")
+UNMEASURED_FOLDERS = SLOW_FOLDERS
 STATE_NUMBERS = itertools.count()
 MIN_MEMORY_BYTES = 4_000_000_000
 
@@ -109,6 +110,25 @@ def _ssl_context_made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("httpx._transports.default.create_ssl_context", create_once)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _statements_compiled_once() -> Iterator[None]:
+    """Compile each statement once per dialect and not once per engine: most of the tests create one or more."""
+    create_engine, dialects = database._create_engine, {}
+    compiled: dict[str, dict[object, object]] = {}
+
+    def create_with_shared_cache(url: str) -> sa.Engine:
+        engine = create_engine(url)
+        dialect = dialects.setdefault(engine.dialect.name, engine.dialect)
+        if dialect is not engine.dialect:
+            engine.dialect = engine.pool._dialect = dialect
+        engine._compiled_cache = compiled.setdefault(dialect.name, engine._compiled_cache)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_create_engine", create_with_shared_cache)
         yield
 
 

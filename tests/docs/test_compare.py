@@ -5,8 +5,6 @@ import functools
 import re
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGE = (REPOSITORY / "docs" / "compare.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]
@@ -20,17 +18,17 @@ def names_of_tests(path):
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-@pytest.mark.parametrize("feature", CLAIMS)
-def test_every_claim_is_shown_by_tests_that_exist(feature):
+def test_every_claim_is_shown_by_tests_that_exist():
     """*Yes* and *partly* have at least one link, *no* has none; each link names its file."""
-    verdict, evidence = re.match(r"\*\*(yes|partly|no)\*\*\. \S", CLAIMS[feature][1]), CLAIMS[feature][2]
-    assert verdict
-    links = re.findall(r'\[`(\w+)`\]\(\.\./([\w/.]+) "([^"]+)"\)', evidence)
-    assert bool(links) == (verdict[1] != "no")
-    assert len(links) == evidence.count("](")
-    for name, path, full in links:
-        assert full == f"{path}::{name}"
-        assert name in names_of_tests(path), full
+    for feature, (_, claim, evidence, *_) in CLAIMS.items():
+        verdict = re.match(r"\*\*(yes|partly|no)\*\*\. \S", claim)
+        assert verdict, feature
+        links = re.findall(r'\[`(\w+)`\]\(\.\./([\w/.]+) "([^"]+)"\)', evidence)
+        assert bool(links) == (verdict[1] != "no"), feature
+        assert len(links) == evidence.count("]("), feature
+        for name, path, full in links:
+            assert full == f"{path}::{name}", feature
+            assert name in names_of_tests(path), full
 
 
 def test_every_row_has_every_column():

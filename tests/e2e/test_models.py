@@ -208,7 +208,8 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     fresh_images = iter(sorted(data.rglob("*.png")))
 
     def shadow_has_classified():
-        run_json(stack, "submit", str(next(fresh_images)), "--model", "shapes", "--wait")
+        with stack.client() as client, next(fresh_images).open("rb") as file:
+            client.post("/v1/jobs?wait=60", files={"images": file}, data={"model": "shapes"})
         time.sleep(1)
         return comparison()["compared"]
 
