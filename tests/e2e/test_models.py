@@ -17,7 +17,7 @@ from core.db import database
 from tests.e2e.conftest import REPOSITORY, wait_until
 from tests.support import bundles
 
-pytestmark = pytest.mark.timeout(900)  # each starts many processes, one after another
+pytestmark = pytest.mark.timeout(1800)  # each starts many processes, one after another
 IMAGES_PER_JOB = 24
 SHAPES = ("circle", "cross", "square")
 # Claims with results of two versions; on SQLite, all images of one claim have the same `claimed_at`.
@@ -169,14 +169,14 @@ def test_a_promoted_version_that_fails_its_self_test_is_not_served(start_stack, 
         time.sleep(1)
         return "self-test fails" in refused.stderr
 
-    wait_until(is_refused, 120, "a worker has tested the version")
+    wait_until(is_refused, 300, "a worker has tested the version")
     run_json(stack, "models", "promote", f"{bundles.NAME}@9", "--force")
 
     def rejections():
         with stack.client() as client:
             return next(row["refused_by"] for row in client.get("/v1/models").json()["models"] if row["version"] == "9")
 
-    wait_until(rejections, 120, "the worker rejects the version")
+    wait_until(rejections, 300, "the worker rejects the version")
     assert "self-test fails" in rejections()[0]["reason"]
     run = stack.run_sortbelt("enqueue", str(make_image_folder(20)), "--json")
     assert run.returncode == 0, run.stderr
@@ -213,7 +213,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
         time.sleep(1)
         return comparison()["compared"]
 
-    wait_until(shadow_has_classified, 120, "the worker has started the shadow")
+    wait_until(shadow_has_classified, 300, "the worker has started the shadow")
     compared_before = comparison()["compared"]
     job = run_json(stack, "enqueue", str(unseen), "--model", "shapes")["job_id"]
     results = stack.results(job)
@@ -222,7 +222,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     correct = sum(result["image"].startswith(result["label"]) for result in results)
     assert correct / 30 == pytest.approx(figures["accuracy"], abs=0.04)  # as measured by `model.evaluate`
 
-    wait_until(lambda: comparison()["compared"] >= compared_before + 30, 120, "the shadow has classified every image")
+    wait_until(lambda: comparison()["compared"] >= compared_before + 30, 300, "the shadow has classified every image")
     cells = run_json(stack, "models", "compare", "shapes@1", "shapes@2")["matrix"]
     assert sum(cell["count"] for cell in cells) == comparison()["compared"]
     assert sum(cell["count"] for cell in cells if cell["a"] == cell["b"]) == comparison()["agreeing"]
@@ -230,7 +230,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     run_json(stack, "models", "promote", "shapes@2")
     wait_until(
         lambda: "2" in {v for (name, _), v in served_versions(stack).items() if name == "shapes"},
-        120,
+        300,
         "version 2 is served",
     )
     promoted = run_json(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")
@@ -238,7 +238,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     assert run_json(stack, "models", "rollback", "shapes")["version"] == "1"
     wait_until(
         lambda: "1" in {v for (name, _), v in served_versions(stack).items() if name == "shapes"},
-        120,
+        300,
         "version 1 is served again",
     )
     rolled_back = run_json(stack, "submit", str(unseen / "circle" / "000.png"), "--model", "shapes", "--wait")

@@ -107,13 +107,18 @@ def database_template(_sqlite_template):
 def server(tmp_path_factory, redis_url, database_template):
     """The real server in its own process, on SQLite: its address and a key."""
     data_dir = tmp_path_factory.mktemp("server")
-    with run_api_server(data_dir, database_template, redis_url) as live_server:
+    with run_api_server(data_dir, database_template, redis_url, measured=True) as live_server:
         yield live_server
 
 
 @contextlib.contextmanager
-def run_api_server(data_dir, template_file, redis_url, program=("-m", "api"), tracer=(), **extra_settings):
-    """Run `python -m api`, or another program, until the context ends; `tracer` is the start of its command line."""
+def run_api_server(
+    data_dir, template_file, redis_url, program=("-m", "api"), tracer=(), *, measured=False, **extra_settings
+):
+    """Run `python -m api`, or another program, until the context ends; `tracer` is the start of its command line.
+
+    Its coverage is measured for the tests of the server itself only: that takes a third of its CPU time.
+    """
     from core.db import database
 
     url = f"sqlite:///{data_dir}/sortbelt.db"
@@ -130,7 +135,8 @@ def run_api_server(data_dir, template_file, redis_url, program=("-m", "api"), tr
         "PORT": str(port),
     }
     setting_values |= {"MAX_BODY_BYTES": "300000", "MAX_IMAGE_BYTES": "50000", **extra_settings}
-    environ = os.environ | {f"SORTBELT_{name}": value for name, value in setting_values.items()}
+    environ = os.environ if measured else servers.unmeasured(os.environ)
+    environ = environ | {f"SORTBELT_{name}": value for name, value in setting_values.items()}
     with (data_dir / "log").open("wb") as log:
         process = subprocess.Popen([*tracer, sys.executable, *program], env=environ, stdout=log, stderr=log)
     try:

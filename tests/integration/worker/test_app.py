@@ -130,7 +130,7 @@ def test_a_worker_waits_for_its_tables_follows_wakeups_and_ends_cleanly(tmp_path
         wait_until(lambda: db.read(workers.list_alive)[0].batch_sizes == {factories.MODEL: 16}, tmp_path)
 
         below = process_tree(process)
-        client.submit(800)
+        client.submit(300)
         wait_until(client.running, tmp_path)
         process.terminate()
         assert wait_for_exit(process, tmp_path) == 0
@@ -205,8 +205,8 @@ def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, 
     """After kill -9 in the middle of a batch its children die, and a second worker finishes the job."""
     db = open_database(postgres_database_url)
     client = Client(db, tmp_path, fakes.FakeWakeupSender(), make_jpeg)
-    options = {"LEASE_SECONDS": "2", "IDLE_POLL_SECONDS": "0.3", "BATCH_SIZE": "32"}
-    job_id = client.submit(400)
+    options = {"LEASE_SECONDS": "2", "IDLE_POLL_SECONDS": "0.3", "BATCH_SIZE": "16"}
+    job_id = client.submit(160)
     with run_worker(tmp_path, postgres_database_url, redis_url, **options) as first:
         wait_until(client.running, tmp_path)
         below = process_tree(first)
@@ -218,7 +218,7 @@ def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, 
     assert held > 0
     with run_worker(tmp_path, postgres_database_url, redis_url, **options) as second:
         wait_until(lambda: client.done(job_id), tmp_path)
-        client.check(job_id, 400)
+        client.check(job_id, 160)
         attempts = [attempt for _, attempt in factories.image_states(db).values()]
         assert attempts.count(2) == held
         second.terminate()

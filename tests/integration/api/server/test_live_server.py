@@ -316,7 +316,7 @@ def test_the_server_runs_with_its_malloc_settings_however_it_was_started(server)
 
 def test_sigterm_ends_the_server_cleanly(tmp_path, redis_url, database_template):
     """Exit code 0 within seconds, and no process is left."""
-    with run_api_server(tmp_path, database_template, redis_url) as server:
+    with run_api_server(tmp_path, database_template, redis_url, measured=True) as server:
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert accepts_images(server)
         server.process.terminate()
@@ -356,7 +356,7 @@ def test_a_port_in_use_ends_the_server_with_a_sentence(tmp_path):
 def test_an_unavailable_database_is_a_503_within_seconds(tmp_path, redis_url, database_template):
     """The server starts without its database."""
     away = f"postgresql+psycopg://u@127.0.0.1:{servers.free_port()}/x"
-    with run_api_server(tmp_path, database_template, redis_url, DATABASE_URL=away) as server:
+    with run_api_server(tmp_path, database_template, redis_url, measured=True, DATABASE_URL=away) as server:
         status, problem = server.send_raw(server.request_head("GET", "/v1/jobs"), seconds=6)
         assert (status, problem["code"]) == (503, "database_unavailable")
         assert server.send_raw(server.request_head("GET", "/livez"))[0] == 200
@@ -364,7 +364,7 @@ def test_an_unavailable_database_is_a_503_within_seconds(tmp_path, redis_url, da
 
 def test_a_long_stream_takes_no_memory_and_waits_for_its_client(tmp_path, redis_url, database_template):
     """Forty thousand results to a client that pauses: complete, and the server has not grown."""
-    with run_api_server(tmp_path, database_template, redis_url) as server:
+    with run_api_server(tmp_path, database_template, redis_url, measured=True) as server:
         rows = 40_000
         factories.fill_results(f"sqlite:///{tmp_path}/sortbelt.db", rows)
         resident = [psutil.Process(p.pid) for p in psutil.Process(server.process.pid).children(recursive=True)]
@@ -384,7 +384,7 @@ def test_a_long_stream_takes_no_memory_and_waits_for_its_client(tmp_path, redis_
 
 def test_a_killed_server_leaves_no_process_on_its_port(tmp_path, redis_url, database_template):
     """Its child would go on listening beside the next server."""
-    with run_api_server(tmp_path, database_template, redis_url) as server:
+    with run_api_server(tmp_path, database_template, redis_url, measured=True) as server:
         server.process.kill()
         server.process.wait()
         waiting.wait_until(lambda: not _listens(server.port))

@@ -3,8 +3,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-import timedelta
-import UTC
 
 from core import enums, errors
 from core.db import clock

@@ -17,6 +17,7 @@ from tests.support import waiting
 
 UP = [sys.executable, "-P", "-m", "sortbelt", "up", "--port", "0", "--json"]
 READY_SECONDS = 60
+ALL_ADDRESSES = ("--host", "::") if socket.has_ipv6 else ()
 
 
 def clean_environment():
@@ -120,7 +121,8 @@ def hostile_dir(tmp_path):
 
 
 def test_modules_in_the_current_folder_are_not_part_of_the_server(tmp_path, hostile_dir, image_dir):
-    with up(tmp_path / "data", cwd=hostile_dir) as (process, ready):
+    with up(tmp_path / "data", *ALL_ADDRESSES, cwd=hostile_dir) as (process, ready):
+        assert ready["url"].startswith("http://[::1]:" if ALL_ADDRESSES else "http://127.0.0.1:")
         run = sortbelt(ready, "submit", image_dir / "a.png", "--wait")
         dispatcher = waiting.wait_until(lambda: child(process, "dispatcher"))
 
@@ -141,9 +143,8 @@ def test_the_api_by_itself_runs_from_any_folder(hostile_dir):
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
-def test_it_listens_on_ipv6(tmp_path, image_dir, host):
-    with up(tmp_path / "data", "--host", host) as (_, ready):
+def test_it_listens_on_ipv6(tmp_path, image_dir):
+    with up(tmp_path / "data", "--host", "[::1]") as (_, ready):
         assert ready["url"].startswith("http://[::1]:")
         run = sortbelt(ready, "submit", image_dir / "a.png", "--wait")
 
@@ -209,7 +210,7 @@ def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_wo
         all_of_it = children(process)
         with Client(first["url"], first["key"]) as client:
             job = client.submit(
-                [image_dir / "a.png"] + [(str(n), (image_dir / "b.jpg").read_bytes()) for n in range(300)]
+                [image_dir / "a.png"] + [(str(n), (image_dir / "b.jpg").read_bytes()) for n in range(100)]
             )
         process.kill()
         assert psutil.wait_procs(all_of_it, timeout=40)[1] == []
@@ -224,8 +225,8 @@ def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_wo
         assert process.wait(timeout=40) == 0
         assert psutil.wait_procs(all_of_it, timeout=50)[1] == []
 
-    assert ended.counts.done == 301
-    assert len({result.image for result in results}) == len(results) == 301
+    assert ended.counts.done == 101
+    assert len({result.image for result in results}) == len(results) == 101
     assert not (tmp_path / "data" / "up.json").exists()
 
 
