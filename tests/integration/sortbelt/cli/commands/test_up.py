@@ -16,7 +16,6 @@ from sortbelt.client.sync_client import Client
 from tests.support import waiting
 
 UP = [sys.executable, "-P", "-m", "sortbelt", "up", "--port", "0", "--json"]
-READY_SECONDS = 60
 ALL_ADDRESSES = ("--host", "::") if socket.has_ipv6 else ()
 
 
