@@ -86,34 +86,34 @@ def test_postgres_away(proxied_postgres_stack, how):
 
 
 def test_a_commit_whose_confirmation_is_lost(proxied_postgres_stack):
-    """Row 17: connections are cut repeatedly while jobs are submitted; a retry under the same key gives one job."""
+    """Row 17: connections are cut repeatedly while jobs are submitted; a retry under the same key gives one job.
+
+    Each failure makes the pause between two cuts longer: on a slow machine, no transaction would else be short enough.
+    """
     stack = proxied_postgres_stack
-    cutting = threading.Event()
+    cutting, pauses, jobs = threading.Event(), [0.05], 8
 
     def cut():
-        while not cutting.wait(0.05):
+        while not cutting.wait(pauses[-1]):
             stack.database_proxy.cut_connections()
 
     thread = threading.Thread(target=cut)
     with stack.client() as client:
         thread.start()
-        statuses = {}
-        for number in range(15):
+        for number in range(jobs):
             files = stack.new_files(2)
-            deadline = time.monotonic() + 20 * TIMEOUT_FACTOR
-            while statuses.get(number) != 202:
-                assert time.monotonic() < deadline
-                statuses[number] = stack.post(client, files, key=f"key-{number}").status_code
-                assert statuses[number] in (202, 503)
-                cutting.wait(0.02)
+            pauses.append(0.05)
+            while (status := stack.post(client, files, key=f"key-{number}").status_code) != 202:
+                assert status == 503
+                pauses.append(1.2 * pauses[-1])
+                assert pauses[-1] < 10
         cutting.set()
         thread.join()
-    assert len(stack.accepted_jobs) == 15
+    assert len(pauses) > 1 + jobs, "no submission met a cut connection"
+    assert len(stack.accepted_jobs) == jobs
     stack.wait_until_settled(40)
-    assert (
-        stack.db.read(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(factories.JOBS)).scalar_one())
-        == 15
-    )
+    count = sa.select(sa.func.count()).select_from(factories.JOBS)
+    assert stack.db.read(lambda conn: conn.execute(count).scalar_one()) == jobs
 
 
 def test_deadlocks_are_not_visible(stack):
