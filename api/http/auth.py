@@ -24,12 +24,16 @@ PUBLIC_ENDPOINTS = {
 thumbnail of a signed link."""
 
 
-class NotAuthenticated(Exception):
+class NotAuthenticated(errors.ClientError):
     """No valid key came as `Authorization: Bearer KEY`: it is missing, mistyped, revoked or another server's."""
 
+    code = "no_key"
 
-class PermissionDenied(Exception):
+
+class PermissionDenied(errors.ClientError):
     """This key's role does not allow that."""
+
+    code = "not_allowed"
 
 
 class TooManyFailedLogins(errors.TemporarilyRejected):

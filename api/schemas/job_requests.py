@@ -15,6 +15,7 @@ MAX_GLOBS = 50
 MAX_IMAGE_FIELDS = 20  # of an image in JSON, unknown ones included: each would be an error of its own
 BASE64_PATTERN = r"^(data:[^,]*,)?([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TIMESTAMP_CURSOR_PATTERN = r"^[0-9]{1,16}_" + request_fields.ID_PATTERN.removeprefix("^")
+TimestampCursor = Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)]
 
 
 class JobListQuery(base.PageQuery):
@@ -32,17 +33,13 @@ class JobListQuery(base.PageQuery):
     until: request_fields.Timestamp | None = pydantic.Field(
         None, description=f"created before: {request_fields.TIMESTAMP_DESCRIPTION}"
     )
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: TimestampCursor | None = request_fields.cursor()
 
 
 class PurgeListQuery(base.PageQuery):
     """A page of the purge log."""
 
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: TimestampCursor | None = request_fields.cursor()
 
 
 class DeliveryListQuery(base.PageQuery):
@@ -50,7 +47,7 @@ class DeliveryListQuery(base.PageQuery):
 
     job: request_fields.Id | None = pydantic.Field(None, description="the id of a job")
     status: enums.DeliveryStatus | None = pydantic.Field(None, description=f"one of {', '.join(enums.DeliveryStatus)}")
-    cursor: request_fields.Id | None = pydantic.Field(None, description=request_fields.CURSOR_DESCRIPTION)
+    cursor: request_fields.Id | None = request_fields.cursor()
 
 
 ExpiresIn = Annotated[
@@ -58,18 +55,7 @@ ExpiresIn = Annotated[
     pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS),
     pydantic.BeforeValidator(request_fields.reject_boolean),
 ]
-WebhookUrl = Annotated[
-    str,
-    pydantic.Field(
-        max_length=url_policy.MAX_URL_LENGTH,
-        pattern="^https?:",
-        description="the https URL that is called when the job has ended",
-        json_schema_extra={"format": "uri"},
-    ),
-]
-
-
-ImageUrl = Annotated[
+HttpUrl = Annotated[
     str,
     pydantic.Field(max_length=url_policy.MAX_URL_LENGTH, pattern="^https?:", json_schema_extra={"format": "uri"}),
 ]
@@ -101,7 +87,7 @@ class JobOptions(base.RequestModel):
         description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has taken expire",
         examples=[3600],
     )
-    webhook: WebhookUrl | None = pydantic.Field(None, description="the https URL that is called when the job has ended")
+    webhook: HttpUrl | None = pydantic.Field(None, description="the https URL that is called when the job has ended")
     job_name: request_fields.JobName | None = pydantic.Field(
         None, description="a name of the job for people, 1 to 255 characters, such as the name of the folder"
     )
@@ -186,7 +172,7 @@ class ImageReference(base.RequestModel):
     data: Base64 | None = pydantic.Field(
         None, description="the bytes in base64, with or without `data:image/…;base64,` before them"
     )
-    url: ImageUrl | None = pydantic.Field(
+    url: HttpUrl | None = pydantic.Field(
         None, description="the https URL from which the server fetches the bytes, if it is set up to do so"
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)

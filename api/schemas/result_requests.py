@@ -60,9 +60,7 @@ class ResultListQuery(ResultFilterQuery, base.PageQuery):
         description="newest (the latest first; also without it), confidence (the least confident first) or familiarity "
         "(the least familiar first)",
     )
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=RESULT_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=RESULT_CURSOR_PATTERN)] | None = request_fields.cursor()
 
 
 Group = Literal["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"]
