@@ -37,7 +37,7 @@ class PermissionDenied(errors.ClientError):
 
 
 class TooManyFailedLogins(errors.TemporarilyRejected):
-    """Too many wrong keys came from this address."""
+    """This address sent too many invalid keys in a minute; send a valid key."""
 
     code = "too_many_bad_keys"
 
@@ -112,7 +112,9 @@ def _find_caller(services: Services, address: str, key: str) -> api_keys.Caller 
         return cached
     blocked_seconds = services.auth_cache.blocked_for(address, key)
     if blocked_seconds is not None:
-        raise TooManyFailedLogins("Too many wrong keys came from this address.", blocked_seconds)
+        raise TooManyFailedLogins(
+            "This address sent too many invalid keys in a minute; send a valid key.", blocked_seconds
+        )
     identity = services.db.read(api_keys.authenticate, key)
     if identity is not None:
         limits = identity.limits.with_defaults(services.default_quotas)

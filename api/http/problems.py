@@ -26,7 +26,7 @@ CODES_BY_STATUS = {
     400: "bad_request",
     401: "key_expired no_key",
     403: "invalid_link not_allowed",
-    404: "delivery_not_found image_not_found job_not_found key_not_found model_not_found result_not_found",
+    404: "delivery_not_found image_not_found job_not_found key_not_found model_not_found not_found result_not_found",
     406: "not_acceptable",
     409: "image_running is_live job_not_over job_sealed key_name_taken not_tested nothing_before nothing_to_retry "
     "nothing_to_review scan_taken test_failed version_taken",
@@ -50,8 +50,8 @@ CODE_MEANINGS = {
     "no_websockets": "This server has no WebSockets; follow a job by server-sent events: GET /v1/jobs/ID/events.",
     "not_found": "There is nothing at this path; a missing job has a code of its own, `job_not_found`, and so on.",
     "request_timeout": "The request did not arrive in time, or paused for too long.",
-    "too_busy": "Too many bytes are being sent, too many thumbnails are being made, too many selections are being "
-    "changed, or too many requests wait, at the same time.",
+    "too_busy": "The server has no memory left for request bodies, or too many thumbnails are being made, too many "
+    "selections are being changed, or too many requests wait, at the same time; retry in a few seconds.",
 }
 """The meanings of the codes that no error class has."""
 
@@ -99,8 +99,9 @@ def problem_body(
 
 
 def unavailable_detail(error: errors.ServiceUnavailable) -> str:
-    """Return the sentence for the caller; the error's own detail may name hosts and files, and is for the log only."""
-    return f"{type(error).__doc__} Retry in {RETRY_AFTER_SECONDS} seconds."
+    """Return the sentence for the caller: the error's own detail is for the log only, unless it is public."""
+    detail = error.detail if error.is_detail_public else type(error).__doc__
+    return f"{detail} Retry in {RETRY_AFTER_SECONDS} seconds."
 
 
 def normalize_request_id(value: str) -> str:

@@ -39,7 +39,7 @@ class PageQuery(RequestModel):
         default=100,
         ge=1,
         le=1000,
-        description="a whole number from 1 to 1000; the most rows of a page, 100 without it",
+        description="a whole number from 1 to 1000; the most rows of a page (default: 100)",
         examples=[100],
     )
 

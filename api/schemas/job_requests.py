@@ -66,12 +66,12 @@ class JobOptions(base.RequestModel):
     """The options of a submission."""
 
     model: request_fields.Text | None = pydantic.Field(
-        None, description="the name of a model; `GET /v1/models` lists them; without one, the default of the server"
+        None, description="the name of a model; `GET /v1/models` lists them (default: the default model of the server)"
     )
     priority: Literal["interactive", "bulk"] | None = pydantic.Field(
         None,
-        description="interactive or bulk; interactive is processed first; without one, interactive for an image that "
-        "is the raw body, else bulk",
+        description="interactive or bulk; interactive is processed first (default: interactive for an image that is "
+        "the raw body, else bulk)",
         examples=["bulk"],
     )
     metadata: request_fields.Metadata = pydantic.Field(
@@ -84,7 +84,7 @@ class JobOptions(base.RequestModel):
     )
     expires_in: ExpiresIn | None = pydantic.Field(
         None,
-        description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has taken expire",
+        description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has claimed expire",
         examples=[3600],
     )
     webhook: HttpUrl | None = pydantic.Field(None, description="the https URL that is called when the job has ended")
@@ -109,7 +109,7 @@ class RawImageParams(base.RequestModel):
         None,
         min_length=1,
         max_length=1024,
-        description="the name of the image in the results, 1 to 1,024 characters; without one, `image`",
+        description="the name of the image in the results, 1 to 1,024 characters (default: image)",
         examples=["lunch.jpg"],
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)
@@ -140,14 +140,14 @@ class WaitQuery(base.RequestModel):
 
     wait: Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT_SECONDS)] = pydantic.Field(
         0,
-        description=f"seconds to wait for the job to end, 0 to {MAX_WAIT_SECONDS}; after them the response is "
-        "200 too, with the job as it is by then",
+        description=f"seconds to wait for the job to end, 0 to {MAX_WAIT_SECONDS}; if it has not ended by then, the "
+        "response is 200 with the job as it is",
         examples=[10],
     )
 
 
 Digest = Annotated[
-    str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, those above 9 in lower case")
+    str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, with a to f in lower case")
 ]
 
 
@@ -255,7 +255,7 @@ class ScanRequest(base.RequestModel):
         min_length=1, description="the name of a source, or an S3 URL within one", examples=["photos"]
     )
     prefix: request_fields.Text = pydantic.Field(
-        "", description="a folder in it; without one, the whole source", examples=["2026/january"]
+        "", description="a folder in it (default: the whole source)", examples=["2026/january"]
     )
     include: Globs = pydantic.Field(
         default=[],
@@ -266,7 +266,7 @@ class ScanRequest(base.RequestModel):
         default=[], description=f"a list of up to {MAX_GLOBS} globs of files and folders to skip", examples=[["thumbs"]]
     )
     seal: bool = pydantic.Field(
-        default=True, strict=True, description="true, also without it: seal the job when the import has finished"
+        default=True, strict=True, description="true: seal the job when the import has finished (default: true)"
     )
 
 

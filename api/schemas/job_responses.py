@@ -26,8 +26,8 @@ class EndedCounts(TypedDict):
     total: Annotated[fields.Count, doc("all images of the job")]
     done: Annotated[fields.Count, doc("with a label")]
     failed: Annotated[fields.Count, doc("with an error")]
-    cancelled: Annotated[fields.Count, doc("cancelled before a worker took them")]
-    expired: Annotated[fields.Count, doc("not taken by a worker before the deadline")]
+    cancelled: Annotated[fields.Count, doc("cancelled before a worker claimed them")]
+    expired: Annotated[fields.Count, doc("not claimed by a worker before the deadline")]
 
 
 class Counts(EndedCounts):
@@ -86,9 +86,9 @@ class Job(TypedDict):
     webhook: Annotated[str | None, doc(WEBHOOK_DESCRIPTION)]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
     sealed_at: Annotated[fields.Timestamp | None, doc("when it was closed to more images")]
-    started_at: Annotated[fields.Timestamp | None, doc("when a worker took its first image; null before that")]
+    started_at: Annotated[fields.Timestamp | None, doc("when a worker claimed its first image; null before that")]
     finished_at: Annotated[fields.Timestamp | None, doc("when its last image got a result; null before that")]
-    expires_at: Annotated[fields.Timestamp | None, doc("when images that no worker has taken expire; null for never")]
+    expires_at: Annotated[fields.Timestamp | None, doc("when images that no worker has claimed expire; null for never")]
     queue_position: Annotated[int | None, doc("the number of images ahead of it; null when it has ended")]
     estimated_finish: Annotated[
         fields.Timestamp | None, doc("the expected end, by the recent throughput; null if that is not known")

@@ -20,7 +20,7 @@ class EndedJob(TypedDict):
     metadata: Annotated[dict[str, Any], doc("as it was submitted")]
     retry_of: Annotated[fields.Id | None, doc("the job whose failed images this job retried")]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
-    started_at: Annotated[fields.Timestamp | None, doc("when a worker took its first image; null if none did")]
+    started_at: Annotated[fields.Timestamp | None, doc("when a worker claimed its first image; null if none did")]
     finished_at: Annotated[fields.Timestamp, doc("when it ended")]
     status_url: Annotated[fields.Url, doc("the job")]
     results_url: Annotated[fields.Url, doc("its results")]

@@ -147,7 +147,7 @@ class AsgiApp:
             response = problem_response(scope, 408, "request_timeout", "The request did not arrive in time.")
         except body_budget.BudgetExceeded:
             await request_body.drain(receive)
-            detail = "Too many bytes are being sent at the same time. Retry in 2 seconds."
+            detail = "The server has no memory left for request bodies. Retry in 2 seconds."
             response = problem_response(scope, 503, "too_busy", detail)
         except ClientDisconnected:
             response = problem_response(
