@@ -28,7 +28,7 @@ def require_id(value: str, not_found: type[errors.NotFound]) -> str:
     """Return an id that may exist.
 
     Raises:
-        errors.NotFound: the text is none.
+        errors.NotFound: the text cannot be one.
     """
     if not is_id(value):
         raise not_found.of(value)
@@ -39,7 +39,7 @@ def require_row_id(value: str, not_found: type[errors.NotFound]) -> int:
     """Return the number of a row that may exist.
 
     Raises:
-        errors.NotFound: the text is none.
+        errors.NotFound: the text cannot be one.
     """
     if (number := row_id(value)) < 0:
         raise not_found.of(value)
