@@ -34,7 +34,7 @@ class Status(DescribedEnum):
 
 
 class JobStatus(DescribedEnum):
-    """The status of a job: the last four are final; none of them is the status of each image."""
+    """The status of a job as a whole; the last four are final. Each image has a status of its own."""
 
     QUEUED = "queued", "none of its images is claimed or has a result yet; an open job may have no images"
     RUNNING = "running", "some images are claimed or have a result; an open job stays running until it is sealed"

@@ -12,7 +12,7 @@ A `code` is stable and meant for machines; the text is meant for people.
 import difflib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 MAX_SHOWN_VALUES, MAX_SHOWN_CHARACTERS = 20, 100
 
@@ -93,6 +93,25 @@ class DuplicateName(ClientError):
     code = "duplicate_name"
 
 
+class NotFound(ClientError):
+    """There is nothing of this name or id that this key may see; list what there is."""
+
+    code = "not_found"
+    noun, list_path, scope = "resource", "/docs", ""
+
+    @classmethod
+    def of(cls, name: object) -> Self:
+        """Create the error for a name or an id: the same whether it does not exist, or only other keys may see it."""
+        shown = str(name)[:MAX_SHOWN_CHARACTERS]
+        return cls(f"There is no {cls.noun} {shown!r}{cls.scope}; GET {cls.list_path} lists them.")
+
+
+class OwnedNotFound(NotFound):
+    """There is nothing of this id that this key may see; list what there is."""
+
+    scope = " that this key may see"
+
+
 class UnknownModel(ClientError):
     """There is no such model; GET /v1/models lists them."""
 
@@ -105,14 +124,15 @@ class BundleRejected(ClientError):
     code = "bad_bundle"
 
 
-class ModelNotFound(ClientError):
+class ModelNotFound(NotFound):
     """There is no such model version; add it first."""
 
     code = "model_not_found"
+    noun, list_path = "model", "/v1/models"
 
 
 class VersionConflict(ClientError):
-    """This version exists with other content; give the new one a version of its own."""
+    """This version exists with other content; use another version number."""
 
     code = "version_taken"
 
@@ -147,16 +167,22 @@ class IdempotencyMismatch(ClientError):
     code = "idempotency_mismatch"
 
 
-class JobNotFound(ClientError):
-    """There is no such job among yours; GET /v1/jobs lists them."""
+class JobNotFound(OwnedNotFound):
+    """There is no such job that this key may see; GET /v1/jobs lists them."""
 
     code = "job_not_found"
+    noun, list_path = "job", "/v1/jobs"
 
 
 class JobSealed(ClientError):
-    """The job is sealed and takes no more images; create another one."""
+    """The job is sealed and accepts no more images; create another job."""
 
     code = "job_sealed"
+
+    @classmethod
+    def of(cls, job_id: str) -> "JobSealed":
+        """Create the error for a job."""
+        return cls(f"Job {job_id} is sealed and accepts no more images; create another job.")
 
 
 class JobPurged(ClientError):
@@ -175,7 +201,7 @@ class JobPurged(ClientError):
 
 
 class JobNotFinished(ClientError):
-    """The job is not finished; retry what failed once it is."""
+    """The job has not ended; wait until it has, then retry."""
 
     code = "job_not_over"
 
@@ -208,15 +234,16 @@ class UnknownSource(ClientError):
 
 
 class ScanConflict(ClientError):
-    """The job is filled from another location already; use another job."""
+    """The job is already filled from another location; one job has one import."""
 
     code = "scan_taken"
 
 
-class ResultNotFound(ClientError):
-    """There is no such result among yours; GET /v1/results lists them."""
+class ResultNotFound(OwnedNotFound):
+    """There is no such result that this key may see; GET /v1/results lists them."""
 
     code = "result_not_found"
+    noun, list_path = "result", "/v1/results"
 
 
 class NothingToReview(ClientError):
@@ -231,14 +258,15 @@ class UnknownLabel(ClientError):
     code = "unknown_label"
 
 
-class ImageNotFound(ClientError):
-    """There is no such image among yours; GET /v1/results lists them."""
+class ImageNotFound(OwnedNotFound):
+    """There is no such image that this key may see; GET /v1/results lists them."""
 
     code = "image_not_found"
+    noun, list_path = "image", "/v1/results"
 
 
 class ImageRunning(ClientError):
-    """A worker holds this image now; repeat the request when it has a result."""
+    """The image is being classified; repeat the request when it has a result."""
 
     code = "image_running"
 
@@ -250,15 +278,16 @@ class ImageGone(ClientError):
 
 
 class NoThumbnail(ClientError):
-    """There is no thumbnail of this image."""
+    """There is no thumbnail of this image, because it cannot be decoded; submit another file."""
 
     code = "no_thumbnail"
 
 
-class DeliveryNotFound(ClientError):
-    """There is no such delivery among yours; GET /v1/webhooks/deliveries lists them."""
+class DeliveryNotFound(OwnedNotFound):
+    """There is no such webhook delivery that this key may see; GET /v1/webhooks/deliveries lists them."""
 
     code = "delivery_not_found"
+    noun, list_path = "webhook delivery", "/v1/webhooks/deliveries"
 
 
 class KeyNameTaken(ClientError):
@@ -267,10 +296,11 @@ class KeyNameTaken(ClientError):
     code = "key_name_taken"
 
 
-class KeyNotFound(ClientError):
+class KeyNotFound(NotFound):
     """There is no such key; GET /v1/keys lists them."""
 
     code = "key_not_found"
+    noun, list_path = "key", "/v1/keys"
 
 
 class KeyExpired(ClientError):
@@ -297,7 +327,7 @@ class QueueFull(TemporarilyRejected):
 
 
 class StoreFull(TemporarilyRejected):
-    """The disk for images is nearly full, and this key has the most on it; delete jobs, or retry later."""
+    """The disk for images is nearly full, and this key stores more than its equal share; delete jobs of this key."""
 
     code = "store_full"
 
@@ -319,10 +349,10 @@ IMAGE_ERRORS = {
     "too_large": "The image has more bytes or pixels than this server accepts, or than it can decode.",
     "unsupported_format": "The file is not an image of a supported format.",
     "undecodable": "The image is damaged.",
-    "truncated": "Less than 90 % of the image came; the rest of the file is missing.",
+    "truncated": "The file has less than 90 % of the image data; send the complete file.",
     "crashed_decoder": "Decoding the image crashed the decoder twice.",
-    "timed_out": "Decoding the image was not done in time, twice, by the clock.",
-    "cpu_time_exceeded": "Decoding the image takes too much CPU time; it was tried twice.",
+    "timed_out": "Decoding exceeded the time limit twice.",
+    "cpu_time_exceeded": "Decoding exceeded the CPU time limit twice.",
     "blob_missing": "The bytes of the image are no longer in the blob store, or in their source.",
     "blob_corrupt": "The bytes in the blob store are not those that were uploaded.",
     "fetch_failed": "The bytes of the image could not be fetched from its URL.",
@@ -343,25 +373,27 @@ class ImageFailed(SortbeltError):
 
 
 class ServiceUnavailable(SortbeltError):
-    """A service that Sortbelt needs does not answer; retry in a few seconds."""
+    """A service that Sortbelt needs does not answer."""
 
     code = "unavailable"
+    is_detail_public = False
+    """Whether callers may see the detail: in most it may name hosts and files, and they see the line above."""
 
 
 class DatabaseUnavailable(ServiceUnavailable):
-    """The database does not answer; retry in a few seconds."""
+    """The database does not answer."""
 
     code = "database_unavailable"
 
 
 class BlobsUnavailable(ServiceUnavailable):
-    """The blob store does not answer, or is full; retry in a few seconds."""
+    """The blob store does not answer, or is full."""
 
     code = "blobs_unavailable"
 
 
 class SourceUnavailable(ServiceUnavailable):
-    """An image source does not answer; retry in a few seconds."""
+    """An image source does not answer."""
 
     code = "source_unavailable"
 
@@ -388,9 +420,10 @@ class BlobMissing(SortbeltError):
 
 
 class VersionBeingTested(ServiceUnavailable):
-    """A worker is testing this version; retry in a few seconds."""
+    """A worker is testing this version."""
 
     code = "being_tested"
+    is_detail_public = True
 
 
 class SourcePathNotFound(SortbeltError):

@@ -111,8 +111,8 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
             self._disk_share.admit(owner, quotas.Load(1, len(data)))
         except errors.StoreFull:
             raise FetchFailed(
-                "The image was fetched, but the disk for images is nearly full, and this key has the most on it; "
-                "delete jobs, then retry this one.",
+                "The image was fetched, but the disk for images is nearly full, and this key stores more than its "
+                "equal share; delete jobs of this key, then retry this one.",
                 is_final=False,
                 received=len(data),
                 retry_seconds=STORE_RETRY_SECONDS,

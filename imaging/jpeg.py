@@ -105,7 +105,7 @@ def _check_share(data: bytes, max_pixels: int) -> None:
     share = jpeg_share.measure(data, frame, structure.scans, lambda part, mode: _load(part, frame, scale, mode))
     if share < jpeg_share.MIN_SHARE:
         raise errors.ImageDecodeError(
-            "truncated", f"Only {int(share * 100)} % of the image came, the rest is missing; send the whole file."
+            "truncated", f"The file has only {int(share * 100)} % of the image data; send the complete file."
         )
 
 

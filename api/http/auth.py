@@ -24,16 +24,20 @@ PUBLIC_ENDPOINTS = {
 thumbnail of a signed link."""
 
 
-class NotAuthenticated(Exception):
+class NotAuthenticated(errors.ClientError):
     """No valid key came as `Authorization: Bearer KEY`: it is missing, mistyped, revoked or another server's."""
 
+    code = "no_key"
 
-class PermissionDenied(Exception):
+
+class PermissionDenied(errors.ClientError):
     """This key's role does not allow that."""
+
+    code = "not_allowed"
 
 
 class TooManyFailedLogins(errors.TemporarilyRejected):
-    """Too many wrong keys came from this address."""
+    """This address sent too many invalid keys in a minute; send a valid key."""
 
     code = "too_many_bad_keys"
 
@@ -108,7 +112,9 @@ def _find_caller(services: Services, address: str, key: str) -> api_keys.Caller 
         return cached
     blocked_seconds = services.auth_cache.blocked_for(address, key)
     if blocked_seconds is not None:
-        raise TooManyFailedLogins("Too many wrong keys came from this address.", blocked_seconds)
+        raise TooManyFailedLogins(
+            "This address sent too many invalid keys in a minute; send a valid key.", blocked_seconds
+        )
     identity = services.db.read(api_keys.authenticate, key)
     if identity is not None:
         limits = identity.limits.with_defaults(services.default_quotas)

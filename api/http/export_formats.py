@@ -5,6 +5,7 @@ import csv
 import io
 import itertools
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from werkzeug import datastructures, http
 
 from api.schemas import fields, result_responses, review_responses
 from api.services import chunk_buffer
+from core import errors
 
 JSON_MEDIA_TYPE, CSV_MEDIA_TYPE = "application/json", "text/csv"
 LABEL_STUDIO_MEDIA_TYPE = "application/vnd.label-studio+json"
@@ -28,54 +30,32 @@ PARAMETERS_HINTS = {
     LABEL_STUDIO_MEDIA_TYPE: "send images=names or images=links, or no parameter",
 }
 ROW_GROUP_SIZE = 10_000  # rows of Parquet that are in memory at a time
-COLUMNS = {
-    "image": lambda row: row.name,
-    "job_id": lambda row: row.job_id,
-    "status": lambda row: row.status,
-    "label": lambda row: row.label,
-    "confidence": lambda row: row.confidence,
-    "error_code": lambda row: row.error_code,
-    "error_detail": lambda row: row.error_detail,
-    "model_name": lambda row: row.model_name,
-    "model_version": lambda row: row.model_version,
-    "model_digest": lambda row: row.model_digest,
-    "cached": lambda row: row.cached,
-    "finished_at": lambda row: row.finished_at,
-    "scores": lambda row: row.scores,
+SPECIAL_COLUMNS: dict[str, Callable[[Any], Any]] = {
+    "image": operator.attrgetter("name"),
     "image_id": lambda row: str(row.image_id),
-    "custom_id": lambda row: row.custom_id,
-    "worker": lambda row: row.worker,
-    "device": lambda row: row.device,
-    "precision": lambda row: row.precision,
-    "torch": lambda row: row.torch,
-    "decoder": lambda row: row.decoder,
-    "sortbelt": lambda row: row.sortbelt,
-    "familiarity": lambda row: row.familiarity,
-    "review_verdict": lambda row: row.review_verdict,
-    "review_label": lambda row: row.review_label,
-    "owner": lambda row: row.owner,
-}
-"""The columns of CSV and Parquet."""
-REVIEW_COLUMNS = {
     "review_id": lambda row: str(row.id),
-    "image_id": lambda row: str(row.image_id),
-    "job_id": lambda row: row.job_id,
-    "image": lambda row: row.name,
-    "sha256": lambda row: row.sha256,
-    "verdict": lambda row: row.verdict,
-    "label": lambda row: row.label,
-    "model_label": lambda row: row.model_label,
-    "confidence": lambda row: row.confidence,
-    "familiarity": lambda row: row.familiarity,
-    "note": lambda row: row.note,
-    "reviewed_by": lambda row: row.reviewed_by,
-    "reviewed_at": lambda row: row.reviewed_at,
-    "strategy": lambda row: row.strategy,
-    "draw_probability": lambda row: row.draw_probability,
-    "model_name": lambda row: row.model_name,
-    "model_version": lambda row: row.model_version,
-    "replaced_at": lambda row: row.replaced_at,
 }
+
+
+def _columns(names: str) -> dict[str, Callable[[Any], Any]]:
+    """Return the function of each column that returns its value in a row: the attribute of the same name, for most."""
+    return {name: SPECIAL_COLUMNS.get(name) or operator.attrgetter(name) for name in names.split()}
+
+
+COLUMNS = _columns(
+    """
+    image job_id status label confidence error_code error_detail model_name model_version model_digest cached
+    finished_at scores image_id custom_id worker device precision torch decoder sortbelt familiarity review_verdict
+    review_label owner
+    """
+)
+"""The columns of CSV and Parquet."""
+REVIEW_COLUMNS = _columns(
+    """
+    review_id image_id job_id image sha256 verdict label model_label confidence familiarity note reviewed_by
+    reviewed_at strategy draw_probability model_name model_version replaced_at
+    """
+)
 # At the start of a cell, or after a separator at which a spreadsheet of another language splits the cell.
 FORMULA_START = re.compile(
     "^(?=[\\t\\r\\n=+\\-@\uff1d\uff0b\uff0d\uff20])|[;\\t\\r\\n][ \"']*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])"
@@ -90,8 +70,10 @@ CSV_DESCRIPTION = (
 RowPages = Iterable[Sequence[Any]]
 
 
-class NotAcceptable(Exception):
+class NotAcceptable(errors.ClientError):
     """The request accepts none of the supported formats."""
+
+    code = "not_acceptable"
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class MultipartParser(formparser.FormDataParser):
             werkzeug.exceptions.RequestEntityTooLarge: it has too many parts, or too large fields.
         """
         if not body:
-            raise errors.BadParameter("The form has no bytes; send its parts, and a line that ends it.")
+            raise errors.BadParameter("The form body is empty; send at least one part and the closing boundary.")
         parts: list[_Part] = []
         text_bytes = 0
         max_parts, max_text_bytes = self.max_form_parts or 0, self.max_form_memory_size or 0

@@ -12,7 +12,7 @@ import uuid_utils
 import werkzeug
 from werkzeug import exceptions
 
-from api.http import auth, export_formats, multipart
+from api.http import multipart
 from core import errors, settings
 from core.tracing import tracer
 
@@ -22,54 +22,23 @@ REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 NO_STORE = "private, no-store"
 """The Cache-Control of responses that set none: labels, names and metadata of a caller are for no cache."""
 INTERNAL_ERROR_DETAIL = "The server failed; its log has the request under this request_id."
-STATUS_BY_CODE = {
-    "bad_bundle": 422,
-    "bad_request": 400,
-    "delivery_not_found": 404,
-    "duplicate_name": 422,
-    "empty": 422,
-    "idempotency_mismatch": 422,
-    "bad_parameter": 422,
-    "image_gone": 410,
-    "image_not_found": 404,
-    "image_running": 409,
-    "invalid_link": 403,
-    "is_live": 409,
-    "job_not_found": 404,
-    "job_not_over": 409,
-    "job_purged": 410,
-    "job_sealed": 409,
-    "key_expired": 401,
-    "key_name_taken": 409,
-    "key_not_found": 404,
-    "model_not_found": 404,
-    "no_images": 422,
-    "no_thumbnail": 422,
-    "nothing_before": 409,
-    "nothing_to_retry": 409,
-    "nothing_to_review": 409,
-    "not_tested": 409,
-    "queue_full": 503,
-    "quota_exceeded": 429,
-    "rate_limited": 429,
-    "result_not_found": 404,
-    "selection_too_large": 422,
-    "scan_taken": 409,
-    "store_full": 503,
-    "too_large": 422,
-    "test_failed": 409,
-    "too_busy": 503,
-    "too_many_bad_keys": 429,
-    "too_many_images": 422,
-    "too_many_waits": 429,
-    "undecodable": 422,
-    "unknown_blob": 422,
-    "unknown_label": 422,
-    "unknown_model": 422,
-    "unknown_source": 422,
-    "unsupported_format": 415,
-    "version_taken": 409,
+CODES_BY_STATUS = {
+    400: "bad_request",
+    401: "key_expired no_key",
+    403: "invalid_link not_allowed",
+    404: "delivery_not_found image_not_found job_not_found key_not_found model_not_found not_found result_not_found",
+    406: "not_acceptable",
+    409: "image_running is_live job_not_over job_sealed key_name_taken not_tested nothing_before nothing_to_retry "
+    "nothing_to_review scan_taken test_failed version_taken",
+    410: "image_gone job_purged",
+    415: "unsupported_format",
+    422: "bad_bundle bad_parameter duplicate_name empty idempotency_mismatch no_images no_thumbnail "
+    "selection_too_large too_large too_many_images undecodable unknown_blob unknown_label unknown_model "
+    "unknown_source",
+    429: "quota_exceeded rate_limited too_many_bad_keys too_many_waits",
+    503: "queue_full store_full too_busy",
 }
+STATUS_BY_CODE = {code: status for status, codes in CODES_BY_STATUS.items() for code in codes.split()}
 IMAGE_ENDPOINTS = ("jobs.submit", "jobs.add")
 CODE_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 CODE_MEANINGS = {
@@ -81,8 +50,8 @@ CODE_MEANINGS = {
     "no_websockets": "This server has no WebSockets; follow a job by server-sent events: GET /v1/jobs/ID/events.",
     "not_found": "There is nothing at this path; a missing job has a code of its own, `job_not_found`, and so on.",
     "request_timeout": "The request did not arrive in time, or paused for too long.",
-    "too_busy": "Too many bytes are being sent, too many thumbnails are being made, too many selections are being "
-    "changed, or too many requests wait, at the same time.",
+    "too_busy": "The server has no memory left for request bodies, or too many thumbnails are being made, too many "
+    "selections are being changed, or too many requests wait, at the same time; retry in a few seconds.",
 }
 """The meanings of the codes that no error class has."""
 
@@ -92,9 +61,6 @@ def register(app: flask.Flask, config: settings.Settings) -> None:
     app.before_request(_assign_request_id)
     app.before_request(_check_host)
     app.after_request(_add_headers)
-    app.register_error_handler(auth.NotAuthenticated, lambda e: problem_response(401, "no_key", str(e)))
-    app.register_error_handler(auth.PermissionDenied, lambda e: problem_response(403, "not_allowed", str(e)))
-    app.register_error_handler(export_formats.NotAcceptable, lambda e: problem_response(406, "not_acceptable", str(e)))
     app.register_error_handler(errors.ClientError, _client_error)
     app.register_error_handler(errors.ImageFailed, lambda e: problem_response(STATUS_BY_CODE[e.code], e.code, e.detail))
     app.register_error_handler(errors.TemporarilyRejected, _temporarily_rejected)
@@ -133,8 +99,9 @@ def problem_body(
 
 
 def unavailable_detail(error: errors.ServiceUnavailable) -> str:
-    """Return the sentence for the caller; the error's own detail may name hosts and files, and is for the log only."""
-    return f"{type(error).__doc__} Retry in {RETRY_AFTER_SECONDS} seconds."
+    """Return the sentence for the caller: the error's own detail is for the log only, unless it is public."""
+    detail = error.detail if error.is_detail_public else type(error).__doc__
+    return f"{detail} Retry in {RETRY_AFTER_SECONDS} seconds."
 
 
 def normalize_request_id(value: str) -> str:

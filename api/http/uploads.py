@@ -49,7 +49,7 @@ def parse_submission(
     if request.is_json:
         submission = _parse_json(job_requests.JsonSubmission)
         if not (submission.open or submission.images):
-            raise errors.BadParameter(submission.example)
+            raise errors.BadParameter(f"The JSON has neither `images` nor `open`. {submission.example}")
         options: job_requests.JobOptions = submission
         images, is_open = _to_submitted(submission.images), submission.open
     elif request.mimetype == "multipart/form-data":

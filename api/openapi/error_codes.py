@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator
 
-from api.http import auth, export_formats, problems
+from api.http import problems
 from core import errors as all_errors
 
 
 def meanings() -> dict[str, str]:
     """Return the meaning of each code, in a sentence."""
     from_classes = {kind.code: _first_line(kind) for kind in _subclasses(all_errors.SortbeltError)}
-    request_errors = {
-        "no_key": auth.NotAuthenticated,
-        "not_allowed": auth.PermissionDenied,
-        "not_acceptable": export_formats.NotAcceptable,
-    }
-    from_requests = {code: _first_line(kind) for code, kind in request_errors.items()}
-    return from_classes | from_requests | problems.CODE_MEANINGS | all_errors.IMAGE_ERRORS
+    return from_classes | problems.CODE_MEANINGS | all_errors.IMAGE_ERRORS
 
 
 def _subclasses(error_class: type[all_errors.SortbeltError]) -> Iterator[type[all_errors.SortbeltError]]:

@@ -56,7 +56,9 @@ def delete(image_id: str) -> purge_responses.ImageDeletion:
     """
     services, caller = container.services(), auth.caller()
     owner = None if caller.is_admin else caller.id
-    receipt, digest = services.db.write(deletions.delete_image, ids.row_id(image_id), owner, caller.id)
+    receipt, digest = services.db.write(
+        deletions.delete_image, ids.require_row_id(image_id, errors.ImageNotFound), owner, caller.id
+    )
     if digest is not None:
         services.blob_store.remove(services.db.read(known_blobs.unreferenced, [digest]))
     return purge_responses.serialize_deletion(receipt)
@@ -84,7 +86,11 @@ def preview(image_id: str) -> flask.Response:
 
 def _rendition_response(image_id: str, size: thumbnail_child.Size) -> flask.Response:
     services = container.services()
-    return _render(services, services.db.read(images.get, ids.row_id(image_id), auth.caller().visible_owner), size)
+    return _render(
+        services,
+        services.db.read(images.get, ids.require_row_id(image_id, errors.ImageNotFound), auth.caller().visible_owner),
+        size,
+    )
 
 
 @blueprint.get("/<image_id>/linked")
@@ -134,7 +140,7 @@ def _render(services: container.Services, row: Any, size: thumbnail_child.Size) 
 def file(image_id: str) -> flask.Response:
     """Return an image as it was submitted, with its metadata: for training, and not to be shown by a browser."""
     services = container.services()
-    row = services.db.read(images.get, ids.row_id(image_id), auth.caller().visible_owner)
+    row = services.db.read(images.get, ids.require_row_id(image_id, errors.ImageNotFound), auth.caller().visible_owner)
     read_source = services.sources.reader(row.source, row.location, row.bytes)
     response = flask.Response(image_bytes.read(services.blob_store, row.sha256, read_source))
     response.mimetype = "application/octet-stream"

@@ -168,7 +168,7 @@ def scan(job_id: str) -> flask.Response:
     job_responses.Job, f'-X POST "{JOB_URL}/cancel"', role=enums.Role.SUBMIT, response_headers=POLL_HEADERS, links=LINKS
 )
 def cancel(job_id: str) -> flask.Response:
-    """Cancel the images that no worker has taken yet; existing results stay. Repeating changes nothing.
+    """Cancel the images that no worker has claimed yet; existing results stay. Repeating changes nothing.
 
     While workers hold images of the job it stays `running`, and becomes `cancelled` when they have finished. A job that
     has ended stays as it is.
@@ -208,8 +208,9 @@ def retry(job_id: str) -> flask.Response:
 def delete(job_id: str) -> purge_responses.PurgeRecord:
     """Delete a job with its images, their bytes and results; a job that has not ended is cancelled first.
 
-    It is gone at once, and the record in the response stays, also in `GET /v1/purges`; a repeat returns it again. A
-    large job is removed step by step: `emptied_at` is null until that is done. Bytes that another job has too stay.
+    No request finds it from then on; the record in the response stays, also in `GET /v1/purges`, and a repeat returns
+    it again. A large job is removed step by step: `emptied_at` is null until that is done. Bytes that another job has
+    too stay.
     Admins may delete any job, other callers their own.
     """
     services, caller = container.services(), auth.caller()
@@ -266,7 +267,7 @@ def show(job_id: str, query: job_requests.WaitQuery) -> flask.Response:
     links=LINKS,
 )
 def change(job_id: str) -> flask.Response:
-    """Change the name of a job, by which people find it; submitting sets it as `job_name`."""
+    """Change the name of a job; a submission gives it as `job_name`."""
     services, caller = container.services(), auth.caller()
     services.db.read(jobs.get, _valid_job_id(job_id), caller.id)  # before the body is parsed
     request = requests.parse_json_body(job_requests.JobChange)
@@ -327,9 +328,9 @@ def list_results(job_id: str, query: base.JobResultsQuery) -> flask.Response:
 @blueprint.get("/<job_id>/diff/<other_id>")
 @describe(result_responses.Changes, f'"{JOB_URL}/diff/$OTHER_JOB"', response_headers=pagination.LINK_HEADERS)
 def diff(job_id: str, other_id: str, query: base.DiffQuery) -> flask.Response:
-    """Return the images of two jobs, by name, whose labels differ: to compare two models.
+    """Return the images, by name, that have different labels in two jobs: to compare two models.
 
-    With `only_in_one`, also the images that have a result in only one of the two jobs: the other side is null.
+    With `only_in_one`, also the images that have a result in only one of the two jobs: the other one is null.
     """
     _read_job(job_id)
     _read_job(other_id)
@@ -347,7 +348,7 @@ def diff(job_id: str, other_id: str, query: base.DiffQuery) -> flask.Response:
 @blueprint.get("/<job_id>/diff/<other_id>/pairs")
 @describe(result_responses.LabelPairs, f'"{JOB_URL}/diff/$OTHER_JOB/pairs"')
 def diff_pairs(job_id: str, other_id: str) -> result_responses.LabelPairs:
-    """Return how often each label of the first job is which label in the second, over images of the same name."""
+    """Return the pairs of labels in two jobs, over images of the same name, each with the number of its images."""
     _read_job(job_id)
     _read_job(other_id)
     return result_responses.serialize_pairs(container.services().db.read(job_diff.count_pairs, job_id, other_id))
@@ -392,9 +393,7 @@ def _read_job(job_id: str) -> Any:
 
 
 def _valid_job_id(value: str) -> str:
-    if not ids.is_id(value):
-        raise errors.JobNotFound(f"You have no job {value[:100]!r}.")
-    return value
+    return ids.require_id(value, errors.JobNotFound)
 
 
 def _check_stream_limit(services: container.Services, key_id: str) -> None:

@@ -58,7 +58,7 @@ def change(key_id: str) -> key_responses.Key:
     """
     services = container.services()
     changes = requests.parse_json_body(key_requests.KeyUpdateRequest).provided_fields
-    row = services.db.write(api_keys.update, _valid_key_id(key_id), changes)
+    row = services.db.write(api_keys.update, ids.require_id(key_id, errors.KeyNotFound), changes)
     services.auth_cache.invalidate(key_id)
     return key_responses.serialize_key(row)
 
@@ -68,12 +68,6 @@ def change(key_id: str) -> key_responses.Key:
 def revoke(key_id: str) -> key_responses.Key:
     """Revoke a key; repeating changes nothing. Other processes of the server may accept it for ten seconds more."""
     services = container.services()
-    row = services.db.write(api_keys.revoke, _valid_key_id(key_id))
+    row = services.db.write(api_keys.revoke, ids.require_id(key_id, errors.KeyNotFound))
     services.auth_cache.invalidate(key_id)
     return key_responses.serialize_key(row)
-
-
-def _valid_key_id(value: str) -> str:
-    if not ids.is_id(value):
-        raise errors.KeyNotFound
-    return value

@@ -121,7 +121,7 @@ def compare(query: model_requests.ComparisonQuery) -> flask.Response:
 
 def _valid_name(value: str) -> str:
     if not ids.is_slug(value):
-        raise errors.ModelNotFound(f"There is no model {value[:100]!r}.")
+        raise errors.ModelNotFound.of(value)
     return value
 
 

@@ -38,7 +38,9 @@ def index(query: result_requests.ResultListQuery) -> flask.Response:
 @describe(result_responses.Result, '"$URL/v1/results/$RESULT"', problems={404: ["result_not_found"]})
 def show(result_id: str) -> result_responses.Result:
     """Return one result, with its review if it has one."""
-    row = container.services().db.read(results.get, ids.row_id(result_id), auth.caller().visible_owner)
+    row = container.services().db.read(
+        results.get, ids.require_row_id(result_id, errors.ResultNotFound), auth.caller().visible_owner
+    )
     return result_responses.serialize_result(row)
 
 
@@ -77,7 +79,7 @@ def verify(result_id: str) -> flask.Response:
     Its metadata has the id, label, confidence and environment of the result.
     """
     services, caller = container.services(), auth.caller()
-    row = services.db.read(results.get, ids.row_id(result_id), caller.visible_owner)
+    row = services.db.read(results.get, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner)
     if selections.is_rejected(row):
         raise errors.NothingToRetry("This image was rejected by its header, and its bytes were not stored.")
     metadata = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}

@@ -34,7 +34,7 @@ def put(result_id: str) -> result_responses.Result:
     request = requests.parse_json_body(review_requests.ReviewRequest)
     review = reviews.NewReview(enums.Verdict(request.verdict), request.label, request.note)
     db, caller = container.services().db, auth.caller()
-    db.write(reviews.put, ids.row_id(result_id), caller.visible_owner, caller.id, review)
+    db.write(reviews.put, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner, caller.id, review)
     return _reviewed_result(result_id)
 
 
@@ -48,7 +48,7 @@ def put(result_id: str) -> result_responses.Result:
 def withdraw(result_id: str) -> result_responses.Result:
     """Withdraw the review of a result; it stays in the history. Repeating changes nothing."""
     db, caller = container.services().db, auth.caller()
-    db.write(reviews.withdraw, ids.row_id(result_id), caller.visible_owner, caller.id)
+    db.write(reviews.withdraw, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner, caller.id)
     return _reviewed_result(result_id)
 
 
@@ -143,7 +143,9 @@ def _review_filter(query: review_requests.ReviewFilterQuery) -> reviews.ReviewFi
 
 
 def _reviewed_result(result_id: str) -> result_responses.Result:
-    row = container.services().db.read(results.get, ids.row_id(result_id), auth.caller().visible_owner)
+    row = container.services().db.read(
+        results.get, ids.require_row_id(result_id, errors.ResultNotFound), auth.caller().visible_owner
+    )
     return result_responses.serialize_result(row)
 
 

@@ -66,9 +66,8 @@ def index(query: job_requests.DeliveryListQuery) -> flask.Response:
 )
 def replay(delivery_id: str) -> tuple[webhook_responses.Delivery, int]:
     """Send a webhook again, now, with the same `webhook-id`; a pending one is only sent sooner."""
-    if not ids.is_id(delivery_id):
-        raise errors.DeliveryNotFound
-    row = container.services().db.write(webhook_deliveries.replay, delivery_id, auth.caller().id)
+    id_ = ids.require_id(delivery_id, errors.DeliveryNotFound)
+    row = container.services().db.write(webhook_deliveries.replay, id_, auth.caller().id)
     return webhook_responses.serialize_delivery(row, flask.request.url_root), 202
 
 

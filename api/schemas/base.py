@@ -39,7 +39,7 @@ class PageQuery(RequestModel):
         default=100,
         ge=1,
         le=1000,
-        description="a whole number from 1 to 1000; the most rows of a page, 100 without it",
+        description="a whole number from 1 to 1000; the most rows of a page (default: 100)",
         examples=[100],
     )
 
@@ -47,18 +47,13 @@ class PageQuery(RequestModel):
 class JobResultsQuery(PageQuery):
     """A page of rows that are listed by their number."""
 
-    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = request_fields.cursor()
 
 
 class DiffQuery(PageQuery):
     """A page of rows that are listed by name."""
 
-    cursor: (
-        Annotated[request_fields.Text, pydantic.Field(min_length=1, description=request_fields.CURSOR_DESCRIPTION)]
-        | None
-    ) = pydantic.Field(None, description=request_fields.CURSOR_DESCRIPTION)
+    cursor: Annotated[request_fields.Text, pydantic.Field(min_length=1)] | None = request_fields.cursor()
     only_in_one: bool = pydantic.Field(
         default=False, description="whether images with a result in only one of the jobs are listed too"
     )

@@ -1,12 +1,14 @@
 """Field types that several response schemas share, and how timestamps are written."""
 
 from datetime import datetime
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, TypeVar, cast, overload
 
 import pydantic
 
 from core import enums
 from core.json_values import format_rfc3339
+
+T = TypeVar("T")
 
 
 def doc(description: str, **options: Any) -> Any:
@@ -31,11 +33,6 @@ def describe_values(enum_class: type[enums.DescribedEnum], *only: str) -> str:
     )
 
 
-def timestamps(*values: datetime | None) -> list[str | None]:
-    """Return RFC 3339 in UTC for each timestamp; None for None."""
-    return [None if value is None else format_rfc3339(value) for value in values]
-
-
 @overload
 def timestamp(value: datetime) -> str: ...
 @overload
@@ -45,3 +42,9 @@ def timestamp(value: datetime | None) -> str | None: ...
 def timestamp(value: datetime | None) -> str | None:
     """Return RFC 3339 in UTC with milliseconds; None for None."""
     return None if value is None else format_rfc3339(value)
+
+
+def from_row(kind: type[T], row: Any, prefix: str = "", **others: Any) -> T:
+    """Return a response whose fields are the columns of their names after a prefix, or given as `others`."""
+    values = {name: others[name] if name in others else getattr(row, prefix + name) for name in kind.__annotations__}
+    return cast("T", {name: timestamp(v) if isinstance(v, datetime) else v for name, v in values.items()})

@@ -3,6 +3,8 @@
 import re
 import uuid
 
+from core import errors
+
 
 def is_slug(value: str) -> bool:
     """Return whether a text could be the name of a model, or a version."""
@@ -20,3 +22,25 @@ def is_id(value: str) -> bool:
 def row_id(value: str) -> int:
     """Return the number of a row; -1, which no row has, for a text that cannot be one."""
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= 18 else -1
+
+
+def require_id(value: str, not_found: type[errors.NotFound]) -> str:
+    """Return an id that may exist.
+
+    Raises:
+        errors.NotFound: the text cannot be one.
+    """
+    if not is_id(value):
+        raise not_found.of(value)
+    return value
+
+
+def require_row_id(value: str, not_found: type[errors.NotFound]) -> int:
+    """Return the number of a row that may exist.
+
+    Raises:
+        errors.NotFound: the text cannot be one.
+    """
+    if (number := row_id(value)) < 0:
+        raise not_found.of(value)
+    return number

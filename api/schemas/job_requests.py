@@ -15,6 +15,7 @@ MAX_GLOBS = 50
 MAX_IMAGE_FIELDS = 20  # of an image in JSON, unknown ones included: each would be an error of its own
 BASE64_PATTERN = r"^(data:[^,]*,)?([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 TIMESTAMP_CURSOR_PATTERN = r"^[0-9]{1,16}_" + request_fields.ID_PATTERN.removeprefix("^")
+TimestampCursor = Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)]
 
 
 class JobListQuery(base.PageQuery):
@@ -32,17 +33,13 @@ class JobListQuery(base.PageQuery):
     until: request_fields.Timestamp | None = pydantic.Field(
         None, description=f"created before: {request_fields.TIMESTAMP_DESCRIPTION}"
     )
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: TimestampCursor | None = request_fields.cursor()
 
 
 class PurgeListQuery(base.PageQuery):
     """A page of the purge log."""
 
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: TimestampCursor | None = request_fields.cursor()
 
 
 class DeliveryListQuery(base.PageQuery):
@@ -50,7 +47,7 @@ class DeliveryListQuery(base.PageQuery):
 
     job: request_fields.Id | None = pydantic.Field(None, description="the id of a job")
     status: enums.DeliveryStatus | None = pydantic.Field(None, description=f"one of {', '.join(enums.DeliveryStatus)}")
-    cursor: request_fields.Id | None = pydantic.Field(None, description=request_fields.CURSOR_DESCRIPTION)
+    cursor: request_fields.Id | None = request_fields.cursor()
 
 
 ExpiresIn = Annotated[
@@ -58,18 +55,7 @@ ExpiresIn = Annotated[
     pydantic.Field(ge=1, le=MAX_EXPIRES_SECONDS),
     pydantic.BeforeValidator(request_fields.reject_boolean),
 ]
-WebhookUrl = Annotated[
-    str,
-    pydantic.Field(
-        max_length=url_policy.MAX_URL_LENGTH,
-        pattern="^https?:",
-        description="the https URL that is called when the job has ended",
-        json_schema_extra={"format": "uri"},
-    ),
-]
-
-
-ImageUrl = Annotated[
+HttpUrl = Annotated[
     str,
     pydantic.Field(max_length=url_policy.MAX_URL_LENGTH, pattern="^https?:", json_schema_extra={"format": "uri"}),
 ]
@@ -80,12 +66,12 @@ class JobOptions(base.RequestModel):
     """The options of a submission."""
 
     model: request_fields.Text | None = pydantic.Field(
-        None, description="the name of a model; `GET /v1/models` lists them; without one, the default of the server"
+        None, description="the name of a model; `GET /v1/models` lists them (default: the default model of the server)"
     )
     priority: Literal["interactive", "bulk"] | None = pydantic.Field(
         None,
-        description="interactive or bulk; interactive is processed first; without one, interactive for an image that "
-        "is the raw body, else bulk",
+        description="interactive or bulk; interactive is processed first (default: interactive for an image that is "
+        "the raw body, else bulk)",
         examples=["bulk"],
     )
     metadata: request_fields.Metadata = pydantic.Field(
@@ -98,10 +84,10 @@ class JobOptions(base.RequestModel):
     )
     expires_in: ExpiresIn | None = pydantic.Field(
         None,
-        description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has taken expire",
+        description=f"seconds, 1 to {MAX_EXPIRES_SECONDS:,}, after which images that no worker has claimed expire",
         examples=[3600],
     )
-    webhook: WebhookUrl | None = pydantic.Field(None, description="the https URL that is called when the job has ended")
+    webhook: HttpUrl | None = pydantic.Field(None, description="the https URL that is called when the job has ended")
     job_name: request_fields.JobName | None = pydantic.Field(
         None, description="a name of the job for people, 1 to 255 characters, such as the name of the folder"
     )
@@ -123,7 +109,7 @@ class RawImageParams(base.RequestModel):
         None,
         min_length=1,
         max_length=1024,
-        description="the name of the image in the results, 1 to 1,024 characters; without one, `image`",
+        description="the name of the image in the results, 1 to 1,024 characters (default: image)",
         examples=["lunch.jpg"],
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)
@@ -154,14 +140,14 @@ class WaitQuery(base.RequestModel):
 
     wait: Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT_SECONDS)] = pydantic.Field(
         0,
-        description=f"seconds to wait for the job to end, 0 to {MAX_WAIT_SECONDS}; after them the response is "
-        "200 too, with the job as it is by then",
+        description=f"seconds to wait for the job to end, 0 to {MAX_WAIT_SECONDS}; if it has not ended by then, the "
+        "response is 200 with the job as it is",
         examples=[10],
     )
 
 
 Digest = Annotated[
-    str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, those above 9 in lower case")
+    str, pydantic.Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits, with a to f in lower case")
 ]
 
 
@@ -186,7 +172,7 @@ class ImageReference(base.RequestModel):
     data: Base64 | None = pydantic.Field(
         None, description="the bytes in base64, with or without `data:image/…;base64,` before them"
     )
-    url: ImageUrl | None = pydantic.Field(
+    url: HttpUrl | None = pydantic.Field(
         None, description="the https URL from which the server fetches the bytes, if it is set up to do so"
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)
@@ -269,7 +255,7 @@ class ScanRequest(base.RequestModel):
         min_length=1, description="the name of a source, or an S3 URL within one", examples=["photos"]
     )
     prefix: request_fields.Text = pydantic.Field(
-        "", description="a folder in it; without one, the whole source", examples=["2026/january"]
+        "", description="a folder in it (default: the whole source)", examples=["2026/january"]
     )
     include: Globs = pydantic.Field(
         default=[],
@@ -280,7 +266,7 @@ class ScanRequest(base.RequestModel):
         default=[], description=f"a list of up to {MAX_GLOBS} globs of files and folders to skip", examples=[["thumbs"]]
     )
     seal: bool = pydantic.Field(
-        default=True, strict=True, description="true, also without it: seal the job when the import has finished"
+        default=True, strict=True, description="true: seal the job when the import has finished (default: true)"
     )
 
 

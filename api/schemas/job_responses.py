@@ -20,16 +20,21 @@ MAX_ETA_SECONDS = 10 * 365 * 86_400  # a later date may overflow
 WEBHOOK_DESCRIPTION = f"the URL that is called when the job has ended{fields.HOST_ONLY_NOTE}"
 
 
-class Counts(TypedDict):
-    """The number of images in each state; the states sum to the total."""
+class EndedCounts(TypedDict):
+    """The outcomes of the images of a job; they sum to the total."""
 
     total: Annotated[fields.Count, doc("all images of the job")]
-    queued: Annotated[fields.Count, doc("waiting for a worker")]
-    running: Annotated[fields.Count, doc("held by a worker")]
     done: Annotated[fields.Count, doc("with a label")]
     failed: Annotated[fields.Count, doc("with an error")]
-    cancelled: Annotated[fields.Count, doc("cancelled before a worker took them")]
-    expired: Annotated[fields.Count, doc("not taken by a worker before the deadline")]
+    cancelled: Annotated[fields.Count, doc("cancelled before a worker claimed them")]
+    expired: Annotated[fields.Count, doc("not claimed by a worker before the deadline")]
+
+
+class Counts(EndedCounts):
+    """The number of images in each state; the states sum to the total."""
+
+    queued: Annotated[fields.Count, doc("waiting for a worker")]
+    running: Annotated[fields.Count, doc("held by a worker")]
 
 
 class LeftOutFile(TypedDict):
@@ -81,9 +86,9 @@ class Job(TypedDict):
     webhook: Annotated[str | None, doc(WEBHOOK_DESCRIPTION)]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
     sealed_at: Annotated[fields.Timestamp | None, doc("when it was closed to more images")]
-    started_at: Annotated[fields.Timestamp | None, doc("when a worker took its first image; null before that")]
+    started_at: Annotated[fields.Timestamp | None, doc("when a worker claimed its first image; null before that")]
     finished_at: Annotated[fields.Timestamp | None, doc("when its last image got a result; null before that")]
-    expires_at: Annotated[fields.Timestamp | None, doc("when images that no worker has taken expire; null for never")]
+    expires_at: Annotated[fields.Timestamp | None, doc("when images that no worker has claimed expire; null for never")]
     queue_position: Annotated[int | None, doc("the number of images ahead of it; null when it has ended")]
     estimated_finish: Annotated[
         fields.Timestamp | None, doc("the expected end, by the recent throughput; null if that is not known")
@@ -168,9 +173,6 @@ def serialize_job(row: Any, base_url: str, eta: JobEta = NO_ETA, *, show_full_ur
         "expired": row.expired,
     }
     job_url = f"{base_url}v1/jobs/{row.id}"
-    sealed_at, started_at, finished_at, expires_at, eta_finish, eta_earliest, eta_latest = fields.timestamps(
-        *(row.sealed_at, row.started_at, row.finished_at, row.expires_at), *(eta.finish, eta.earliest, eta.latest)
-    )
     return {
         "id": row.id,
         "status": row.status,
@@ -193,14 +195,14 @@ def serialize_job(row: Any, base_url: str, eta: JobEta = NO_ETA, *, show_full_ur
         "retry_of": row.retry_of,
         "webhook": row.webhook_url if show_full_url else host_only(row.webhook_url),
         "created_at": fields.timestamp(row.created_at),
-        "sealed_at": sealed_at,
-        "started_at": started_at,
-        "finished_at": finished_at,
-        "expires_at": expires_at,
+        "sealed_at": fields.timestamp(row.sealed_at),
+        "started_at": fields.timestamp(row.started_at),
+        "finished_at": fields.timestamp(row.finished_at),
+        "expires_at": fields.timestamp(row.expires_at),
         "queue_position": eta.position,
-        "estimated_finish": eta_finish,
-        "earliest_finish": eta_earliest,
-        "latest_finish": eta_latest,
+        "estimated_finish": fields.timestamp(eta.finish),
+        "earliest_finish": fields.timestamp(eta.earliest),
+        "latest_finish": fields.timestamp(eta.latest),
     }
 
 
@@ -214,20 +216,8 @@ def host_only(url: str | None) -> str | None:
 
 def _serialize_scan(row: Any) -> Scan:
     """Return the import of a job from a source."""
-    return {
-        "source": row.scan_source,
-        "prefix": row.scan_prefix,
-        "include": row.scan_include,
-        "exclude": row.scan_exclude,
-        "status": row.scan_status,
-        "found": row.scan_found,
-        "skipped": row.scan_skipped,
-        "skipped_by_reason": row.scan_skipped_by_reason or {},
-        "left_out": row.scan_left_out or [],
-        "error": row.scan_error,
-        "created_at": fields.timestamp(row.scan_created_at),
-        "ended_at": fields.timestamp(row.scan_ended_at),
-    }
+    skipped_by_reason, left_out = row.scan_skipped_by_reason or {}, row.scan_left_out or []
+    return fields.from_row(Scan, row, "scan_", skipped_by_reason=skipped_by_reason, left_out=left_out)
 
 
 def _add_seconds(start: datetime, seconds: float | None) -> datetime | None:

@@ -50,17 +50,4 @@ class Keys(TypedDict):
 
 def serialize_key(row: Any) -> Key:
     """Return a key, without its secret."""
-    return {
-        "id": row.id,
-        "name": row.name,
-        "role": row.role,
-        "prefix": row.prefix,
-        "created_at": fields.timestamp(row.created_at),
-        "expires_at": fields.timestamp(row.expires_at),
-        "revoked_at": fields.timestamp(row.revoked_at),
-        "images_per_minute": row.images_per_minute,
-        "bytes_per_minute": row.bytes_per_minute,
-        "open_images": row.open_images,
-        "open_bytes": row.open_bytes,
-        "work_seconds_per_minute": row.work_seconds_per_minute,
-    }
+    return fields.from_row(Key, row)

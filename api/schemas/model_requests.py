@@ -37,9 +37,7 @@ class ComparisonQuery(base.PageQuery):
 
     a: request_fields.VersionRef
     b: request_fields.VersionRef = pydantic.Field(description="another version of the same model, as NAME@VERSION")
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=PAIR_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=PAIR_CURSOR_PATTERN)] | None = request_fields.cursor()
 
     @property
     def versions(self) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -114,25 +114,20 @@ class Comparison(Agreement):
 def serialize_model(row: Any, workers: Sequence[Any]) -> Version:
     """Return a version of a model, with the workers that serve it, or cannot load it."""
     version_ref = f"{row.name}@{row.version}"
-    return {
-        "name": row.name,
-        "version": row.version,
-        "digest": row.digest,
-        "stage": row.stage,
-        "share": row.share,
-        "labels": row.manifest["labels"],
-        "metrics": row.manifest.get("metrics", {}),
-        "built_in": row.files is None,
-        "served_by": [worker.id for worker in workers if worker.loaded_models.get(row.name) == row.version],
-        "refused_by": [
+    return fields.from_row(
+        Version,
+        row,
+        labels=row.manifest["labels"],
+        metrics=row.manifest.get("metrics", {}),
+        built_in=row.files is None,
+        served_by=[worker.id for worker in workers if worker.loaded_models.get(row.name) == row.version],
+        refused_by=[
             {"worker": w.id, "reason": w.rejected_models[version_ref]}
             for w in workers
             if version_ref in w.rejected_models
         ],
-        "created_at": fields.timestamp(row.created_at),
-        "created_by": row.creator,
-        "promoted_at": fields.timestamp(row.promoted_at),
-    }
+        created_by=row.creator,
+    )
 
 
 def serialize_agreement(
@@ -157,16 +152,8 @@ def serialize_agreement(
 
 def _serialize_reviewed(row: Any) -> ReviewedComparison:
     p_value = review_statistics.sign_test(row.only_a_right, row.only_b_right)
-    better: Literal["a", "b"] = "a" if row.only_a_right > row.only_b_right else "b"
-    return {
-        "compared": row.compared,
-        "a_right": row.a_right,
-        "b_right": row.b_right,
-        "only_a_right": row.only_a_right,
-        "only_b_right": row.only_b_right,
-        "p_value": p_value,
-        "better": better if p_value < SIGNIFICANCE else None,
-    }
+    better = "a" if row.only_a_right > row.only_b_right else "b"
+    return fields.from_row(ReviewedComparison, row, p_value=p_value, better=better if p_value < SIGNIFICANCE else None)
 
 
 def serialize_disagreement(row: Any) -> Disagreement:

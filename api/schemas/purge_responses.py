@@ -42,27 +42,17 @@ class PurgeRecords(TypedDict):
 
 def serialize_deletion(row: Any) -> ImageDeletion:
     """Return the receipt of a deleted image."""
-    return {
-        "image_id": str(row.image_id),
-        "job_id": row.job_id,
-        "bytes": row.bytes,
-        "deleted_at": fields.timestamp(row.deleted_at),
-        "deleted_by": row.deleted_by_name,
-    }
+    return fields.from_row(ImageDeletion, row, image_id=str(row.image_id), deleted_by=row.deleted_by_name)
 
 
 def serialize_purge(row: Any) -> PurgeRecord:
     """Return the record of a purged job."""
-    return {
-        "job_id": row.id,
-        "name": row.name,
-        "owner": row.api_key_id,
-        "model": row.model,
-        "images": row.total,
-        "bytes": row.bytes,
-        "created_at": fields.timestamp(row.created_at),
-        "finished_at": fields.timestamp(row.finished_at),
-        "purged_at": fields.timestamp(row.purged_at),
-        "deleted_by": row.deleted_by_name,
-        "emptied_at": fields.timestamp(row.purge_completed_at),
-    }
+    return fields.from_row(
+        PurgeRecord,
+        row,
+        job_id=row.id,
+        owner=row.api_key_id,
+        images=row.total,
+        deleted_by=row.deleted_by_name,
+        emptied_at=row.purge_completed_at,
+    )

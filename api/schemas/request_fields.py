@@ -22,8 +22,12 @@ SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 OWNER_DESCRIPTION = (
     "the name or the id of the key that submitted the job; a key of the role submit sees only its own in any case"
 )
-CURSOR_DESCRIPTION = "the position after the previous page, taken from its Link header"
 CUSTOM_ID_DESCRIPTION = "your own identifier, 1 to 255 characters, no control characters; need not be unique"
+
+
+def cursor() -> Any:
+    """Return the field of a position in a list, which a page's Link header gives."""
+    return pydantic.Field(None, description="the position after the previous page, taken from its Link header")
 
 
 def reject_control_characters(text: str) -> str:

@@ -57,12 +57,10 @@ class ResultListQuery(ResultFilterQuery, base.PageQuery):
 
     order: Literal["newest", "confidence", "familiarity"] = pydantic.Field(
         "newest",
-        description="newest (the latest first; also without it), confidence (the least confident first) or familiarity "
-        "(the least familiar first)",
+        description="newest (default; the latest first), confidence (the least confident first) or familiarity (the "
+        "least familiar first)",
     )
-    cursor: Annotated[str, pydantic.StringConstraints(pattern=RESULT_CURSOR_PATTERN)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: Annotated[str, pydantic.StringConstraints(pattern=RESULT_CURSOR_PATTERN)] | None = request_fields.cursor()
 
 
 Group = Literal["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"]
@@ -72,7 +70,7 @@ GROUPS = ", ".join(get_args(Group))
 class StatsQuery(ResultFilterQuery):
     """The results to count, and how they are grouped."""
 
-    group: Group = pydantic.Field("label", description=f"one of {GROUPS}; label without it")
+    group: Group = pydantic.Field("label", description=f"one of {GROUPS} (default: label)")
     by: Group | None = pydantic.Field(
         None, description=f"a second property, which divides each group: one of {GROUPS}", examples=["label"]
     )

@@ -207,13 +207,7 @@ def serialize_environment(row: Any) -> Environment | None:
 
 def serialize_stat(row: Any) -> Stat:
     """Return the count of a group."""
-    return {
-        "key": row.key,
-        "by": getattr(row, "by", None),
-        "count": row.count,
-        "confidence": row.confidence,
-        "familiarity": row.familiarity,
-    }
+    return fields.from_row(Stat, row, by=getattr(row, "by", None))
 
 
 def serialize_pairs(rows: Sequence[Any]) -> LabelPairs:

@@ -83,9 +83,7 @@ class ReviewListQuery(ReviewFilterQuery, base.PageQuery):
     history: request_fields.Boolean = pydantic.Field(
         default=False, description="true: also reviews that were replaced or withdrawn"
     )
-    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = pydantic.Field(
-        None, description=request_fields.CURSOR_DESCRIPTION
-    )
+    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = request_fields.cursor()
 
 
 class QueueQuery(base.RequestModel):

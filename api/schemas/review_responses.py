@@ -1,7 +1,8 @@
 """Response schemas of reviews, their queue and their statistics."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from typing_extensions import TypedDict
 
@@ -128,27 +129,16 @@ class ReviewStats(TypedDict):
 
 def serialize_review(row: Any) -> Review:
     """Return a review."""
-    return {
-        "id": str(row.id),
-        "result_id": str(row.image_id),
-        "image_id": str(row.image_id),
-        "image": row.name,
-        "job_id": row.job_id,
-        "sha256": row.sha256,
-        "model": row.model_name,
-        "version": row.model_version,
-        "model_label": row.model_label,
-        "confidence": row.confidence,
-        "familiarity": row.familiarity,
-        "verdict": row.verdict,
-        "label": row.label,
-        "note": row.note,
-        "reviewed_by": row.reviewed_by,
-        "reviewed_at": fields.timestamp(row.reviewed_at),
-        "strategy": row.strategy,
-        "draw_probability": row.draw_probability,
-        "replaced_at": fields.timestamp(row.replaced_at),
-    }
+    return fields.from_row(
+        Review,
+        row,
+        id=str(row.id),
+        result_id=str(row.image_id),
+        image_id=str(row.image_id),
+        image=row.name,
+        model=row.model_name,
+        version=row.model_version,
+    )
 
 
 def serialize_queue(
@@ -168,38 +158,11 @@ def serialize_queue(
 
 def serialize_statistics(row: Any, found: review_statistics.ReviewStatistics) -> VersionReviews:
     """Return the statistics of a version."""
-    return {
+    statistics = {
         "model": row.model_name,
         "version": row.model_version,
         "stage": row.stage,
         "reviewed": row.reviewed,
-        "by_strategy": found.by_strategy,
-        "by_outcome": found.by_outcome,
-        "sampled": found.sampled,
-        "accuracy": _serialize_estimate(found.accuracy),
-        "none_of_these": _serialize_estimate(found.none_of_these),
-        "bad_image": _serialize_estimate(found.bad_image),
-        "classes": [
-            {
-                "label": one.label,
-                "precision": _serialize_estimate(one.precision),
-                "recall": _serialize_estimate(one.recall),
-            }
-            for one in found.classes
-        ],
-        "confusions": [
-            {"model": one.model, "review": one.review, "count": one.count, "in_sample": one.in_sample}
-            for one in found.confusions
-        ],
-        "calibration": [_serialize_bin(one) for one in found.calibration],
-        "calibration_error": found.calibration_error,
+        **dataclasses.asdict(found),
     }
-
-
-def _serialize_bin(one: review_statistics.CalibrationBin) -> CalibrationBin:
-    accuracy = _serialize_estimate(one.accuracy)
-    return {"low": one.low, "high": one.high, "mean_confidence": one.mean_confidence, "accuracy": accuracy}
-
-
-def _serialize_estimate(found: review_statistics.Estimate | None) -> Any:
-    return None if found is None else dict(vars(found))
+    return cast("VersionReviews", statistics)

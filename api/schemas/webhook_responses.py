@@ -9,28 +9,18 @@ from api.schemas.fields import doc
 from core import enums
 
 
-class EndedCounts(TypedDict):
-    """The outcomes of the images of a job; they sum to the total."""
-
-    total: Annotated[fields.Count, doc("all images of the job")]
-    done: Annotated[fields.Count, doc("with a label")]
-    failed: Annotated[fields.Count, doc("with an error")]
-    cancelled: Annotated[fields.Count, doc("cancelled before a worker took them")]
-    expired: Annotated[fields.Count, doc("not taken by a worker before the deadline")]
-
-
 class EndedJob(TypedDict):
     """A job that has ended."""
 
     id: Annotated[fields.Id, doc("the id of this job")]
     status: Annotated[Literal["done", "failed", "cancelled", "expired"], doc("the status of the job as a whole")]
-    counts: Annotated[EndedCounts, doc("the outcomes of its images")]
+    counts: Annotated[job_responses.EndedCounts, doc("the outcomes of its images")]
     model: Annotated[str, doc("the name of the model that classified its images")]
     priority: Annotated[Literal["interactive", "bulk"], doc(fields.PRIORITY_DESCRIPTION)]
     metadata: Annotated[dict[str, Any], doc("as it was submitted")]
     retry_of: Annotated[fields.Id | None, doc("the job whose failed images this job retried")]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
-    started_at: Annotated[fields.Timestamp | None, doc("when a worker took its first image; null if none did")]
+    started_at: Annotated[fields.Timestamp | None, doc("when a worker claimed its first image; null if none did")]
     finished_at: Annotated[fields.Timestamp, doc("when it ended")]
     status_url: Annotated[fields.Url, doc("the job")]
     results_url: Annotated[fields.Url, doc("its results")]
@@ -81,21 +71,12 @@ class SigningSecret(TypedDict):
 
 def serialize_delivery(row: Any, base_url: str, *, show_full_url: bool = True) -> Delivery:
     """Return a delivery; without `show_full_url` only the host of its receiver is shown."""
-    return {
-        "id": row.id,
-        "job_id": row.job_id,
-        "event": row.event,
-        "url": row.url if show_full_url else str(job_responses.host_only(row.url)),
-        "status": row.status,
-        "attempts": row.attempts,
-        "response_status": row.response_status,
-        "error": row.error,
-        "created_at": fields.timestamp(row.created_at),
-        "attempted_at": fields.timestamp(row.attempted_at),
-        "next_attempt_at": fields.timestamp(row.next_attempt_at),
-        "ended_at": fields.timestamp(row.ended_at),
-        "replay_url": f"{base_url}v1/webhooks/deliveries/{row.id}/replay",
-    }
+    return fields.from_row(
+        Delivery,
+        row,
+        url=row.url if show_full_url else job_responses.host_only(row.url),
+        replay_url=f"{base_url}v1/webhooks/deliveries/{row.id}/replay",
+    )
 
 
 def serialize_signing_secret(row: Any) -> SigningSecret:

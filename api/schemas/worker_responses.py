@@ -37,16 +37,12 @@ class Workers(TypedDict):
 
 def serialize_worker(row: Any, running: Mapping[str, int]) -> Worker:
     """Return a worker, with the images that it holds."""
-    return {
-        "id": row.id,
-        "state": "working" if row.is_progressing else "stalled",
-        "device": row.device,
-        "models": dict(row.loaded_models),
-        "rejected": dict(row.rejected_models),
-        "running": running.get(row.id, 0),
-        "batch_sizes": dict(row.batch_sizes or {}),
-        "images": row.images,
-        "started_at": fields.timestamp(row.started_at),
-        "heartbeat_at": fields.timestamp(row.heartbeat_at),
-        "last_progress_at": fields.timestamp(row.last_progress_at),
-    }
+    return fields.from_row(
+        Worker,
+        row,
+        state="working" if row.is_progressing else "stalled",
+        models=row.loaded_models,
+        rejected=row.rejected_models,
+        running=running.get(row.id, 0),
+        batch_sizes=row.batch_sizes or {},
+    )

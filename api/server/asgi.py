@@ -54,8 +54,8 @@ class AsgiApp:
         is_cached: Callable[[str], bool] = lambda _key: False,
         is_known: Callable[[str], bool] = lambda _key: False,
         metrics: request_metrics.RequestMetrics | None = None,
-        proxy_headers: proxy.ProxyHeaders | None = None,
-        cors_policy: cors.CorsPolicy | None = None,
+        proxy_headers: proxy.ProxyHeaders = proxy.ProxyHeaders(),  # noqa: B008 (immutable)
+        cors_policy: cors.CorsPolicy = cors.CorsPolicy(),  # noqa: B008 (immutable)
         busy_clients: set[tuple[str, int]] | None = None,
     ) -> None:
         """Serve `app`.
@@ -97,9 +97,7 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            preflight = None
-            if self._cors_policy is not None:
-                send, preflight = self._cors_policy.wrap(scope, send), self._cors_policy.preflight(scope)
+            send, preflight = self._cors_policy.wrap(scope, send), self._cors_policy.preflight(scope)
             client = tuple(scope.get("client") or ("", 0))
             self._busy_clients.add(client)
             try:
@@ -135,8 +133,7 @@ class AsgiApp:
         received_at = time.monotonic()
         body: RequestBody | None = None
         try:
-            if self._proxy_headers is not None:
-                scope = self._proxy_headers.apply(scope)
+            scope = self._proxy_headers.apply(scope)
             head = RequestHead(scope)
             body = await self._read_body(scope, head, receive)
             environ = build_environ(scope, body.buffer, body.length)
@@ -150,7 +147,7 @@ class AsgiApp:
             response = problem_response(scope, 408, "request_timeout", "The request did not arrive in time.")
         except body_budget.BudgetExceeded:
             await request_body.drain(receive)
-            detail = "Too many bytes are being sent at the same time. Retry in 2 seconds."
+            detail = "The server has no memory left for request bodies. Retry in 2 seconds."
             response = problem_response(scope, 503, "too_busy", detail)
         except ClientDisconnected:
             response = problem_response(

@@ -30,8 +30,7 @@ class CorsPolicy:
 
     def preflight(self, scope: Message) -> Response | None:
         """Return the response to the question whether a request may be sent; None for any other request."""
-        headers = dict(scope["headers"])
-        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers:
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in dict(scope["headers"]):
             return None
         if not self._is_allowed(scope):
             return None

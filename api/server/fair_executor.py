@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
 from core.concurrency import turn_queue
 
@@ -59,7 +59,3 @@ class FairExecutor:
 
     def _may_run(self, sender: str) -> bool:
         return self._running[sender] < self._max_per_sender
-
-    def shutdown(self, **options: Any) -> None:
-        """End the threads."""
-        self._threads.shutdown(**options)

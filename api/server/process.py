@@ -27,9 +27,8 @@ def create() -> asgi.AsgiApp:
     orphans.start_sweep_thread(services.db, services.blob_store)
     retention.start_purge_thread(services.db, services.blob_store, days=config.retention_days or 0.0)
     max_connections = connection_guard.raise_file_limit(config.max_connections)
-    proxy_headers = proxy.create(config.public_url, config.trusted_proxies)
-    is_proxy = proxy_headers.is_trusted if proxy_headers else lambda _address: False
-    guard = connection_guard.ConnectionGuard(max_connections, is_proxy)
+    proxy_headers = proxy.ProxyHeaders(config.public_url, config.trusted_proxies)
+    guard = connection_guard.ConnectionGuard(max_connections, proxy_headers.is_trusted)
     guard.start()
     # Everything loaded so far stays for good: collections skip it, and are cheap enough to come often.
     gc.collect()
@@ -46,6 +45,6 @@ def create() -> asgi.AsgiApp:
         is_known=services.auth_cache.is_known,
         metrics=services.request_metrics,
         proxy_headers=proxy_headers,
-        cors_policy=cors.CorsPolicy(specs.parse_origins(config.cors_origins)) if config.cors_origins else None,
+        cors_policy=cors.CorsPolicy(specs.parse_origins(config.cors_origins)),
         busy_clients=guard.busy,
     )

@@ -52,6 +52,8 @@ class ProxyHeaders:
         Raises:
             MalformedHeader: a header of a trusted proxy is malformed.
         """
+        if not (self._public.host or self._trusted):
+            return scope
         headers = _combined_headers(scope)
         address = (scope.get("client") or ("", 0))[0]
         proxied = _read_origin(headers) if self.is_trusted(address) else Origin()
@@ -90,11 +92,6 @@ class ProxyHeaders:
                 break  # hidden by the proxy
             address = hop
         return address
-
-
-def create(public_url: str, trusted_proxies: str) -> ProxyHeaders | None:
-    """Return what applies these settings; None if there are none."""
-    return ProxyHeaders(public_url, trusted_proxies) if public_url or trusted_proxies else None
 
 
 def _combined_headers(scope: Message) -> Mapping[bytes, str]:

@@ -31,7 +31,6 @@ class SubmissionThread:
         self._ready: deque[tuple[suspension.SuspendedRequest, asyncio.Future[Result]]] = deque()
         self._waiting: turn_queue.TurnQueue[tuple[dict[str, Any], asyncio.Future[Result]]] = turn_queue.TurnQueue()
         self._thread: threading.Thread | None = None
-        self._is_shut_down = False
 
     async def run(self, sender: str, environ: dict[str, Any]) -> Result:
         """Return the response to a request; or the request, if it must be finished by a call that may block."""
@@ -44,37 +43,30 @@ class SubmissionThread:
             self._changed.notify()
         return await result
 
-    def shutdown(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._is_shut_down = True
-            self._changed.notify()
-
     def _run(self) -> None:
         finished: list[Delivery] = []
-        while (step := self._next(finished)) is not None:
-            run, result = step
+        while True:
+            run, result = self._next(finished)
             outcome = _outcome(run)
             if isinstance(outcome, suspension.SuspendedRequest) and not _may_block(outcome):
                 self._await_future(outcome, result)
             else:
                 finished.append((result, outcome))
-            del run, step, outcome  # they hold the request
+            del run, outcome  # they hold the request
 
-    def _next(self, finished: list[Delivery]) -> tuple[Callable[[], Outcome], "asyncio.Future[Result]"] | None:
+    def _next(self, finished: list[Delivery]) -> tuple[Callable[[], Outcome], "asyncio.Future[Result]"]:
         """Return the next call and the future of its result; before that, deliver what would otherwise wait for it."""
         with self._changed:
             has_more = bool(self._ready or self._waiting)
         if finished and (not has_more or len(finished) >= MAX_DELIVERY):
             _deliver(finished)
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._waiting or self._is_shut_down)
+            self._changed.wait_for(lambda: self._ready or self._waiting)
             if self._ready:
                 request, result = self._ready.popleft()
                 return lambda: wsgi_call.advance(request), result
             taken = self._waiting.take()
-            if taken is None:
-                return None
+            assert taken is not None  # noqa: S101 (for the type checker: something waits)
             environ, result = taken[1]
             return lambda: wsgi_call.start(self._app, environ, suspends=True), result
 

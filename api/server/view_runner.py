@@ -32,12 +32,6 @@ class ViewRunner:
             result = await self.threads.run(sender, _run_blocking, result)
         return _complete(result)
 
-    def shutdown(self, **options: Any) -> None:
-        """End the threads."""
-        self._submissions.shutdown()
-        for threads in (self.threads, *self._probe_threads.values()):
-            threads.shutdown(**options)
-
 
 def _is_small_submission(environ: dict[str, Any], path: str) -> bool:
     return (

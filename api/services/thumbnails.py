@@ -1,4 +1,4 @@
-"""Thumbnails and previews: made by sandboxed child processes (invariant 6), and kept beside the images.
+"""Thumbnails and previews: made by sandboxed child processes (invariant 5), and kept beside the images.
 
 A child makes one rendition only, so that a hostile image can neither harm nor read another one. A few run at a time.
 """
@@ -80,7 +80,9 @@ class Thumbnailer:
         if code == thumbnail_child.EXIT_NO_THUMBNAIL:
             raise errors.NoThumbnail(output.decode(errors="replace"))
         if code < 0:
-            raise errors.NoThumbnail("This image has no thumbnail: decoding it crashes, or takes too long.")
+            raise errors.NoThumbnail(
+                "This image has no thumbnail: decoding it crashes, or takes too long; submit another file."
+            )
         raise errors.ServiceUnavailable(f"A thumbnail process ended with code {code}.")
 
     def _keep(self, sha256: str, kind: str, data: bytes) -> None:

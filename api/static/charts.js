@@ -26,10 +26,13 @@ export function shares(rows, whole = Math.max(1, ...rows.map((row) => row.count)
   return el("ul", { class: "shares" }, rows.map((row) => {
     const length = el("span", { class: "length" });
     length.style.width = `${(row.count / whole) * 100}%`;
-    const name = row.href ? el("a", { href: row.href }, row.name) : row.name;
-    return el("li", {}, el("span", { class: "name" }, name), el("span", { class: "track" }, length),
-      el("span", { class: "count" }, row.shown ?? number(row.count)));
+    return line(row, el("span", { class: "track" }, length));
   }));
+}
+
+function line(row, track) {
+  const name = row.href ? el("a", { href: row.href }, row.name) : row.name;
+  return el("li", {}, el("span", { class: "name" }, name), track, el("span", { class: "count" }, row.shown ?? number(row.count)));
 }
 
 // Rows as in `shares`, whose bars may consist of parts: links with a series, of which each has a color.
@@ -45,9 +48,7 @@ export function stacks(rows) {
       length.style.width = `${(part.count / largest) * 100}%`;
       return length;
     });
-    const name = row.href ? el("a", { href: row.href }, row.name) : row.name;
-    return el("li", {}, el("span", { class: "name" }, name), el("span", { class: "track stack" }, lengths),
-      el("span", { class: "count" }, row.shown ?? number(row.count)));
+    return line(row, el("span", { class: "track stack" }, lengths));
   }));
   const key = series.map((one) => el("li", {}, el("span", { class: color({ series: one }) }), one));
   return [series.length > 0 && el("ul", { class: "series-key" }, key), list];

@@ -87,7 +87,7 @@ function sentence(latest) {
   }
   if (!latest.sealed) parts.push(...waiting(latest));
   if (latest.scan) parts.push(`Import from ${latest.scan.source}: ${number(latest.scan.found)} found, ${latest.scan.status}. `, latest.scan.error);
-  if (latest.retry_of) parts.push("It retries the failed images of ", el("a", { href: `#/jobs/${latest.retry_of}` }, short(latest.retry_of)), ". ");
+  if (latest.retry_of) parts.push("It retries the images without a label of ", el("a", { href: `#/jobs/${latest.retry_of}` }, short(latest.retry_of)), ". ");
   return parts;
 }
 

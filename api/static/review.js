@@ -44,7 +44,7 @@ function show(view, at) {
   view.at = Math.max(0, Math.min(at, items.length));
   const item = items[view.at];
   count(view);
-  if (!item) return fill(view.stage, empty("There are no more images to review here. Choose others above; those that you have just had in hand are free again after ten minutes."), back(view));
+  if (!item) return fill(view.stage, empty("There are no more images to review here. Choose others above; those that you have just been shown can be reviewed by others after ten minutes."), back(view));
   const { row, verdict } = item;
   const photo = preview(row, view.holder);
   photo.tabIndex = -1;

@@ -55,7 +55,7 @@ export function filterBar(query, path, { signal, holder, go }) {
 }
 
 // Suggest the labels and the versions of the models: counting those of the results may take long.
-async function offer(labels, versions, signal) {
+export async function offer(labels, versions, signal) {
   const { models } = await json("v1/models", { signal }).catch(() => ({ models: [] }));
   fill(labels, [...new Set(models.flatMap((one) => one.labels))].map((label) => el("option", { value: label })));
   fill(versions, models.map((one) => el("option", { value: `${one.name}@${one.version}` })));

@@ -4,6 +4,7 @@ import { choice, el, empty, fill, images, loading, number, percent, SINCE, troub
 import { stacks } from "./charts.js";
 import { agreement } from "./agreement.js";
 import { json } from "./http.js";
+import { offer } from "./search.js";
 
 const GROUPS = ["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"];
 const BINS = ["0", ...Array.from({ length: 9 }, (_, tenth) => `0.${tenth + 1}`)];
@@ -34,17 +35,11 @@ export function stats(main, { params, signal, go, holder }) {
     chart, holder.role !== "submit" && pairs,
   );
   show(chart, { group, by: second, filters }, signal);
-  offer(models, labels, signal);
+  offer(labels, models, signal);
   if (holder.role !== "submit") agreement(pairs, { a: chosen.a, b: chosen.b, move, signal });
 }
 
 const known = (name) => (GROUPS.includes(name) ? name : null);
-
-async function offer(models, labels, signal) {
-  const { models: all } = await json("v1/models", { signal }).catch(() => ({ models: [] }));
-  fill(models, all.map((one) => el("option", { value: `${one.name}@${one.version}` })));
-  fill(labels, [...new Set(all.flatMap((one) => one.labels))].map((label) => el("option", { value: label })));
-}
 
 async function show(chart, { group, by, filters }, signal) {
   const given = Object.entries({ group, by, ...filters }).filter(([, value]) => value);

@@ -93,7 +93,7 @@ class AdmissionControl:
                 excess = current + getattr(load, unit) - limit
                 if limit and excess > 0 and self._open.is_above_share(owner, load, limit, unit):
                     own = getattr(self._open.of(owner), unit)
-                    detail = f"The queue is full ({current:,.0f} {unit_name}, {own:,.0f} of this key); retry later."
+                    detail = f"The queue is full ({current:,.0f} {unit_name}, {own:,.0f} of this key)."
                     raise errors.QueueFull(detail, self._retry_after(excess * self._open.total.images / current))
             self._open.add(owner, load)
 

@@ -53,7 +53,8 @@ class DiskShare:
             available = self._stored.total + free
             if any(self._stored.is_above_share(owner, load, getattr(available, unit), unit) for unit in low_units):
                 raise errors.StoreFull(
-                    "The disk for images is nearly full, and this key has the most on it; delete jobs, or retry later.",
+                    "The disk for images is nearly full, and this key stores more than its equal share; "
+                    "delete jobs of this key.",
                     RETRY_AFTER_SECONDS,
                 )
             self._stored.add(owner, load)

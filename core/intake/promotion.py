@@ -43,5 +43,5 @@ def _await_test(db: database.Database, name: str, version: str) -> None:
                 f"{name}@{version} is not tested, and no worker is running; start one, or promote with force."
             )
         if time.monotonic() > deadline:
-            raise errors.VersionBeingTested(f"A worker is testing {name}@{version}; retry in a few seconds.")
+            raise errors.VersionBeingTested(f"A worker is testing {name}@{version}.")
         time.sleep(POLL_SECONDS)

@@ -183,7 +183,7 @@ class SubmissionService:
         if not images:
             return job  # without new names it is a repeat, which adds nothing
         if job.sealed_at is not None:
-            raise errors.JobSealed
+            raise errors.JobSealed.of(job_id)
         load = new_images.total_load(images)
         self._check_admission(owner, key_quotas, load, job.priority)
         self._charge(owner, key_quotas, load)

@@ -111,7 +111,7 @@ def test_failures_are_shown_and_can_be_retried(logged_in_page, image_paths):
     expect(card(logged_in_page, "truncated.jpg")).to_contain_text("truncated")
     first_url = logged_in_page.url
     logged_in_page.get_by_role("button", name="Retry images without a label").click()
-    expect(logged_in_page.get_by_text("It retries the failed images of")).to_be_visible()
+    expect(logged_in_page.get_by_text("It retries the images without a label of")).to_be_visible()
     assert logged_in_page.url != first_url
 
 

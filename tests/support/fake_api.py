@@ -176,7 +176,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _route_job(self, match, path, body):
         job = self.server.jobs.get(match[1])
         if job is None:
-            self._problem(404, "job_not_found", f"You have no job {match[1]!r}.")
+            self._problem(
+                404, "job_not_found", f"There is no job {match[1]!r} that this key may see; GET /v1/jobs lists them."
+            )
         elif self.command in ("DELETE", "PATCH"):
             self._change_job(job, body)
         else:
@@ -403,7 +405,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 deliveries[0].update(status="pending", attempts=0)
                 self._json(202, deliveries[0])
             else:
-                self._problem(404, "delivery_not_found", "There is no such delivery among yours.")
+                self._problem(404, "delivery_not_found", "There is no such webhook delivery.")
 
     def _purges(self, path, _body):
         self._list(self.server.purges, path, "purges")

@@ -105,7 +105,7 @@ def update(conn: sa.Connection, id_: str, values: Mapping[str, Any]) -> sa.Row[A
             values[tokens] = None  # a new rate begins with a full bucket
     # An UPDATE must set something.
     statement = sa.update(API_KEYS).where(API_KEYS.c.id == id_).values({"name": API_KEYS.c.name, **values})
-    return _require_row(conn.execute(statement.returning(API_KEYS)).one_or_none())
+    return _require_row(conn.execute(statement.returning(API_KEYS)).one_or_none(), id_)
 
 
 def ensure(conn: sa.Connection, name: str, role: enums.Role, key: str) -> None:
@@ -174,7 +174,7 @@ def revoke(conn: sa.Connection, id_: str) -> sa.Row[Any]:
     """
     revoked_at = sa.func.coalesce(API_KEYS.c.revoked_at, clock.now())
     statement = sa.update(API_KEYS).where(API_KEYS.c.id == id_).values(revoked_at=revoked_at).returning(API_KEYS)
-    return _require_row(conn.execute(statement).one_or_none())
+    return _require_row(conn.execute(statement).one_or_none(), id_)
 
 
 def resolve_owner(conn: sa.Connection, name_or_id: str) -> str:
@@ -204,9 +204,9 @@ def _name_taken(name: str) -> errors.KeyNameTaken:
     )
 
 
-def _require_row(row: sa.Row[Any] | None) -> sa.Row[Any]:
+def _require_row(row: sa.Row[Any] | None, key_id: str) -> sa.Row[Any]:
     if row is None:
-        raise errors.KeyNotFound
+        raise errors.KeyNotFound.of(key_id)
     return row
 
 

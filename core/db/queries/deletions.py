@@ -20,7 +20,7 @@ def delete_job(conn: sa.Connection, job_id: str, owner: str | None, deleted_by: 
     """
     job = _lock_job(conn, job_id, owner)
     if job is None:
-        raise errors.JobNotFound(f"There is no job {job_id!r} among yours; GET /v1/jobs lists them.")
+        raise errors.JobNotFound.of(job_id)
     if job.purged_at is not None:
         return
     if job.finished_at is None:
@@ -52,11 +52,11 @@ def delete_image(
     job = _lock_job(conn, job_id, owner)
     image = conn.execute(sa.select(IMAGES).where(IMAGES.c.id == image_id).with_for_update()).one_or_none()
     if job is None or image is None:
-        raise errors.ImageNotFound
+        raise errors.ImageNotFound.of(image_id)
     if job.purged_at is not None:
         raise errors.ImageGone
     if image.status == enums.Status.RUNNING:
-        raise errors.ImageRunning
+        raise errors.ImageRunning(f"Image {image_id} is being classified; repeat the request when it has a result.")
     conn.execute(sa.delete(IMAGES).where(IMAGES.c.id == image_id))
     counts = {"total": JOBS.c.total - 1, "bytes": JOBS.c.bytes - image.bytes}
     if image.status != enums.Status.QUEUED:

@@ -28,7 +28,7 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
     row = conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner)).one_or_none()
     if row is None:
         deletions.require_not_deleted(conn, image_id, owner)
-        raise errors.ImageNotFound
+        raise errors.ImageNotFound.of(image_id)
     if row.purged_at is not None:
         raise errors.ImageGone
     return row

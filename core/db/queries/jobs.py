@@ -303,7 +303,7 @@ def add_images(
     existing_names = _existing_names(conn, job_id, [image.name for image in images])
     added = [image for image in images if image.name not in existing_names]
     if added and job.sealed_at is not None:
-        raise errors.JobSealed
+        raise errors.JobSealed.of(job_id)
     known_blobs.require(added, gone)
     if added:
         quotas.consume(conn, owner, limits, new_images.total_load(added))
@@ -539,7 +539,7 @@ def get_for_update(conn: sa.Connection, job_id: str, owner: str) -> JobRow:
 
 def _require_available(row: JobRow | None, job_id: str) -> JobRow:
     if row is None:
-        raise errors.JobNotFound(f"There is no job {job_id!r} among yours; GET /v1/jobs lists them.")
+        raise errors.JobNotFound.of(job_id)
     if row.purged_at is not None:
         raise errors.JobPurged.with_totals(row.total, row.bytes, row.purged_at)
     return row

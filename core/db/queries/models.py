@@ -69,7 +69,7 @@ def add(
     if inserted_id is None and (row.manifest != manifest or (row.files or files) != files):
         raise errors.VersionConflict(
             f"{row.name}@{row.version} exists with other content (its weights' digest is "
-            f"{row.digest[:12]}…): a version never changes; give the new one a version of its own."
+            f"{row.digest[:12]}…): a version never changes; use another version number."
         )
     if row.files is None and files is not None:  # it was bundled with the workers; from now on all can fetch it
         conn.execute(sa.update(MODELS).where(MODELS.c.id == row.id).values(files=files))
@@ -124,7 +124,7 @@ def rollback(conn: sa.Connection, name: str, reverted_by: str) -> sa.Row[Any]:
     _lock_name(conn, name)
     latest, previous = [*conn.execute(_active_promotions(name).limit(2)), None, None][:2]
     if latest is None and not conn.execute(sa.select(MODELS.c.id).where(MODELS.c.name == name).limit(1)).first():
-        raise errors.ModelNotFound(f"There is no model {name!r}; GET /v1/models lists them.")
+        raise errors.ModelNotFound.of(name)
     if latest is None or previous is None:
         raise errors.NoPreviousVersion(f"No version of {name} was live before; promote one.")
     reverted = {"reverted_at": clock.now(), "reverted_by": reverted_by}

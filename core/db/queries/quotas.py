@@ -211,13 +211,13 @@ def check(quotas: Quotas, usage: Usage, load: Load) -> None:
                 "Send fewer images at a time."
             )
         if max_open and (currently_open := getattr(usage.open, unit)) + requested > max_open:
-            detail = f"This key has {currently_open:,.0f} {unit_name} open, of {max_open:,.0f}; retry later."
+            detail = f"This key has {currently_open:,.0f} {unit_name} open, of {max_open:,.0f}."
             raise errors.QuotaExceeded(detail, DEFAULT_RETRY_SECONDS)
     for unit, unit_name in RATE_UNITS.items():
         per_minute, requested = getattr(quotas.per_minute, unit), getattr(load, unit)
         is_limited = per_minute and (requested or load.images)  # an open job without images may be created in debt
         if is_limited and (remaining := getattr(usage.remaining, unit)) < min(requested, per_minute):
-            detail = f"This key may submit {per_minute:,.0f} {unit_name} a minute, and has done so; retry later."
+            detail = f"This key may submit {per_minute:,.0f} {unit_name} a minute, and has done so."
             raise errors.RateLimited(detail, (min(requested, per_minute) - remaining) / per_minute * WINDOW_SECONDS)
 
 

@@ -308,7 +308,7 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
     query = query if owner is None else query.where(JOBS.c.api_key_id == owner)
     row = conn.execute(query).one_or_none()
     if row is None:
-        raise errors.ResultNotFound
+        raise errors.ResultNotFound.of(image_id)
     return row
 
 

@@ -54,7 +54,7 @@ def create_retry(
     if (existing := existing_retry(conn, job_id)) is not None:
         return existing
     if job.finished_at is None:
-        raise errors.JobNotFinished
+        raise errors.JobNotFinished(f"Job {job_id} has not ended; wait until it has, then retry.")
     load = _retryable_load(conn, job_id)
     if not load.images:
         left_out = ", ".join(f"{count:,} {code}" for code, count in count_left_out(conn, job_id).items())

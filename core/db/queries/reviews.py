@@ -195,7 +195,7 @@ def _locked_result(conn: sa.Connection, image_id: int, owner: str | None) -> sa.
     query = query.where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None)).with_for_update(of=RESULTS)
     row = conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner)).one_or_none()
     if row is None:
-        raise errors.ResultNotFound
+        raise errors.ResultNotFound.of(image_id)
     return row
 
 

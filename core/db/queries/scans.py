@@ -107,10 +107,11 @@ def create(conn: sa.Connection, job_id: str, owner: str, scan: NewScan) -> None:
     existing = conn.execute(sa.select(SCANS).where(SCANS.c.job_id == job_id)).one_or_none()
     if existing is not None:
         if any(getattr(existing, name) != value for name, value in values.items()):
-            raise errors.ScanConflict
+            location = "/".join(filter(None, (existing.source, existing.prefix)))
+            raise errors.ScanConflict(f"Job {job_id} is already filled from {location}; one job has one import.")
         return
     if job.sealed_at is not None:
-        raise errors.JobSealed
+        raise errors.JobSealed.of(job_id)
     values |= {"id": str(uuids.uuid7()), "job_id": job_id, "seal_when_done": scan.seal_when_done}
     values |= {"status": ScanStatus.PENDING.value, "found": 0, "skipped": 0, "consecutive_failures": 0}
     conn.execute(sa.insert(SCANS).values(values | {"next_attempt_at": clock.now(), "created_at": clock.now()}))

@@ -68,8 +68,8 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
     missing = [image_id for image_id in image_ids if image_id not in rows]
     if missing:
         raise errors.ImageNotFound(
-            f"There is no finished image {missing[0]} among yours (nor {len(missing) - 1:,} others of the request); "
-            "GET /v1/results lists them."
+            f"There is no finished image '{missing[0]}' that this key may see (nor {len(missing) - 1:,} others of the "
+            "request); GET /v1/results lists them."
         )
     return [rows[image_id] for image_id in image_ids]
 

@@ -98,7 +98,7 @@ def replay(conn: sa.Connection, id_: str, owner: str) -> sa.Row[Any]:
     conn.execute(reschedule.values(next_attempt_at=clock.now()))
     row = conn.execute(sa.select(DELIVERIES).where(*is_selected)).one_or_none()
     if row is None:
-        raise errors.DeliveryNotFound
+        raise errors.DeliveryNotFound.of(id_)
     return row
 
 

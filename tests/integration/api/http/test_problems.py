@@ -8,6 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from api.http import problems
 from core import errors
 from core.db import database
 from tests.support import factories, servers
@@ -26,10 +27,37 @@ def test_an_empty_id_is_a_missing_path(submit_client):
     assert "'/v1/jobs//results'" in assert_problem(submit_client.get("/v1/jobs//results"), 404, "not_found")
 
 
-def test_a_missing_job_is_named(submit_client):
-    """So that a caller with many jobs knows which one it is."""
+def test_what_is_missing_is_named(submit_client, admin_client, subtests):
+    """So that a caller with many jobs knows which one it is; also an id that cannot be one."""
     missing = str(uuid.uuid4())
-    assert missing in assert_problem(submit_client.get(f"/v1/jobs/{missing}"), 404, "job_not_found")
+    for client, method, path, code in (
+        (submit_client, "GET", "/v1/jobs/{}", "job_not_found"),
+        (submit_client, "DELETE", "/v1/jobs/{}", "job_not_found"),
+        (submit_client, "GET", "/v1/results/{}", "result_not_found"),
+        (submit_client, "DELETE", "/v1/images/{}", "image_not_found"),
+        (submit_client, "GET", "/v1/images/{}/thumbnail", "image_not_found"),
+        (submit_client, "POST", "/v1/webhooks/deliveries/{}/replay", "delivery_not_found"),
+        (admin_client, "DELETE", "/v1/keys/{}", "key_not_found"),
+    ):
+        for id_ in (missing, "4711", "x"):
+            with subtests.test(f"{method} {path} {id_}"):
+                assert f"'{id_}'" in assert_problem(client.request(method, path.format(id_)), 404, code)
+
+
+def test_a_result_of_another_key_is_as_missing_as_one_that_does_not_exist(submit_client, other_client, finished_job):
+    """The sentences differ in the id only."""
+    id_ = submit_client.get(finished_job["results_url"]).json["results"][0]["id"]
+    theirs = assert_problem(other_client.get(f"/v1/results/{id_}"), 404, "result_not_found")
+    unknown = assert_problem(other_client.get("/v1/results/999999"), 404, "result_not_found")
+    assert theirs.replace(f"'{id_}'", "'999999'") == unknown
+
+
+def test_an_unavailable_service_says_once_when_to_retry():
+    """Its own detail may name hosts, and is for the log; that of a version in its test names the version."""
+    hidden = problems.unavailable_detail(errors.DatabaseUnavailable("db.internal does not answer."))
+    assert hidden == "The database does not answer. Retry in 2 seconds."
+    shown = problems.unavailable_detail(errors.VersionBeingTested("A worker is testing dishes@2."))
+    assert shown == "A worker is testing dishes@2. Retry in 2 seconds."
 
 
 def test_json_without_its_content_type_is_rejected_with_advice(submit_client):

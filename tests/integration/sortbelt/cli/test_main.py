@@ -170,7 +170,7 @@ def test_an_unknown_job_is_exit_code_2(run_cli):
         run = run_cli(verb, "no.such")
 
         assert (run.code, run.out) == (2, "")
-        assert "You have no job 'no.such'." in run.err
+        assert "There is no job 'no.such' that this key may see" in run.err
 
 
 def test_a_fault_of_the_server_names_the_request(run_cli, server):

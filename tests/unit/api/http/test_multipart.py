@@ -70,7 +70,7 @@ def test_a_missing_boundary_is_named(options):
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"", "The form has no bytes"),
+        (b"", "The form body is empty"),
         (HEAD % b"a.jpg" + b"\r\nx\r\n", r"cut off after part 1 \('images'\): the line '--B' with two hyphens"),
         ((HEAD % b"a.jpg").replace(b"--B", b"--C") + b"\r\nx\r\n--C--\r\n", "no line '--B', which its Content-Type"),
         (HEAD % b"\xff.jpg" + b"\r\nx\r\n--B--\r\n", "in its first part: a name or file name is not UTF-8"),

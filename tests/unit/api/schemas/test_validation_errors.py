@@ -56,7 +56,7 @@ def test_every_value_is_described_as_the_end_of_a_sentence():
         (
             result_requests.ResultListQuery,
             {"order": "x"},
-            "it must be newest (the latest first; also without it), conf",
+            "it must be newest (default; the latest first), conf",
         ),
         (
             job_requests.ImageReferences,

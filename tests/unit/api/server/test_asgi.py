@@ -59,9 +59,7 @@ def echo(environ, start_response):
 @pytest.fixture
 def asgi_app():
     """An adapter for bodies of at most a hundred bytes."""
-    one = asgi.AsgiApp(echo, threads=2, max_body_bytes=100, max_json_bytes=20)
-    yield one
-    one._views.shutdown()
+    return asgi.AsgiApp(echo, threads=2, max_body_bytes=100, max_json_bytes=20)
 
 
 def serve(one, *messages, silent=False, headers=(KEY,)):
@@ -216,7 +214,6 @@ def test_a_response_is_made_no_faster_than_it_is_read():
 
     receive.asked = False
     asyncio.run(one(SCOPE | {"headers": [KEY]}, receive, send))
-    one._views.shutdown()
     assert progress["pieces"] <= 6
     assert progress["closed"]
     assert all(message["more_body"] for message in sent[1:4])
@@ -253,7 +250,6 @@ def test_the_chunks_of_a_response_are_made_in_the_turn_of_the_client_behind_the_
 
     headers = [(b"x-forwarded-for", b"203.0.113.7"), (b"authorization", b"Bearer sb_one")]
     asyncio.run(one(SCOPE | {"headers": headers, "client": ("10.0.0.1", 1)}, receive, send))
-    one._views.threads.shutdown()
     assert len(senders) > 3
     assert set(senders) == {expected}
 
@@ -303,8 +299,6 @@ def test_a_large_body_needs_a_valid_key():
     assert calls == [("", "of-a-caller"), ("", "wrong")]
     serve(one, piece(b"x"), headers=(KEY, (b"content-length", b"1")))
     assert len(calls) == 2
-    one._views.shutdown()
-    one._auth_threads.shutdown()
 
 
 def test_one_key_cannot_use_the_whole_budget(monkeypatch):
@@ -567,7 +561,6 @@ def serve_deferred(app, watcher):
         sent.append(message)
 
     asyncio.run(asgi_app(SCOPE | {"headers": [KEY]}, receive, send))
-    asgi_app._views.shutdown()
     body = b"".join(message.get("body", b"") for message in sent[1:])
     assert not sent[-1].get("more_body")
     return sent[0]["status"], body, dict(sent[0]["headers"])

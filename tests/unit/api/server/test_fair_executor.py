@@ -22,7 +22,6 @@ def test_senders_take_turns():
         await asyncio.sleep(0)
         begin.set()
         await asyncio.gather(*calls)
-        executor.shutdown()
 
     asyncio.run(main())
     assert order == ["greedy 0", "quiet", "other", "greedy 1", "greedy 2", "greedy 3", "greedy 4"]
@@ -39,7 +38,6 @@ def test_one_thread_is_left_to_other_senders():
             assert await executor.run("quiet", int, "1") == 1
         end.set()
         await asyncio.gather(*calls)
-        executor.shutdown()
 
     asyncio.run(main())
 
@@ -62,6 +60,5 @@ def test_cancelled_and_failed_calls_leave_their_thread_to_others():
             await executor.run("b", int, "x")
         async with asyncio.timeout(10):
             assert await executor.run("c", int, "3") == 3
-        executor.shutdown()
 
     asyncio.run(main())
