@@ -14,14 +14,13 @@ import anyio.to_thread
 
 from sortbelt.client import (
     async_transport,
+    base_client,
     dataframes,
-    discovery,
     image_files,
     listing,
     operations,
     responses,
     sync_client,
-    transport,
 )
 from sortbelt.client import filters as filter_types
 
@@ -76,26 +75,10 @@ class AsyncResults:
         return dataframes.to_arrow([result async for result in self])
 
 
-class AsyncClient:
+class AsyncClient(base_client.BaseClient[async_transport.AsyncTransport]):
     """`Client` for event loops; its arguments are the same."""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        retry_policy: transport.RetryPolicy | None = None,
-        notice: Callable[[str], None] | None = None,
-    ) -> None:
-        self.config = discovery.find_server(url, key)
-        self._transport = async_transport.AsyncTransport(
-            self.config.url,
-            self.config.key,
-            timeout=timeout,
-            retry_policy=retry_policy,
-            notice=notice,
-        )
+    _transport_class = async_transport.AsyncTransport
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,14 +88,8 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.config.url!r})"
-
     async def close(self) -> None:
         await self._transport.close()
-
-    def notify(self, notice: Callable[[str], None] | None) -> None:
-        self._transport.notice = notice
 
     async def submit(
         self,
@@ -236,7 +213,7 @@ class AsyncClient:
         return AsyncResults(lambda: self._iterate(operations.results(job_id, filters)), f"Results of job {job_id}")
 
     def search(self, **filters: Unpack[filter_types.ResultListFilters]) -> AsyncResults:
-        return AsyncResults(lambda: self._iterate(operations.search(filters)), "Results")
+        return AsyncResults(lambda: self._iterate(operations.results(None, filters)), "Results")
 
     def diff(self, job_a: str, job_b: str) -> AsyncIterator[responses.JobDifference]:
         return self._iterate(operations.diff(job_a, job_b))

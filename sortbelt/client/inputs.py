@@ -17,7 +17,8 @@ def expand(files: Any) -> list[Item]:
     """Return paths, or (name, bytes), for one input or for many.
 
     An input is a path, a folder (the images in it and its subfolders, by the rules of `sortbelt enqueue`, but not those
-    in archives), bytes, a file object open for reading bytes, a PIL image, or (name, bytes). Inputs without a name are named `image`, `image-2` …
+    in archives), bytes, a file object open for reading bytes, a PIL image, or (name, bytes). Inputs without a name are
+    named `image`, `image-2` …
 
     Raises:
         errors.BadInput: an input is of another kind, or a folder has no images.
