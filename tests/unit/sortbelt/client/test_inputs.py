@@ -48,7 +48,13 @@ def test_a_folder_has_the_same_images_and_names_as_in_a_bulk_run(tmp_path):
     for suffix in (*file_kinds.IMAGE_SUFFIXES, *file_kinds.UNSUPPORTED_KINDS, ".txt"):
         (tmp_path / f"a{suffix}").write_bytes(b"x")
         (tmp_path / f"B{suffix.upper()}").write_bytes(b"x")
-    for name in ("@eaDir/thumb.jpg", ".trash-1000/old.jpg", "sub/.hidden.jpg", "sub/back\\slash.jpg", "sub/line\nfeed.png"):
+    for name in (
+        "@eaDir/thumb.jpg",
+        ".trash-1000/old.jpg",
+        "sub/.hidden.jpg",
+        "sub/back\\slash.jpg",
+        "sub/line\nfeed.png",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     Path(os.fsdecode(bytes(tmp_path) + b"/sub/ma\xf1ana.jpg")).write_bytes(b"x")
