@@ -105,6 +105,6 @@ def _image_error(image_format: formats.Format, data: bytes, error: Exception) ->
     if isinstance(error, Image.DecompressionBombError):
         return errors.ImageDecodeError("too_large", "The image has far too many pixels; send a smaller one.")
     if image_format == "TIFF" and "unknown" in str(error) and (kind := tiff_variants.read_variant(data)):
-        return formats.unsupported_kind(kind)
+        return formats.unsupported_kind(str(kind))
     is_cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
     return errors.damaged("the file ends before its last pixel" if is_cut else "")

@@ -92,4 +92,5 @@ class Preprocess:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Preprocess:
         """Parse the output of `to_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**values)

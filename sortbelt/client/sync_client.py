@@ -43,7 +43,7 @@ class Job(responses.Job):
         return self.client.cancel(self.id)
 
     def retry(self) -> Job:
-        """Retry its failed images; return the new job."""
+        """Classify again its images without a label (failed, cancelled, expired); return the new job."""
         return self.client.retry(self.id)
 
     def deliveries(self) -> Iterator[responses.WebhookDelivery]:
@@ -236,7 +236,7 @@ class Client(base_client.BaseClient[transport.Transport]):
         return self._bind_job(self._request(operations.change_job_state(job_id, "cancel")))
 
     def retry(self, job_id: str) -> Job:
-        """Retry the failed images of a job; return the new job."""
+        """Classify again the images of a job without a label (failed, cancelled, expired); return the new job."""
         return self._bind_job(self._request(operations.change_job_state(job_id, "retry")))
 
     def rename(self, job_id: str, name: str | None) -> Job:
@@ -364,7 +364,7 @@ class Client(base_client.BaseClient[transport.Transport]):
             note: a remark.
 
         Raises:
-            errors.BadInput: the model has no such label.
+            errors.InvalidRequest: the model has no such label.
         """
         return self._request(operations.review(result_id, label, verdict, note))
 
