@@ -1,4 +1,4 @@
-"""What both clients have in common: their arguments, the server that they use, and its notices."""
+"""Base of both clients: their arguments, the server that they use, and its notices."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
