@@ -12,9 +12,10 @@ HEAD = """# The commands
 
 Written by `python docs/make_commands.py` from the help texts of the commands.
 
-Exit codes: 0 success, 1 some images failed, 2 wrong usage (or key, or folder), 3 no server responds, 130 stopped by
-ctrl-C. Tables are printed on a terminal only (one field per line if it is narrow), and tab-separated lines elsewhere;
-progress and messages go to standard error. `NO_COLOR` turns colors off. Tab completion:
+Exit codes: 0 success, 1 some images failed, 2 wrong usage (or key, or folder), 3 no server responds, or it cannot
+process the request now (429, 5xx), 130 stopped by ctrl-C. Tables are printed on a terminal only (one field per line if
+it is narrow), and tab-separated lines elsewhere; progress and messages go to standard error. `NO_COLOR` turns colors
+off. Tab completion:
 `sortbelt completion bash >> ~/.bashrc` (`zsh >> ~/.zshrc`, `fish > ~/.config/fish/completions/sortbelt.fish`).
 
 | Variable | Meaning |

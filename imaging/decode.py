@@ -104,15 +104,7 @@ def _image_error(image_format: formats.Format, data: bytes, error: Exception) ->
         return errors.out_of_memory()
     if isinstance(error, Image.DecompressionBombError):
         return errors.ImageDecodeError("too_large", "The image has far too many pixels; send a smaller one.")
-    kind = _unsupported_variant(image_format, data, str(error))
-    if kind:
-        return formats.unsupported_kind(kind)
+    if image_format == "TIFF" and "unknown" in str(error) and (kind := tiff_variants.read_variant(data)):
+        return formats.unsupported_kind(str(kind))
     is_cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
     return errors.damaged("the file ends before its last pixel" if is_cut else "")
-
-
-def _unsupported_variant(image_format: formats.Format, data: bytes, text: str) -> str:
-    """Return the variant of a format that Pillow's error is about, with its article; empty if the file is damaged."""
-    if image_format == "TIFF" and "unknown" in text:
-        return str(tiff_variants.read_variant(data) or "")
-    return ""

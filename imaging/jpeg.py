@@ -48,10 +48,14 @@ def decode(data: bytes, max_pixels: int, min_side: int | None) -> tuple[Image.Im
     end = structure.scans[-1].end
     if not structure.has_end or data[end - 1] == 0xFF:  # a last 0xff is the half of a marker or of a data byte
         data = data[:end].rstrip(b"\xff") + jpeg_share.END_MARKER
-    source, image = data, _try_decode(data, frame, scale)
-    if image is None:
+    source, image = data, None
+    try:
+        image = _load(data, frame, scale)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises nearly every type on hostile metadata
         source = strip_metadata(data)
-        image = _load(source, frame, scale)
+    image = image or _load(source, frame, scale)
     if jpeg_share.is_doubtful(structure, frame, image):
         _check_share(source, max_pixels)
     return image, orientation.read(image) if source is data else _exif_orientation(data)
@@ -74,16 +78,6 @@ def _checked_frame(structure: jpeg_structure.Structure) -> jpeg_structure.Frame:
     if frame is None or not structure.scans:
         raise errors.ImageDecodeError("undecodable", "The JPEG ends before its first pixel; send the whole file.")
     return frame
-
-
-def _try_decode(data: bytes, frame: jpeg_structure.Frame, scale: int) -> Image.Image | None:
-    """Return the pixels, or None if the file, or perhaps only its metadata, is damaged."""
-    try:
-        return _load(data, frame, scale)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - Pillow raises nearly every type on hostile metadata
-        return None
 
 
 def _load(data: bytes, frame: jpeg_structure.Frame, scale: int, mode: str | None = None) -> Image.Image:

@@ -66,14 +66,16 @@ def train(args: argparse.Namespace, stop_requested: graceful_stop.StopFlag) -> b
     return package(run, trained, args.out)
 
 
-def _compare(run: prepare.PreparedRun, trained: result.Trained, other: classifier.Classifier) -> comparison.Comparison:
+def _compare(
+    run: prepare.PreparedRun, trained: result.TrainingResult, other: classifier.Classifier
+) -> comparison.Comparison:
     if run.held_out is None:
         return comparison.compare(run.task.images, trained, other)
     stored = bundles.round_to_stored(trained.network, trained.manifest, trained.familiarity)
     return comparison.compare_on(run.held_out, classifier.Classifier(stored, "cpu", "float32"), other)
 
 
-def package(run: prepare.PreparedRun, trained: result.Trained, out: Path) -> bundles.Bundle:
+def package(run: prepare.PreparedRun, trained: result.TrainingResult, out: Path) -> bundles.Bundle:
     """Save the network with its self-test and model card, draw the curves, and remove the checkpoints."""
     # The self-test must use the stored weights, which are rounded.
     stored = bundles.round_to_stored(trained.network, trained.manifest, trained.familiarity)

@@ -98,7 +98,7 @@ class ServerError(ApiError):
 
 
 class Busy(ServerError):
-    """The server or the key's quota is at its limit; retry later."""
+    """The server cannot process the request now (429, 503); retry after `retry_after` seconds."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

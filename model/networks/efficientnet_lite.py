@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from model.networks import initialization
 from model.networks.spec import PublishedInput
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ def builder(variant: Variant) -> Callable[[int, int, int], nn.Sequential]:
             raise ValueError(
                 f"EfficientNet-Lite needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, not {width} x {height}."
             )
-        return _init_weights(nn.Sequential(*_layers(variant, classes)))
+        network = nn.Sequential(*_layers(variant, classes))
+        initialization.init_weights(network)
+        return network
 
     return build
 
@@ -167,14 +170,3 @@ def _scale_channels(channels: int, width: float) -> int:
     """Round to a multiple of 8, and not down by more than a tenth."""
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels * width else rounded + 8
-
-
-def _init_weights(network: nn.Sequential) -> nn.Sequential:
-    """Use He initialisation (fan-out) for convolutions (He and others, 2015), and zeros for the last layer."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    return network

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from model.networks import initialization
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,16 +47,7 @@ class ResidualNetwork(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(widths[-1], classes),
         )
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        """Use He initialisation (fan-out) for convolutions (He and others, 2015), and zeros for the last layer."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(layer, nn.Linear):
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        initialization.init_weights(self)
 
 
 class ResidualBlock(nn.Module):

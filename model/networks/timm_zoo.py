@@ -42,11 +42,9 @@ def build(name: str, classes: int, height: int, width: int) -> nn.Module:
     Raises:
         ValueError: it has no weights of this tag, or cannot take images of this size.
     """
-    timm = _timm()
-    assert timm is not None  # noqa: S101 - `has` said so
-    size = {"img_size": (height, width)} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    size = {"img_size": (height, width)} if _config(name).fixed_input_size else {}
     try:
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **size)
+        network: nn.Module = _timm().create_model(name, pretrained=False, num_classes=classes, **size)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0].removesuffix(".")
         raise ValueError(
@@ -61,15 +59,13 @@ def download_weights(name: str) -> Mapping[str, Tensor]:
     Raises:
         ValueError: there are none, or they cannot be downloaded.
     """
-    timm = _timm()
-    assert timm is not None  # noqa: S101 - `has` said so
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     if not config.has_weights:
         raise ValueError(f"timm has no pre-trained weights for {name}: give --weights FILE, or leave it out.")
     if config.hf_hub_id:
         _go_offline_if_unreachable()
     try:
-        state: Mapping[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        state: Mapping[str, Tensor] = _timm().create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
         problem = f"The weights of {name} cannot be downloaded from {config.hf_hub_id or config.url}"
         advice = "download model.safetensors elsewhere and give it as --weights FILE"
@@ -79,18 +75,14 @@ def download_weights(name: str) -> Mapping[str, Tensor]:
 
 def published_input(name: str) -> PublishedInput:
     """Return the input that timm's weights for this network were trained on."""
-    timm = _timm()
-    assert timm is not None  # noqa: S101 - `has` said so
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     side, crop = int(config.input_size[1]), min(1.0, config.crop_pct)
     return PublishedInput(side, config.interpolation, tuple(config.mean), tuple(config.std), crop)
 
 
 def describe_origin(name: str) -> str:
     """Return where timm's weights of a network come from, and their licence as timm states it."""
-    timm = _timm()
-    assert timm is not None  # noqa: S101 - `has` said so
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     return f"{config.hf_hub_id or config.url} of timm; licence {config.license or 'not stated'}"
 
 
@@ -102,6 +94,11 @@ def _go_offline_if_unreachable() -> None:
         huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
     except Exception:  # noqa: BLE001 - the type depends on huggingface_hub's HTTP library
         huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
+def _config(name: str) -> Any:
+    """Return timm's configuration of a network for which `has` returns true."""
+    return _timm().get_pretrained_cfg(name)
 
 
 @functools.cache

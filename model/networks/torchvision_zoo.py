@@ -21,8 +21,7 @@ _NO_AUX_HEADS = {"aux_logits": False, "init_weights": True}
 
 def list_names() -> list[str]:
     """Return the names of all torchvision classifiers."""
-    from torchvision import models  # noqa: PLC0415 - see above
-
+    models = _models()
     model_names: list[str] = models.list_models(module=models)
     return model_names
 
@@ -33,12 +32,10 @@ def build(name: str, classes: int, height: int, width: int) -> nn.Module:
     Raises:
         ValueError: it cannot take images of this size.
     """
-    from torchvision import models  # noqa: PLC0415 - see above
-
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{name} needs images of at least {MIN_SIDE} x {MIN_SIDE} pixels, not {width} x {height}.")
     try:
-        network: nn.Module = models.get_model(
+        network: nn.Module = _models().get_model(
             name, weights=None, num_classes=classes, **_extra_arguments(name, height, width)
         )
     except (ValueError, AssertionError) as error:
@@ -49,9 +46,7 @@ def build(name: str, classes: int, height: int, width: int) -> nn.Module:
 
 def published_input(name: str) -> PublishedInput:
     """Return the input that torchvision's weights for this network were trained on."""
-    from torchvision import models  # noqa: PLC0415 - see above
-
-    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    transforms = _models().get_model_weights(name).DEFAULT.transforms()
     side = int(transforms.crop_size[0])
     crop = min(1.0, side / int(transforms.resize_size[0]))
     return PublishedInput(side, transforms.interpolation.value, tuple(transforms.mean), tuple(transforms.std), crop)
@@ -63,9 +58,7 @@ def download_weights(name: str) -> Mapping[str, Tensor]:
     Raises:
         ValueError: they cannot be downloaded.
     """
-    from torchvision import models  # noqa: PLC0415 - see above
-
-    best_weights = models.get_model_weights(name).DEFAULT
+    best_weights = _models().get_model_weights(name).DEFAULT
     try:
         state: Mapping[str, Tensor] = best_weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
@@ -77,11 +70,15 @@ def download_weights(name: str) -> Mapping[str, Tensor]:
 
 def describe_origin(name: str) -> str:
     """Return where torchvision's weights of a network come from, and the licence that their metadata name, if any."""
-    from torchvision import models  # noqa: PLC0415 - see above
-
-    best_weights = models.get_model_weights(name).DEFAULT
+    best_weights = _models().get_model_weights(name).DEFAULT
     licence = best_weights.meta.get("license", "torchvision states no licence of its own for them")
     return f"{best_weights} of torchvision, from {best_weights.url}; {licence}"
+
+
+def _models() -> Any:
+    from torchvision import models  # noqa: PLC0415 - see above
+
+    return models
 
 
 def _extra_arguments(name: str, height: int, width: int) -> dict[str, Any]:

@@ -95,10 +95,8 @@ def shrink(images: Tensor, height: int, width: int) -> Tensor:
 def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blend each image and its one-hot target with another's (Zhang and others, 2018).
 
-    One ratio per batch, drawn from Beta(alpha, alpha); alpha 0 returns the batch unchanged.
+    One ratio per batch, drawn from Beta(alpha, alpha).
     """
-    if alpha <= 0:
-        return inputs, targets
     # torch.distributions accepts no generator, so numpy draws with a seed from ours.
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     weight = float(np.random.default_rng(seed).beta(alpha, alpha))
@@ -109,10 +107,8 @@ def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
 def cutmix(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Paste a box of another image into each, and blend the targets by its area (Yun and others, 2019).
 
-    One box per batch, its area drawn from Beta(alpha, alpha); alpha 0 returns the batch unchanged.
+    One box per batch, its area drawn from Beta(alpha, alpha).
     """
-    if alpha <= 0:
-        return inputs, targets
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     side = math.sqrt(1 - float(np.random.default_rng(seed).beta(alpha, alpha)))
     box_center = torch.rand(2, generator=generator).tolist()

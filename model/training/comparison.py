@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from model.packaging import familiarity_file
-from model.training.result import Trained
+from model.training.result import TrainingResult
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +33,7 @@ class Comparison(TypedDict):
     on_held_out_folder: bool
 
 
-def compare(images: ImageDataset, trained: Trained, other: Classifier) -> Comparison:
+def compare(images: ImageDataset, trained: TrainingResult, other: Classifier) -> Comparison:
     """Compare on the photos of a training.
 
     The new model is evaluated by its cross-validation. A photo that the other one was trained on counts with the label
@@ -50,14 +50,8 @@ def compare(images: ImageDataset, trained: Trained, other: Classifier) -> Compar
     if not held_out.any():
         raise ValueError("The models cannot be compared, the other one was trained on all images: add new ones.")
     is_right = trained.probabilities.argmax(axis=1) == images.targets
-    return Comparison(
-        other=f"{other.bundle.name}@{other.bundle.version}",
-        count=int(held_out.sum()),
-        accuracy=round(float(is_right[held_out].mean()), 4),
-        other_accuracy=round(float((predicted == images.targets)[held_out].mean()), 4),
-        held_out_by_both=is_known,
-        on_held_out_folder=False,
-    )
+    other_is_right = predicted == images.targets
+    return _compare_answers(other, is_right[held_out], other_is_right[held_out], held_out_by_both=is_known)
 
 
 def compare_on(held_out: ImageDataset, new: Classifier, other: Classifier) -> Comparison:
@@ -74,13 +68,24 @@ def compare_on(held_out: ImageDataset, new: Classifier, other: Classifier) -> Co
     if not is_new.any():
         raise ValueError("The models cannot be compared, the other one was trained on all of --held-out: give others.")
     is_right = [_classify(held_out, np.flatnonzero(is_new), one) == held_out.targets[is_new] for one in (new, other)]
+    return _compare_answers(other, *is_right, held_out_by_both=bool(stored), on_held_out_folder=True)
+
+
+def _compare_answers(
+    other: Classifier,
+    is_right: npt.NDArray[np.bool_],
+    other_is_right: npt.NDArray[np.bool_],
+    *,
+    held_out_by_both: bool,
+    on_held_out_folder: bool = False,
+) -> Comparison:
     return Comparison(
         other=f"{other.bundle.name}@{other.bundle.version}",
-        count=int(is_new.sum()),
-        accuracy=round(float(is_right[0].mean()), 4),
-        other_accuracy=round(float(is_right[1].mean()), 4),
-        held_out_by_both=bool(stored),
-        on_held_out_folder=True,
+        count=len(is_right),
+        accuracy=round(float(is_right.mean()), 4),
+        other_accuracy=round(float(other_is_right.mean()), 4),
+        held_out_by_both=held_out_by_both,
+        on_held_out_folder=on_held_out_folder,
     )
 
 

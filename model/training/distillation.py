@@ -107,12 +107,12 @@ def _cross_fitted_answers(views: Views, extra: Views, seed: int) -> tuple[Answer
     """Return probabilities [N, views, classes] of the images and the extra ones, from heads fitted without them."""
     folds = crossvalidation.split_into_few(views.images, seed)
     extra_folds = np.array_split(np.random.default_rng(seed).permutation(len(extra.images)), len(folds))
-    strength = _best_strength(_head_data(views, extra), folds, min(HEAD_VIEWS, views.count))
+    inverse_regularization = _best_inverse_regularization(_head_data(views, extra), folds, min(HEAD_VIEWS, views.count))
     answers, extra_answers = (
         np.empty((len(each.images), each.count, len(views.images.labels)), np.float32) for each in (views, extra)
     )
     for fold, extra_fold in zip(folds, extra_folds, strict=True):
-        head = linear_head.fit(_head_data(views.without(fold), extra.without(extra_fold)), strength)
+        head = linear_head.fit(_head_data(views.without(fold), extra.without(extra_fold)), inverse_regularization)
         answers[fold] = _probabilities(head, views.select(fold))
         extra_answers[extra_fold] = _probabilities(head, extra.select(extra_fold))
     return answers, extra_answers
@@ -129,12 +129,14 @@ def _first_views(views: Views) -> tuple[Answers, npt.NDArray[np.int64]]:
     return features.reshape(-1, features.shape[2]), np.repeat(views.images.targets, features.shape[1])
 
 
-def _best_strength(data: linear_head.TrainingFeatures, folds: crossvalidation.FoldIndices, views: int) -> float:
-    """Return the strength whose heads have the lowest log loss on the images of folds that they were not fitted on."""
+def _best_inverse_regularization(
+    data: linear_head.TrainingFeatures, folds: crossvalidation.FoldIndices, views: int
+) -> float:
+    """Return that whose heads have the lowest log loss on the images of folds that they were not fitted on."""
     view_folds = [(fold[:, None] * views + np.arange(views)).reshape(-1) for fold in folds]
     logits = linear_head.held_out_logits(data, view_folds, on_fit=lambda: None)
     losses = [metrics.log_loss(calibration.probabilities(each, 1.0), data.targets) for each in logits]
-    return linear_head.STRENGTHS[int(np.argmin(losses))]
+    return linear_head.INVERSE_REGULARIZATIONS[int(np.argmin(losses))]
 
 
 def _probabilities(head: LinearHead, views: Views) -> Answers:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The share of the weights that is trained at least, in whole stages from the end.
 TRAINED_SHARE = 0.6
 # Of the head that the training starts from. It is trained on, so there is nothing to choose here.
-HEAD_STRENGTH = 1e-3
+HEAD_INVERSE_REGULARIZATION = 1e-3
 _CHUNK_SIZE = 32
 
 
@@ -91,7 +91,7 @@ def adapt(task: TrainingTask, context: RunContext) -> TrainingTask:
     network = task.build_network().eval()
     image_features = feature_pass.compute(network, _shrink(task.images, task.preprocess), task.preprocess, context)
     data = linear_head.TrainingFeatures.without_extra(image_features.numpy(), task.images.targets)
-    frozen.set_head(network, linear_head.fit(data, HEAD_STRENGTH), len(task.images.labels))
+    frozen.set_head(network, linear_head.fit(data, HEAD_INVERSE_REGULARIZATION), len(task.images.labels))
     return dataclasses.replace(task, build_network=lambda: FineTuningForm(copy.deepcopy(network), context))
 
 

@@ -1,8 +1,9 @@
-"""Train a linear head on frozen features: the features once, then logistic regression for every fold and strength."""
+"""Train a linear head on frozen features: the features once, then logistic regressions for every fold."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 from model.networks import heads
 from model.training import crossvalidation, features, linear_head, near_duplicates, references, trainer
-from model.training.result import Trained
+from model.training.result import TrainingResult
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from model.training.prepare import PreparedRun
 
 
-def fit(run: PreparedRun) -> Trained:
+def fit(run: PreparedRun) -> TrainingResult:
     """Choose and calibrate a head by cross-validation, fit it on all images and put it into the network.
 
     Raises:
@@ -32,11 +33,18 @@ def fit(run: PreparedRun) -> Trained:
     image_features = features.compute(network, images, task.preprocess, run.context)
     data = _training_data(run, network, image_features)
     folds = _split(run, image_features)
-    with run.context.reporter.track("heads", len(folds) * len(linear_head.STRENGTHS), 0, unit="fit"):
-        logits = linear_head.held_out_logits(data, folds, _StopCheck(run))
+    fit_numbers = itertools.count(1)
+
+    def on_fit() -> None:
+        run.context.reporter.update(next(fit_numbers), 0)
+        if run.context.stop_requested():
+            raise trainer.TrainingStopped
+
+    with run.context.reporter.track("heads", len(folds) * len(linear_head.INVERSE_REGULARIZATIONS), 0, unit="fit"):
+        logits = linear_head.held_out_logits(data, folds, on_fit)
     result = crossvalidation.evaluate_folds(logits, images, folds)
-    strength = linear_head.STRENGTHS[result.best]
-    set_head(network, linear_head.fit(data, strength), len(images.labels))
+    inverse_regularization = linear_head.INVERSE_REGULARIZATIONS[result.best]
+    set_head(network, linear_head.fit(data, inverse_regularization), len(images.labels))
     chosen = references.choose(images, task.seed)
     distances = references.leave_one_out_distances(image_features, chosen)
     predicted = result.probabilities.argmax(axis=1)
@@ -45,9 +53,9 @@ def fit(run: PreparedRun) -> Trained:
         run.manifest,
         temperature=result.temperature,
         metrics={"cross_validation": result.metric_values},
-        recipe={**run.manifest.recipe, "strength": strength},
+        recipe={**run.manifest.recipe, "strength": inverse_regularization},
     )
-    return Trained(network, manifest, known, result.probabilities)
+    return TrainingResult(network, manifest, known, result.probabilities)
 
 
 def _training_data(run: PreparedRun, network: nn.Module, image_features: torch.Tensor) -> linear_head.TrainingFeatures:
@@ -82,17 +90,3 @@ def set_head(network: nn.Module, head: linear_head.LinearHead, classes: int) -> 
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weights))
         layer.bias.copy_(torch.from_numpy(head.biases))
-
-
-class _StopCheck:
-    """Count the fits for the progress, and end the work when a signal has arrived."""
-
-    def __init__(self, run: PreparedRun) -> None:
-        self._context = run.context
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        self._context.reporter.update(self._count, 0)
-        if self._context.stop_requested():
-            raise trainer.TrainingStopped

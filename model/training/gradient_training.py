@@ -10,7 +10,7 @@ import torch
 from model.evaluation.logits import compute_logits
 from model.training import crossvalidation, features, references
 from model.training import fit as fit_networks
-from model.training.result import Trained
+from model.training.result import TrainingResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from model.training.prepare import PreparedRun
 
 
-def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
+def fit(run: PreparedRun, fold_epochs: int | None) -> TrainingResult:
     """Cross-validate the recipe, then train on all images; without folds, evaluate on `--held-out`.
 
     Args:
@@ -32,7 +32,7 @@ def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
     """
     if not run.method.folds:
         network = fit_networks.fit(run.task, run.context).network
-        return Trained(network, _evaluate_held_out(run, network) if run.held_out else run.manifest)
+        return TrainingResult(network, _evaluate_held_out(run, network) if run.held_out else run.manifest)
     recipe = dataclasses.replace(run.task.recipe, epochs=fold_epochs or run.task.recipe.epochs)
     serving_images = run.serving_images
     assert serving_images is not None  # noqa: S101 - read whenever there are folds
@@ -48,7 +48,7 @@ def fit(run: PreparedRun, fold_epochs: int | None) -> Trained:
         known = references.describe(chosen_features, result.distances, serving_images, predicted, run.task.extra)
     metrics = {"cross_validation": result.metric_values}
     manifest = dataclasses.replace(run.manifest, temperature=result.temperature, metrics=metrics)
-    return Trained(network, manifest, known, result.probabilities)
+    return TrainingResult(network, manifest, known, result.probabilities)
 
 
 def _evaluate_held_out(run: PreparedRun, network: nn.Module) -> Manifest:

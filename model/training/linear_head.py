@@ -1,4 +1,4 @@
-"""Fit a linear head on features: logistic regression, whose strength is chosen by cross-validation."""
+"""Fit a linear head on features: logistic regression, whose regularization is chosen by cross-validation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Features = npt.NDArray[np.float32]
     Targets = npt.NDArray[np.int64]
 
-# The inverse of the penalty on the weights; the smallest ones are for data with wrong labels.
-STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+# scikit-learn's C: a larger one penalizes the weights less. The smallest ones are for data with wrong labels.
+INVERSE_REGULARIZATIONS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 # How much an image of --extra counts beside one of DATA.
 EXTRA_WEIGHT = 0.25
 MAX_ITERATIONS = 1000
@@ -54,17 +54,17 @@ class LinearHead:
         return product
 
 
-def fit(data: TrainingFeatures, strength: float) -> LinearHead:
+def fit(data: TrainingFeatures, inverse_regularization: float) -> LinearHead:
     """Fit a head on all images.
 
-    The features are centred and divided by one number, so that a strength means the same for every backbone; the head
-    includes that. Of two classes, the first gets the negated half of the logit and the second the other half.
+    The features are centred and divided by one number, so that a regularization means the same for every backbone; the
+    head includes that. Of two classes, the first gets the negated half of the logit and the second the other half.
     """
     features = np.concatenate([data.features, data.extra_features])
     targets = np.concatenate([data.targets, data.extra_targets])
     mean = data.features.mean(axis=0, dtype=np.float64)
     scale = max(float(np.sqrt(data.features.var(axis=0, dtype=np.float64).mean())), 1e-12)
-    regression = linear_model.LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
+    regression = linear_model.LogisticRegression(C=inverse_regularization, max_iter=MAX_ITERATIONS)
     sample_weights = np.repeat([1.0, EXTRA_WEIGHT], [len(data.targets), len(data.extra_targets)])
     # The matrices are small: threads would take longer to wait for each other than to compute.
     with threadpoolctl.threadpool_limits(1):
@@ -77,7 +77,7 @@ def fit(data: TrainingFeatures, strength: float) -> LinearHead:
 
 
 def held_out_logits(data: TrainingFeatures, folds: FoldIndices, on_fit: Callable[[], None]) -> Logits:
-    """Return the logits [strengths, N, C] of each image from heads that were fitted without its fold.
+    """Return the logits [inverse_regularizations, N, C] of each image from heads that were fitted without its fold.
 
     Args:
         data: the images.
@@ -85,11 +85,11 @@ def held_out_logits(data: TrainingFeatures, folds: FoldIndices, on_fit: Callable
         on_fit: called after each fit; an exception ends the work.
     """
     positions = np.arange(len(data.targets))
-    logits = np.zeros((len(STRENGTHS), len(positions), data.targets.max() + 1))
+    logits = np.zeros((len(INVERSE_REGULARIZATIONS), len(positions), data.targets.max() + 1))
     for fold in folds:
         others = np.setdiff1d(positions, fold)
         fold_data = dataclasses.replace(data, features=data.features[others], targets=data.targets[others])
-        for index, strength in enumerate(STRENGTHS):
-            logits[index, fold] = fit(fold_data, strength).logits(data.features[fold])
+        for index, inverse_regularization in enumerate(INVERSE_REGULARIZATIONS):
+            logits[index, fold] = fit(fold_data, inverse_regularization).logits(data.features[fold])
             on_fit()
     return logits

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from model.datasets.dataset import ImageDataset
     from model.training.comparison import Comparison
-    from model.training.result import Trained
+    from model.training.result import TrainingResult
 
 FIGURES = ("accuracy", "auc", "log_loss", "ece")
 
@@ -27,13 +27,13 @@ class Report:
     """Held-out metrics of all folds together, the doubted labels, and the comparison with another model, if any."""
 
     images: ImageDataset
-    trained: Trained
+    trained: TrainingResult
     metric_values: dict[str, Any]
     doubts: list[label_doubts.LabelDoubt]
     comparison: Comparison | None
 
 
-def make(images: ImageDataset, trained: Trained, comparison: Comparison | None) -> Report | None:
+def make(images: ImageDataset, trained: TrainingResult, comparison: Comparison | None) -> Report | None:
     """Return the report, or None without cross-validation: then nothing was held out."""
     if trained.probabilities is None:
         return None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A network, its manifest with metrics and temperature, and what cross-validation gave for the held-out images.
 
     `probabilities` [N, C] are those of each training image by a network that was trained without it.

@@ -51,16 +51,7 @@ class ChangeSet:
 
 def blocks(candidates: Iterable[Candidate]) -> Iterator[Sequence[Candidate]]:
     """Group candidates into blocks, one lookup on the server each."""
-    block: list[Candidate] = []
-    size = 0
-    for candidate in candidates:
-        block.append(candidate)
-        size += candidate.image.size
-        if len(block) == BLOCK_IMAGES or size >= BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+    return image_files.grouped(candidates, lambda candidate: candidate.image.size, BLOCK_IMAGES, BLOCK_BYTES)
 
 
 class ChangeDetector:

@@ -18,6 +18,7 @@ SQLITE_HEADER = b"SQLite format 3\0"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- The column sealed is always 0; earlier versions wrote it, and none has read it.
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, sealed INTEGER NOT NULL, settled INTEGER NOT NULL
 );
@@ -35,14 +36,10 @@ class RunJob(NamedTuple):
     Attributes:
         number: number of the job in this manifest.
         id: the server's id.
-        sealed: whether it accepts no more images.
-        failures_recorded: whether its failures are in this manifest.
     """
 
     number: int
     id: str
-    sealed: bool
-    failures_recorded: bool
 
 
 class ImageEntry(NamedTuple):
@@ -148,11 +145,6 @@ class SyncState:
         assert job is not None  # noqa: S101 - for the type checker
         return job
 
-    def mark_sealed(self, job_id: str) -> None:
-        """Record that the job is sealed."""
-        with self._conn:
-            self._conn.execute("UPDATE jobs SET sealed = 1 WHERE id = ?", (job_id,))
-
     def mark_failures_recorded(self, job_id: str) -> None:
         """Record that `mark_failed` has got all failures of the job."""
         with self._conn:
@@ -171,8 +163,8 @@ class SyncState:
         return list(self._select_jobs("ORDER BY number"))
 
     def _select_jobs(self, clause: str) -> Iterator[RunJob]:
-        rows = self._conn.execute(f"SELECT number, id, sealed, settled FROM jobs {clause}")  # noqa: S608 - constant clauses
-        return (RunJob(number, id_, bool(sealed), bool(settled)) for number, id_, sealed, settled in rows)
+        rows = self._conn.execute(f"SELECT number, id FROM jobs {clause}")  # noqa: S608 - constant clauses
+        return (RunJob(*row) for row in rows)
 
     def lookup(self, name: str) -> ImageEntry | None:
         """Return the entry of an image that is in a job."""

@@ -180,9 +180,7 @@ class BulkRun:
                 "left undone, --fresh starts a new job with all images.",
                 "job_cancelled",
             )
-        if self.job.sealed:
-            self._state.mark_sealed(latest_job.id)
-        else:
+        if not self.job.sealed:
             # Images whose acceptance an earlier run did not record are sent again, and are counted then.
             self._open_job, self._count_before = latest_job, self._state.count_images(latest_job)
 
@@ -220,7 +218,6 @@ class BulkRun:
             sealed = self._client.seal(self._open_job.id)
             self._update(sealed)
             self.stats.missing += max(0, self._state.count_images(self._open_job) - sealed.counts.total)
-            self._state.mark_sealed(self._open_job.id)
             self._open_job = None
 
     def wait_until_ended(self) -> None:

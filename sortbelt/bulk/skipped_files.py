@@ -25,8 +25,3 @@ class SkippedFiles:
         self.counts[reason] += 1
         if reason not in file_rules.HARMLESS_REASONS and len(self.left_out) < MAX_NAMED:
             self.left_out.append({"name": file_names.escape_name(path), "reason": reason})
-
-    def clear(self) -> None:
-        """Forget all."""
-        self.counts.clear()
-        self.left_out.clear()

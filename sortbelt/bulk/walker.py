@@ -63,8 +63,8 @@ class DirectoryWalker:
                 new_count, new_bytes = new_count + 1, new_bytes + image.size
         if not image_count and not allow_empty:
             raise errors.BadInput(self._no_images_message(), "no_pictures")
-        skipped, left_out = Counter(self._skipped.counts), tuple(self._skipped.left_out)
-        return WalkSummary(image_count, total_bytes, new_count, new_bytes, skipped, left_out)
+        skipped = self._skipped
+        return WalkSummary(image_count, total_bytes, new_count, new_bytes, skipped.counts, skipped.left_out)
 
     def _no_images_message(self) -> str:
         if not self._skipped.counts:
@@ -81,7 +81,7 @@ class DirectoryWalker:
         Raises:
             errors.BadInput: the folder does not exist.
         """
-        self._skipped.clear()
+        self._skipped = skipped_files.SkippedFiles()
         rules = file_rules.FileRules(self.include, self.exclude)
         if file_rules.is_archive(self.root) and os.path.isfile(self.root):  # noqa: PTH113 - a string is all that is needed
             root = os.path.realpath(self.root)  # a link that is named explicitly is followed

@@ -1,6 +1,7 @@
 """Entry point of the `sortbelt` command: subcommands, and the mapping of errors to exit codes.
 
-Exit codes: 0 success, 1 some images failed, 2 wrong usage, 3 no server responds, 130 stopped by ctrl-C.
+Exit codes: 0 success, 1 some images failed, 2 wrong usage, 3 no server responds, or it cannot process the request now
+(429, 5xx), 130 stopped by ctrl-C.
 """
 
 import errno
@@ -20,7 +21,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: t
 
 # The help texts are repeated here so that `sortbelt --help` does not import every module; a test compares them.
 COMMANDS = {
-    "up": ("up", "Start Redis, database, API and workers on this machine; stop them with ctrl-C."),
+    "up": ("up", "Start Redis, database, API, dispatcher and workers on this machine; stop them with ctrl-C."),
     "submit": ("submit", "Submit images as one job."),
     "enqueue": ("enqueue", "Classify a folder as one job, and show a summary."),
     "sources": ("sources", "List the sources whose images the server reads itself."),
@@ -29,11 +30,11 @@ COMMANDS = {
     "status": ("jobs", "Show a job's status and its estimated end."),
     "wait": ("jobs", "Wait until a job has ended."),
     "cancel": ("jobs", "Cancel a job; existing results stay."),
-    "retry": ("jobs", "Retry the images of a job without a label, in a new job."),
+    "retry": ("jobs", "Classify again, in a new job, the images of a job that got no label."),
     "rename": ("jobs", "Change the name of a job; an empty one removes it."),
     "delete": ("jobs", "Delete jobs or single images, with their bytes and results."),
     "results": ("results", "Show the results of a job, or search the results of all jobs."),
-    "images": ("images", "Review, resubmit, download or delete all images whose results match filters."),
+    "images": ("images", "Review, resubmit, download or delete the images whose results match filters."),
     "stats": ("results", "Count results by label, or by another property; or show how often the model was right."),
     "reviews": ("reviews", "List reviews of results, and export the reviewed images for training."),
     "diff": ("compare", "Show the images whose labels differ between two jobs."),
@@ -169,7 +170,7 @@ def cli() -> None:
 
     SORTBELT_URL and SORTBELT_KEY select the server; without them it is the one that `sortbelt up` started
     here. Exit codes: 0 success, 1 some images failed, 2 wrong usage (or key, or folder), 3 no server
-    responds, 130 stopped by ctrl-C.
+    responds, or it cannot process the request now (429, 5xx), 130 stopped by ctrl-C.
     """
 
 

@@ -5,39 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from types import TracebackType
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, Self, TextIO
 
 from sortbelt.client import responses
 
 LINE_SECONDS = 5.0
 REDRAWS_PER_SECOND = 4  # redrawing takes CPU from local workers
 MIN_RATE_SECONDS = 0.5
-
-
-class Progress(Protocol):
-    """Display of a job's progress."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def update(self, job: responses.Job, *, sent: int | None = None, total: int | None = None) -> None:
-        """Show the job's state; `sent` and `total` count uploads, if there are any."""
-
-    def show_waiting(self, reason: str) -> None:
-        """Show why the run waits, until the next update."""
-
-    def finish(self) -> None:
-        """Show the last state and close the display."""
-
-
-def create_progress(out: TextIO | None = None) -> Progress:
-    """Return the display for a stream, by default stderr."""
-    out = out or sys.stderr
-    return BarProgress(out) if out.isatty() else LineProgress(out)
 
 
 class LineProgress:
@@ -130,6 +104,15 @@ class BarProgress:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, note="")
         self._bars.update(self._tasks[name], completed=completed, total=total, note=note)
+
+
+Progress = LineProgress | BarProgress
+
+
+def create_progress(out: TextIO | None = None) -> Progress:
+    """Return the display for a stream, by default stderr."""
+    out = out or sys.stderr
+    return BarProgress(out) if out.isatty() else LineProgress(out)
 
 
 class RateMeter:

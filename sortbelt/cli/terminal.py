@@ -88,13 +88,8 @@ def print_table(
         for row in rows:
             print(*(_shown(cell) for cell in row), sep="\t", file=out)
         return
-    chunk: list[Sequence[object]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == TABLE_CHUNK_ROWS:
-            _print_for_people(*_drop_empty(headers, chunk, optional), out, roomy)
-            chunk = []
-    if chunk:
+    remaining = iter(rows)
+    while chunk := list(itertools.islice(remaining, TABLE_CHUNK_ROWS)):
         _print_for_people(*_drop_empty(headers, chunk, optional), out, roomy)
 
 

@@ -1,7 +1,8 @@
-"""Asynchronous client (asyncio, trio), with the methods of `Client`."""
+"""Asynchronous client (asyncio, trio), with the methods of `Client`, whose docstrings it gets at the end."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,13 @@ import anyio.to_thread
 
 from sortbelt.client import (
     async_transport,
+    base_client,
     dataframes,
-    discovery,
     image_files,
     listing,
     operations,
     responses,
-    transport,
+    sync_client,
 )
 from sortbelt.client import filters as filter_types
 
@@ -33,27 +34,21 @@ class AsyncJob(responses.Job):
     client: AsyncClient = field(repr=False, compare=False, kw_only=True)
 
     async def refresh(self) -> AsyncJob:
-        """See `Job.refresh`."""
         return await self.client.job(self.id)
 
     async def wait(self, timeout: float | None = None) -> AsyncJob:  # noqa: ASYNC109 - same parameters as `Job`
-        """See `Job.wait`."""
         return await self.client.wait(self.id, timeout)
 
     def results(self, **filters: Unpack[filter_types.ResultListFilters]) -> AsyncResults:
-        """See `Job.results`."""
         return self.client.results(self.id, **filters)
 
     async def cancel(self) -> AsyncJob:
-        """See `Job.cancel`."""
         return await self.client.cancel(self.id)
 
     async def retry(self) -> AsyncJob:
-        """See `Job.retry`."""
         return await self.client.retry(self.id)
 
     def deliveries(self) -> AsyncIterator[responses.WebhookDelivery]:
-        """See `Job.deliveries`."""
         return self.client.deliveries(self.id)
 
     def _repr_html_(self) -> str:
@@ -74,34 +69,16 @@ class AsyncResults:
         return f"<{self._description}>"
 
     async def to_pandas(self) -> Any:
-        """See `Results.to_pandas`."""
         return dataframes.to_pandas([result async for result in self])
 
     async def to_arrow(self) -> Any:
-        """See `Results.to_arrow`."""
         return dataframes.to_arrow([result async for result in self])
 
 
-class AsyncClient:
+class AsyncClient(base_client.BaseClient[async_transport.AsyncTransport]):
     """`Client` for event loops; its arguments are the same."""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        retry_policy: transport.RetryPolicy | None = None,
-        notice: Callable[[str], None] | None = None,
-    ) -> None:
-        self.config = discovery.find_server(url, key)
-        self._transport = async_transport.AsyncTransport(
-            self.config.url,
-            self.config.key,
-            timeout=timeout,
-            retry_policy=retry_policy,
-            notice=notice,
-        )
+    _transport_class = async_transport.AsyncTransport
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,16 +88,8 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.config.url!r})"
-
     async def close(self) -> None:
-        """See `Client.close`."""
         await self._transport.close()
-
-    def notify(self, notice: Callable[[str], None] | None) -> None:
-        """See `Client.notify`."""
-        self._transport.notice = notice
 
     async def submit(
         self,
@@ -135,7 +104,6 @@ class AsyncClient:
         custom_ids: Mapping[str, str] | None = None,
         wait: bool = False,
     ) -> AsyncJob:
-        """See `Client.submit`."""
         operation = operations.submit(
             files,
             custom_ids,
@@ -160,7 +128,6 @@ class AsyncClient:
         webhook: str | None = None,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
-        """See `Client.open_job`."""
         request = operations.open_job(
             idempotency_key,
             job_name=name,
@@ -173,7 +140,6 @@ class AsyncClient:
         return self._bind_job(await self._request(request))
 
     async def known_blobs(self, digests: Sequence[str]) -> set[str]:
-        """See `Client.known_blobs`."""
         return await self._request(operations.known_blobs(digests))
 
     async def add_images(
@@ -182,17 +148,14 @@ class AsyncClient:
         batch: Sequence[image_files.Image | operations.File],
         custom_ids: Mapping[str, str] | None = None,
     ) -> AsyncJob:
-        """See `Client.add_images`."""
         return self._bind_job(await self._run(operations.add_images(job_id, batch, custom_ids)))
 
     async def add_known(
         self, job_id: str, named: Sequence[tuple[str, str]], custom_ids: Mapping[str, str] | None = None
     ) -> AsyncJob:
-        """See `Client.add_known`."""
         return self._bind_job(await self._request(operations.add_known(job_id, named, custom_ids)))
 
     async def sources(self) -> list[responses.Source]:
-        """See `Client.sources`."""
         return await self._request(operations.sources())
 
     async def scan(
@@ -205,39 +168,30 @@ class AsyncClient:
         *,
         seal: bool = True,
     ) -> AsyncJob:
-        """See `Client.scan`."""
         return self._bind_job(await self._request(operations.scan(job_id, source, prefix, include, exclude, seal=seal)))
 
     async def seal(self, job_id: str) -> AsyncJob:
-        """See `Client.seal`."""
         return self._bind_job(await self._request(operations.change_job_state(job_id, "seal")))
 
     async def cancel(self, job_id: str) -> AsyncJob:
-        """See `Client.cancel`."""
         return self._bind_job(await self._request(operations.change_job_state(job_id, "cancel")))
 
     async def retry(self, job_id: str) -> AsyncJob:
-        """See `Client.retry`."""
         return self._bind_job(await self._request(operations.change_job_state(job_id, "retry")))
 
     async def rename(self, job_id: str, name: str | None) -> AsyncJob:
-        """See `Client.rename`."""
         return self._bind_job(await self._request(operations.rename(job_id, name)))
 
     async def delete_job(self, job_id: str) -> responses.PurgeRecord:
-        """See `Client.delete_job`."""
         return await self._request(operations.delete_job(job_id))
 
     async def delete_image(self, image_id: str) -> dict[str, Any]:
-        """See `Client.delete_image`."""
         return await self._request(operations.delete_image(image_id))
 
     async def job(self, job_id: str) -> AsyncJob:
-        """See `Client.job`."""
         return self._bind_job(await self._request(operations.job(job_id)))
 
     async def watch(self, job_id: str) -> AsyncIterator[AsyncJob]:
-        """See `Client.watch`."""
         async for job in self._iterate(operations.watch(job_id)):
             yield self._bind_job(job)
 
@@ -247,30 +201,24 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - same parameters as `Client`
         watch: Callable[[responses.Job], None] | None = None,
     ) -> AsyncJob:
-        """See `Client.wait`."""
         return self._bind_job(await self._run(operations.wait_for(job_id, timeout, watch)))
 
     async def jobs(self, **filters: Unpack[filter_types.JobFilters]) -> AsyncIterator[AsyncJob]:
-        """See `Client.jobs`."""
         async for job in self._iterate(operations.jobs(filters)):
             yield self._bind_job(job)
 
     def results(self, job_id: str | None = None, **filters: Unpack[filter_types.ResultListFilters]) -> AsyncResults:
-        """See `Client.results`."""
         if job_id is None:
             return self.search(**filters)
         return AsyncResults(lambda: self._iterate(operations.results(job_id, filters)), f"Results of job {job_id}")
 
     def search(self, **filters: Unpack[filter_types.ResultListFilters]) -> AsyncResults:
-        """See `Client.search`."""
-        return AsyncResults(lambda: self._iterate(operations.search(filters)), "Results")
+        return AsyncResults(lambda: self._iterate(operations.results(None, filters)), "Results")
 
     def diff(self, job_a: str, job_b: str) -> AsyncIterator[responses.JobDifference]:
-        """See `Client.diff`."""
         return self._iterate(operations.diff(job_a, job_b))
 
     async def label_pairs(self, job_a: str, job_b: str) -> dict[str, Any]:
-        """See `Client.label_pairs`."""
         return await self._request(operations.label_pairs(job_a, job_b))
 
     async def stats(
@@ -279,27 +227,22 @@ class AsyncClient:
         by: filter_types.Group | None = None,
         **filters: Unpack[filter_types.ResultFilters],
     ) -> listing.Stats:
-        """See `Client.stats`."""
         return await self._request(operations.stats(group, by, filters))
 
     async def verify(self, result_id: str) -> AsyncJob:
-        """See `Client.verify`."""
         return self._bind_job(await self._request(operations.verify(result_id)))
 
     async def review(
         self, result_id: str, label: str | None = None, verdict: str = "label", note: str | None = None
     ) -> responses.Result:
-        """See `Client.review`."""
         return await self._request(operations.review(result_id, label, verdict, note))
 
     async def withdraw_review(self, result_id: str) -> responses.Result:
-        """See `Client.withdraw_review`."""
         return await self._request(operations.withdraw_review(result_id))
 
     async def review_images(
         self, image_ids: Iterable[str], label: str | None = None, verdict: str = "label", note: str | None = None
     ) -> dict[str, Any]:
-        """See `Client.review_images`."""
         return await self._run(operations.review_images(image_ids, label, verdict, note))
 
     async def resubmit_images(
@@ -311,92 +254,71 @@ class AsyncClient:
         fresh: bool = False,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
-        """See `Client.resubmit_images`."""
         request = operations.resubmit_images(image_ids, idempotency_key, job_name=name, model=model, fresh=fresh)
         return self._bind_job(await self._request(request))
 
     async def delete_images(self, image_ids: Iterable[str]) -> dict[str, Any]:
-        """See `Client.delete_images`."""
         return await self._run(operations.delete_images(image_ids))
 
     def reviews(self, **filters: Unpack[filter_types.ReviewFilters]) -> AsyncIterator[responses.Review]:
-        """See `Client.reviews`."""
         return self._iterate(operations.reviews(filters))
 
     async def review_queue(
         self, strategy: str = "least_confident", model: str | None = None, limit: int = 20
     ) -> list[responses.Result]:
-        """See `Client.review_queue`."""
         return await self._request(operations.review_queue(strategy, model, limit))
 
     async def review_stats(self, **filters: str | None) -> list[dict[str, Any]]:
-        """See `Client.review_stats`."""
         return await self._request(operations.review_stats(filters))
 
     async def image_bytes(self, image_id: str) -> bytes:
-        """See `Client.image_bytes`."""
         return await self._request(operations.image_bytes(image_id))
 
     def deliveries(
         self, job_id: str | None = None, status: str | None = None
     ) -> AsyncIterator[responses.WebhookDelivery]:
-        """See `Client.deliveries`."""
         return self._iterate(operations.deliveries(job_id, status))
 
     def purges(self) -> AsyncIterator[responses.PurgeRecord]:
-        """See `Client.purges`."""
         return self._iterate(operations.purges())
 
     async def replay(self, delivery_id: str) -> responses.WebhookDelivery:
-        """See `Client.replay`."""
         return await self._request(operations.replay(delivery_id))
 
     async def webhook_secret(self) -> str:
-        """See `Client.webhook_secret`."""
         return await self._request(operations.webhook_secret())
 
     async def rotate_webhook_secret(self) -> str:
-        """See `Client.rotate_webhook_secret`."""
         return await self._request(operations.rotate_webhook_secret())
 
     def keys(self) -> AsyncIterator[responses.Key]:
-        """See `Client.keys`."""
         return self._iterate(operations.keys())
 
     async def create_key(self, name: str, role: str = "submit", **limits: float | None) -> responses.Key:
-        """See `Client.create_key`."""
         return await self._request(operations.create_key(name, role, limits))
 
     async def change_key(self, key_id: str, **changes: str | float | None) -> responses.Key:
-        """See `Client.change_key`."""
         return await self._request(operations.change_key(key_id, changes))
 
     async def revoke_key(self, key_id: str) -> responses.Key:
-        """See `Client.revoke_key`."""
         return await self._request(operations.revoke_key(key_id))
 
     def models(self) -> AsyncIterator[responses.ModelVersion]:
-        """See `Client.models`."""
         return self._iterate(operations.list_models())
 
     async def add_model(self, bundle: str | os.PathLike[str]) -> responses.ModelVersion:
-        """See `Client.add_model`."""
         return await self._run(operations.add_model(bundle))
 
     async def promote_model(self, name: str, version: str, *, force: bool = False) -> responses.ModelVersion:
-        """See `Client.promote_model`."""
         return await self._request(operations.promote_model(name, version, force=force))
 
     async def rollback_model(self, name: str) -> responses.ModelVersion:
-        """See `Client.rollback_model`."""
         return await self._request(operations.rollback_model(name))
 
     async def shadow_model(self, name: str, version: str, share: float) -> responses.ModelVersion:
-        """See `Client.shadow_model`."""
         return await self._request(operations.shadow_model(name, version, share))
 
     async def compare_models(self, a: str, b: str, limit: int = operations.PAGE_SIZE) -> responses.ModelComparison:
-        """See `Client.compare_models`."""
         return await self._run(operations.compare_models(a, b, limit))
 
     def _bind_job(self, job: responses.Job) -> AsyncJob:
@@ -431,3 +353,13 @@ class AsyncClient:
                 step = operation.send(outcome)
             except StopIteration:
                 return
+
+
+for _kind, _documented in (
+    (AsyncClient, sync_client.Client),
+    (AsyncJob, sync_client.Job),
+    (AsyncResults, sync_client.Results),
+):
+    for _name, _method in inspect.getmembers(_kind, inspect.isfunction):
+        if not _name.startswith("_"):
+            _method.__doc__ = getattr(_documented, _name).__doc__

@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from sortbelt import errors
-from sortbelt.client import transport
+from sortbelt.client import multipart, transport
 
 
 class AsyncTransport(transport.BaseTransport):
@@ -28,7 +28,7 @@ class AsyncTransport(transport.BaseTransport):
         method: str,
         path: str,
         *,
-        body: transport.RequestBody | None = None,
+        body: multipart.Multipart | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         **options: Any,
@@ -38,23 +38,19 @@ class AsyncTransport(transport.BaseTransport):
         options |= {"headers": transport.merge_headers(headers, body)} | ({"content": _AsyncBody(body)} if body else {})
         for attempt in itertools.count():
             try:
-                return await self._send_once(method, path, options)
-            except (errors.Unreachable, errors.ServerError) as problem:
-                delay = self.retry_delay(problem, attempt, started_at, repeatable=repeatable)
-            await anyio.sleep(delay)
+                return self.raise_for_status(await self._http.request(method, self.url + path, **options))
+            except httpx.TransportError as error:
+                problem: errors.SortbeltError = self.no_response_error(error)
+            except (errors.Unreachable, errors.ServerError) as error:
+                problem = error
+            await anyio.sleep(self.retry_delay(problem, attempt, started_at, repeatable=repeatable))
         raise AssertionError  # the loop above has no end
-
-    async def _send_once(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
-        try:
-            return self.raise_for_status(await self._http.request(method, self.url + path, **options))
-        except httpx.TransportError as error:
-            raise self.no_response_error(error) from None
 
 
 class _AsyncBody:
     """Request body as an asynchronous iterable."""
 
-    def __init__(self, body: transport.RequestBody) -> None:
+    def __init__(self, body: multipart.Multipart) -> None:
         self._body = body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -1,7 +1,6 @@
 """Server discovery: URL and key from arguments, environment, or a server on this machine."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,31 +21,21 @@ class ServerConfig:
     key: str = field(repr=False)
 
 
-def find_server(
-    url: str | None = None,
-    key: str | None = None,
-    *,
-    data_dir: str | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> ServerConfig:
+def find_server(url: str | None = None, key: str | None = None, *, data_dir: str | None = None) -> ServerConfig:
     """Return the server to use.
 
     Args:
         url: by default `SORTBELT_URL`, else that of the `sortbelt up` that runs on the data folder.
         key: by default `SORTBELT_KEY`, or the content of `SORTBELT_KEY_FILE`, else the admin key of that `up`.
         data_dir: data folder, by default `SORTBELT_DATA_DIR`, else the user's own.
-        environ: environment variables, by default those of the process.
 
     Raises:
         errors.BadInput: there is a URL, but no key.
         errors.Unreachable: there is no URL.
     """
-    environ = os.environ if environ is None else environ
-    address = url or environ.get("SORTBELT_URL") or ""
-    secret = key or environ.get("SORTBELT_KEY") or _read_key_file(environ.get("SORTBELT_KEY_FILE"))
-    running_server = (
-        data_directory.find_running(data_directory.locate(data_dir, environ)) if not (address and secret) else None
-    )
+    address = url or os.environ.get("SORTBELT_URL") or ""
+    secret = key or os.environ.get("SORTBELT_KEY") or _read_key_file(os.environ.get("SORTBELT_KEY_FILE"))
+    running_server = data_directory.find_running(data_directory.locate(data_dir)) if not (address and secret) else None
     address = address or (running_server.url if running_server else "")
     if not address:
         raise errors.Unreachable(NO_SERVER_MESSAGE)

@@ -5,6 +5,9 @@ from typing import Literal, TypedDict
 Status = Literal["done", "failed", "cancelled", "expired"]
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 Group = Literal["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"]
+Order = Literal["newest", "confidence", "familiarity"]
+Verdict = Literal["label", "none_of_these", "bad_image", "withdrawn"]
+Strategy = Literal["least_confident", "unfamiliar", "disagreement", "random"]
 
 
 class JobFilters(TypedDict, total=False):
@@ -42,7 +45,7 @@ class ResultFilters(TypedDict, total=False):
 class ResultListFilters(ResultFilters, total=False):
     """Filters of a list of results, with its order and the rows per request."""
 
-    order: Literal["newest", "confidence", "familiarity"] | None
+    order: Order | None
     limit: int | None
 
 
@@ -53,9 +56,9 @@ class ReviewFilters(TypedDict, total=False):
     version: str | None
     job: str | None
     result: str | None
-    verdict: Literal["label", "none_of_these", "bad_image", "withdrawn"] | None
+    verdict: Verdict | None
     label: str | None
-    strategy: Literal["least_confident", "unfamiliar", "disagreement", "random"] | None
+    strategy: Strategy | None
     reviewed_by: str | None
     since: str | None
     until: str | None

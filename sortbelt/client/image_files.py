@@ -5,13 +5,14 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from sortbelt import errors
 from sortbelt.files import file_names
 
+T = TypeVar("T")
 MAX_BATCH_IMAGES = 32  # per request: enough to make the cost of HTTP and of a transaction negligible
 MAX_BATCH_BYTES = 4_000_000  # per request: small enough for several in memory on both sides
 MAX_IMAGE_BYTES = 60_000_000  # larger files are not even read, since no server accepts them
@@ -168,13 +169,19 @@ def _from_file(name: str, file: str | tuple[str, bytes]) -> Image:
 
 def batches(images: Iterable[Image]) -> Iterator[Sequence[Image]]:
     """Group images into batches, each small enough for one request."""
-    batch: list[Image] = []
-    size = 0
-    for image in images:
-        if batch and (len(batch) == MAX_BATCH_IMAGES or size + image.size > MAX_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(image)
-        size += image.size
-    if batch:
-        yield batch
+    return grouped(images, lambda image: image.size, MAX_BATCH_IMAGES, MAX_BATCH_BYTES)
+
+
+def grouped(items: Iterable[T], size_of: Callable[[T], int], max_count: int, max_bytes: int) -> Iterator[Sequence[T]]:
+    """Group items in their order, with a maximum number and size in bytes; a larger item is alone in its group."""
+    group: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if group and (len(group) == max_count or total + size > max_bytes):
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size
+    if group:
+        yield group

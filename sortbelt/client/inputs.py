@@ -1,13 +1,13 @@
 """Inputs of `Client.submit`: paths, folders, bytes, file objects and PIL images, each as a path or (name, bytes)."""
 
 import io
-import mimetypes
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sortbelt import errors
+from sortbelt.files import file_names, file_rules
 
 DEFAULT_NAME = "image"
 Item = str | os.PathLike[str] | tuple[str, bytes]
@@ -16,8 +16,9 @@ Item = str | os.PathLike[str] | tuple[str, bytes]
 def expand(files: Any) -> list[Item]:
     """Return paths, or (name, bytes), for one input or for many.
 
-    An input is a path, a folder (its images, in subfolders too, by their paths in it), bytes, a file object open for
-    reading bytes, a PIL image, or (name, bytes). Inputs without a name are named `image`, `image-2` …
+    An input is a path, a folder (the images in it and its subfolders, by the rules of `sortbelt enqueue`, but not those
+    in archives), bytes, a file object open for reading bytes, a PIL image, or (name, bytes). Inputs without a name are
+    named `image`, `image-2` …
 
     Raises:
         errors.BadInput: an input is of another kind, or a folder has no images.
@@ -70,19 +71,15 @@ def _expand_one(file: Any) -> Iterator[Item]:
 
 
 def _folder_images(folder: Path) -> Iterator[Item]:
-    """Yield (path in the folder, bytes) for each image of a folder, without hidden files."""
+    """Yield (name in the job, bytes) for each image of a folder, by the rules of bulk runs; archives are left out."""
+    rules = file_rules.FileRules()
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
-    names = [path.relative_to(folder) for path in paths]
-    images = [name for name in names if _is_image_name(name)]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    images = [name for name in names if not rules.find_skipped(name)[1] and not file_rules.is_archive(name)]
     if not images:
         raise errors.BadInput(f"The folder {folder} has no images: name one that has some.", "no_images")
     for name in images:
-        yield name.as_posix(), (folder / name).read_bytes()
-
-
-def _is_image_name(name: Path) -> bool:
-    kind = mimetypes.guess_type(name.name)[0] or ""
-    return kind.startswith("image/") and not any(part.startswith(".") for part in name.parts)
+        yield file_names.escape_name(name), (folder / name).read_bytes()
 
 
 def _read_bytes(file: Any) -> bytes:

@@ -56,9 +56,6 @@ class Stats(list[dict[str, Any]]):
     """Counts of results; they print as a table."""
 
     def __repr__(self) -> str:
-        return self.__str__()
-
-    def __str__(self) -> str:
         columns = [name for name in ("key", "by", "count", "confidence") if any(row.get(name) for row in self)]
         lines = [columns, *([_format(row.get(name)) for name in columns] for row in self)]
         return "\n".join(_align(lines)) if self else "no results"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 
 class Multipart:
-    """Form with fields and files, sent in chunks without joining them in memory.
+    """Form with fields and files, sent in chunks without joining them in memory, again if a request is retried.
 
     Args:
         files: (name, bytes) of each file; a name may contain any character.

@@ -191,10 +191,10 @@ def jobs(filters: Mapping[str, Any]) -> Operation[None]:
     return _paginate("/v1/jobs", "jobs", filters, responses.Job.from_json)
 
 
-def results(job_id: str, filters: Mapping[str, Any]) -> Operation[None]:
-    """Yield the results of one job."""
+def results(job_id: str | None, filters: Mapping[str, Any]) -> Operation[None]:
+    """Yield the results of one job, or without one of all."""
     path, params = results_location(job_id, filters)
-    if "job" in params:
+    if job_id and "job" in params:
         yield job(job_id)  # raises NotFound; a search for an unknown job is merely empty
     yield from _paginate(path, "results", params, responses.Result.from_json)
 
@@ -205,11 +205,6 @@ def results_location(job_id: str | None, filters: Mapping[str, Any]) -> tuple[st
     if job_id and params.keys() <= {"limit"}:
         return _job_path(job_id, "results"), params
     return "/v1/results", drop_none({"job": job_id, **params})
-
-
-def search(filters: Mapping[str, Any]) -> Operation[None]:
-    """Yield results of all jobs."""
-    return _paginate("/v1/results", "results", filters, responses.Result.from_json)
 
 
 def diff(job_a: str, job_b: str) -> Operation[None]:

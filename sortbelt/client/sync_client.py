@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from sortbelt.client import dataframes, discovery, image_files, listing, operations, responses, transport
+from sortbelt.client import base_client, dataframes, image_files, listing, operations, responses, transport
 from sortbelt.client import filters as filter_types
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Job(responses.Job):
         return self.client.cancel(self.id)
 
     def retry(self) -> Job:
-        """Retry its failed images; return the new job."""
+        """Classify again its images without a label (failed, cancelled, expired); return the new job."""
         return self.client.retry(self.id)
 
     def deliveries(self) -> Iterator[responses.WebhookDelivery]:
@@ -73,7 +73,7 @@ class Results(listing.Listing["responses.Result"]):
         return dataframes.results_html(preview, f"{self._description}: the first {len(preview)}")
 
 
-class Client:
+class Client(base_client.BaseClient[transport.Transport]):
     """Client of a Sortbelt server. Thread-safe.
 
     Args:
@@ -88,23 +88,7 @@ class Client:
         errors.Unreachable: there is no URL.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        retry_policy: transport.RetryPolicy | None = None,
-        notice: Callable[[str], None] | None = None,
-    ) -> None:
-        self.config = discovery.find_server(url, key)
-        self._transport = transport.Transport(
-            self.config.url,
-            self.config.key,
-            timeout=timeout,
-            retry_policy=retry_policy,
-            notice=notice,
-        )
+    _transport_class = transport.Transport
 
     def __enter__(self) -> Self:
         return self
@@ -114,16 +98,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.config.url!r})"
-
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-
-    def notify(self, notice: Callable[[str], None] | None) -> None:
-        """Replace the function that is called when a request waits or is retried."""
-        self._transport.notice = notice
 
     def submit(
         self,
@@ -259,7 +236,7 @@ class Client:
         return self._bind_job(self._request(operations.change_job_state(job_id, "cancel")))
 
     def retry(self, job_id: str) -> Job:
-        """Retry the failed images of a job; return the new job."""
+        """Classify again the images of a job without a label (failed, cancelled, expired); return the new job."""
         return self._bind_job(self._request(operations.change_job_state(job_id, "retry")))
 
     def rename(self, job_id: str, name: str | None) -> Job:
@@ -324,7 +301,7 @@ class Client:
                 `custom_id`, `reviewed` (whether it has a review), `limit` (rows per request, not in all), `order`
                 (`newest`; `confidence`: the least confident first; `familiarity`: the least familiar first).
         """
-        return Results(lambda limit: self._iterate(operations.search({"limit": limit, **filters})), "Results")
+        return Results(lambda limit: self._iterate(operations.results(None, {"limit": limit, **filters})), "Results")
 
     def export(
         self, accept: str, job_id: str | None = None, **filters: Unpack[filter_types.ResultListFilters]
@@ -387,7 +364,7 @@ class Client:
             note: a remark.
 
         Raises:
-            errors.BadInput: the model has no such label.
+            errors.InvalidRequest: the model has no such label.
         """
         return self._request(operations.review(result_id, label, verdict, note))
 

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
 from sortbelt import __version__, errors
+from sortbelt.client import multipart
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 GATEWAY_ERROR_STATUSES = {502, 504}
@@ -30,16 +31,6 @@ class RetryPolicy:
     first: float = 2.0  # no response so far: the address may be wrong
     down: float = 10.0  # the server responded before, but does not now
     busy: float = 60.0  # 429 or 503
-
-
-class RequestBody(Protocol):
-    """Body in chunks; iterating twice must yield the same bytes, because a request may be retried."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Content-Type and Content-Length."""
-
-    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class BaseTransport:
@@ -139,7 +130,7 @@ class Transport(BaseTransport):
         method: str,
         path: str,
         *,
-        body: RequestBody | None = None,
+        body: multipart.Multipart | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         **options: Any,
@@ -162,17 +153,13 @@ class Transport(BaseTransport):
         options |= {"headers": merge_headers(headers, body)} | ({"content": body} if body else {})
         for attempt in itertools.count():
             try:
-                return self._send_once(method, path, options)
-            except (errors.Unreachable, errors.ServerError) as problem:
-                delay = self.retry_delay(problem, attempt, started_at, repeatable=repeatable)
-            time.sleep(delay)
+                return self.raise_for_status(self._http.request(method, self.url + path, **options))
+            except httpx.TransportError as error:
+                problem: errors.SortbeltError = self.no_response_error(error)
+            except (errors.Unreachable, errors.ServerError) as error:
+                problem = error
+            time.sleep(self.retry_delay(problem, attempt, started_at, repeatable=repeatable))
         raise AssertionError  # the loop above has no end
-
-    def _send_once(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
-        try:
-            return self.raise_for_status(self._http.request(method, self.url + path, **options))
-        except httpx.TransportError as error:
-            raise self.no_response_error(error) from None
 
     def stream(self, method: str, path: str, accept: str, **options: Any) -> Iterator[bytes]:
         """Yield the response body in chunks. Without retries: half of the body may be written already.
@@ -220,7 +207,7 @@ def retry_after(response: httpx.Response) -> float | None:
     return None
 
 
-def merge_headers(headers: Mapping[str, str] | None, body: RequestBody | None) -> dict[str, str]:
+def merge_headers(headers: Mapping[str, str] | None, body: multipart.Multipart | None) -> dict[str, str]:
     """Merge the request's headers with those of its body and of the caller's trace."""
     return {**_trace_headers(), **(headers or {}), **(body.headers if body else {})}
 

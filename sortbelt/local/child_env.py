@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from sortbelt import errors
@@ -36,19 +35,15 @@ def server_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def child_environment(
-    folder: Path, environ: Mapping[str, str] | None = None, **settings: str | int | None
-) -> dict[str, str]:
+def child_environment(folder: Path, **settings: str | int | None) -> dict[str, str]:
     """Return the environment for processes that use a data folder.
 
     Args:
         folder: the data folder.
-        environ: the caller's environment, by default that of this process.
-        settings: by variable name, in lower case and without the prefix. None leaves a setting to the caller's
-            environment, and then to the data folder.
+        settings: by variable name, in lower case and without the prefix. None leaves a setting to the environment of
+            this process, and then to the data folder.
     """
-    environ = os.environ if environ is None else environ
-    variables = {name: value for name, value in environ.items() if name not in CLIENT_VARIABLES}
+    variables = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
     for name, value in settings.items():
         if value is not None:
             variables.pop(_variable_name(name) + "_FILE", None)
@@ -61,7 +56,7 @@ def child_environment(
         del variables["SORTBELT_ADMIN_KEY"]
     # -P is not inherited by the processes that the server's processes start; this variable is.
     variables |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CHECKOUT), environ.get("PYTHONPATH"))))
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     return variables
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +28,9 @@ class RunningServer(NamedTuple):
     redis_url: str = ""
 
 
-def locate(data_dir: str | None = None, environ: Mapping[str, str] | None = None) -> Path:
+def locate(data_dir: str | None = None) -> Path:
     """Return the data folder: the given one, else `SORTBELT_DATA_DIR`, else the user's own (XDG on Linux)."""
-    environ = os.environ if environ is None else environ
-    configured = data_dir or environ.get("SORTBELT_DATA_DIR")
+    configured = data_dir or os.environ.get("SORTBELT_DATA_DIR")
     if configured:
         return Path(configured).expanduser().absolute()
     import platformdirs  # noqa: PLC0415 (not needed if a folder is configured, and only with a server on this machine)
@@ -119,14 +118,13 @@ def _check_ownership(folder: Path) -> None:
             entry.chmod(stat.S_IMODE(entry.lstat().st_mode) & 0o700)
 
 
-def ensure_admin_key_file(folder: Path, environ: Mapping[str, str] | None = None) -> Path:
+def ensure_admin_key_file(folder: Path) -> Path:
     """Return the file with the admin key: the caller's, else the folder's own, created at the first start."""
-    environ = os.environ if environ is None else environ
-    if "SORTBELT_ADMIN_KEY_FILE" in environ:
-        return Path(environ["SORTBELT_ADMIN_KEY_FILE"]).absolute()
+    if "SORTBELT_ADMIN_KEY_FILE" in os.environ:
+        return Path(os.environ["SORTBELT_ADMIN_KEY_FILE"]).absolute()
     path = folder / "admin.key"
-    if "SORTBELT_ADMIN_KEY" in environ:
-        _write_private(path, environ["SORTBELT_ADMIN_KEY"] + "\n")
+    if "SORTBELT_ADMIN_KEY" in os.environ:
+        _write_private(path, os.environ["SORTBELT_ADMIN_KEY"] + "\n")
     elif not path.exists():
         secret_part = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         _write_private(path, f"sb_{secrets.token_hex(4)}_{secret_part}\n")

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.01
@@ -42,27 +41,20 @@ class FolderLock:
 
     def is_held(self) -> bool:
         """Return whether another holder has the lock."""
-        with _opened(self._folder) as fd:
-            return fd is not None and not _try_lock(fd)
+        try:
+            fd = os.open(self._folder, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _try_lock(fd)
+        finally:
+            os.close(fd)
 
     def owner_pid(self) -> str:
         """Return the pid of the process that acquired the lock last."""
         with contextlib.suppress(OSError):
             return self._pid_path.read_text(encoding="ascii").strip() or "unknown"
         return "unknown"
-
-
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int | None]:
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield None
-        return
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _try_lock(fd: int) -> bool:

@@ -26,7 +26,9 @@ def client_options(
     """
 
     def decorate(command_function: Callable[..., Any]) -> Callable[..., Any]:
-        @click.option("--url", metavar="URL", help="Server [default: SORTBELT_URL, else that of `sortbelt up`].")
+        @click.option(
+            "--url", metavar="URL", help="URL of the server [default: SORTBELT_URL, else that of `sortbelt up`]."
+        )
         @_options.data_dir_option
         @functools.wraps(command_function)
         def wrapped(*args: Any, url: str | None, data_dir: str | None, **kwargs: Any) -> Any:

@@ -28,6 +28,15 @@ model_option = click.option(
     "--model", metavar="NAME", help="Model to use [default: the server's].", shell_complete=_completion.models
 )
 name_option = click.option("--name", metavar="NAME", help="Name of the job, by which `sortbelt jobs --name` finds it.")
+
+
+def priority_option(default: str) -> Callable[[F], F]:
+    """Return the decorator for `--priority`."""
+    choice = click.Choice(["interactive", "bulk"])
+    help_text = "Interactive images are classified before bulk ones."
+    return click.option("--priority", type=choice, default=default, show_default=True, help=help_text)
+
+
 webhook_option = click.option("--webhook", metavar="URL", help="URL that gets a signed POST when the job has ended.")
 since_option = click.option(
     "--since", metavar="TIME", help="Only from this time on: 24h, 7d, yesterday, 2026-01-31 or 2026-01-31T12:00:00Z."

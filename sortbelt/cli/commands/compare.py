@@ -108,7 +108,7 @@ def verify(client: Client, result_id: str, *, as_json: bool) -> None:
     """Classify the image of a result again, alone, and compare.
 
     RESULT is the `id` of a result, as in `sortbelt results --json`. Exits with 0 if the label is the same
-    and its confidence nearly so, else with 1. Reports if the device or the version of a library differs.
+    and the confidence differs by at most 0.01, else with 1. Reports if the device or the version of a library differs.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ from sortbelt.client.sync_client import Client
 @click.option("--no-wait", is_flag=True, help="Do not wait until the images are classified.")
 @click.option("--name", metavar="NAME", help="Name of the job [default: the name of the folder].")
 @_options.model_option
-@click.option("--priority", type=click.Choice(["interactive", "bulk"]), default="bulk", show_default=True)
+@_options.priority_option("bulk")
 @_options.webhook_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
 @click.option("--fresh", is_flag=True, help="Forget earlier runs: a new job with all images.")
@@ -29,11 +29,14 @@ from sortbelt.client.sync_client import Client
     "--max-failure-rate",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Stop when a larger share of the images fails, such as 0.05.",
+    help="Stop if more than this share of images fails; 0.05 means 5 %.",
 )
 @click.option("--watch", is_flag=True, help="Keep running, and send what is added to the folder, until ctrl-C.")
 @click.option(
-    "--idle", type=click.FloatRange(min=0), metavar="SECONDS", help="With --watch: end after so long without new files."
+    "--idle",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --watch: exit after SECONDS without a new file.",
 )
 @click.option("--failures", metavar="FILE", type=click.Path(), help="Write failed images and errors as CSV or NDJSON.")
 @_options.manifest_option

@@ -1,4 +1,4 @@
-"""`sortbelt images`: review, resubmit, download or delete all images whose results match filters."""
+"""`sortbelt images`: review, resubmit, download or delete the images whose results match filters."""
 
 import itertools
 import sys
@@ -48,7 +48,7 @@ class Selection:
 
 @click.group()
 def images() -> None:
-    """Review, resubmit, download or delete all images whose results match filters.
+    """Review, resubmit, download or delete the images whose results match filters.
 
     The filters are those of `sortbelt results`, which lists the images; at least one, or a job, is needed.
     With --dry-run the images are only counted.
@@ -72,10 +72,10 @@ def images() -> None:
     help="Label that the images should have, or none_of_these, or bad_image.",
     shell_complete=_completion.labels,
 )
-@click.option("--note", help="A remark.")
+@click.option("--note", help="Note stored with each review.")
 @_client.client_options(_client.LONG_RUN_RETRY)
 def review(client: Client, *, verdict: str, note: str | None, as_json: bool, **chosen: Any) -> None:
-    """Give all images the same review.
+    """Give the images that match the filters the same review.
 
     Exits with 1 if no image matches, or an image cannot have this review.
 
@@ -102,10 +102,10 @@ def review(client: Client, *, verdict: str, note: str | None, as_json: bool, **c
 @click.option("--job-name", metavar="NAME", help="Name of the new job.")
 @_client.client_options(_client.LONG_RUN_RETRY)
 def resubmit(client: Client, *, new_model: str | None, job_name: str | None, as_json: bool, **chosen: Any) -> None:
-    """Classify all images again, without an upload, as a new job per 1,000 images.
+    """Classify the images that match the filters again, as a new job per 1,000 images.
 
-    By their model they are classified as if for the first time; by another model given as --with, only those
-    that it has not labelled yet.
+    Nothing is uploaded. Without --with, all are classified again by their own model. With --with MODEL, only
+    images that MODEL has not labelled.
 
     \b
     Examples:
@@ -136,10 +136,11 @@ def _resubmit(client: Client, ids: Iterable[str], options: Mapping[str, Any]) ->
 @click.option("--out", metavar="FILE", required=True, type=click.Path(dir_okay=False), help="File to write.")
 @_client.client_options()
 def archive(client: Client, *, out: str, as_json: bool, **chosen: Any) -> None:
-    """Download all images, as they were submitted, as a ZIP file with a folder per label.
+    """Download the images that match the filters, as a ZIP file with a folder per label.
 
-    The label of a review goes before that of the model. At most 1,000 images, with 500 MB. Images whose
-    bytes cannot be read are named in `left-out.txt`; then it exits with 1.
+    The images are as they were submitted: at most 1,000, with 500 MB. The folder is the reviewed label, or the
+    model's label if there is no review. Images whose bytes cannot be read are named in `left-out.txt`; then it
+    exits with 1.
 
     \b
     Example:
@@ -172,9 +173,10 @@ def _count_archived(path: str) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_client.client_options(_client.LONG_RUN_RETRY)
 def delete(client: Client, *, yes: bool, as_json: bool, **chosen: Any) -> None:
-    """Delete all images, with their bytes and results, which cannot be undone.
+    """Delete the images that match the filters, with their bytes and results.
 
-    A receipt of each is printed. Exits with 1 if no image matches, or an image cannot be deleted.
+    This cannot be undone; a receipt of each is printed. Exits with 1 if no image matches, or an image cannot
+    be deleted.
 
     \b
     Examples:

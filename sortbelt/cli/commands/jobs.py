@@ -6,12 +6,13 @@ import datetime as dt
 import itertools
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from sortbelt.cli import progress, terminal
 from sortbelt.cli.commands import _client, _completion, _options
+from sortbelt.client import filters as filter_types
 from sortbelt.client import responses
 from sortbelt.client.responses import timestamps
 from sortbelt.client.sync_client import Client
@@ -28,7 +29,7 @@ job_argument = click.argument("job_id", metavar="JOB", shell_complete=_completio
 @click.command()
 @click.option(
     "--status",
-    type=click.Choice(["queued", "running", "done", "failed", "cancelled", "expired"]),
+    type=click.Choice(get_args(filter_types.JobStatus)),
     help="Only jobs with this status.",
 )
 @click.option("--name", metavar="TEXT", help="Only jobs with this text in their name.")
@@ -92,7 +93,7 @@ def status(client: Client, job_id: str, *, as_json: bool) -> None:
 @click.command()
 @job_argument
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop waiting after so long (exit code 1)."
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop waiting after SECONDS (exit code 1)."
 )
 @_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
@@ -131,7 +132,7 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
 @_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool) -> None:
-    """Retry the images of a job without a label, in a new job.
+    """Classify again, in a new job, the images of a job that got no label.
 
     Shows the new job; with --wait, exits with 0 if every image was classified, else with 1.
 

@@ -12,10 +12,16 @@ from sortbelt.client.sync_client import Client
 
 HEADERS = ("id", "name", "role", "prefix", "created", "expires", "revoked", "limits")
 LIMIT_OPTIONS = (
-    click.option("--images-per-minute", type=_options.QUOTA, metavar="N", help="Images that it may submit per minute."),
-    click.option("--bytes-per-minute", type=_options.QUOTA, metavar="N", help="Bytes that it may submit per minute."),
-    click.option("--open-images", type=_options.QUOTA, metavar="N", help="Images without a result at any time."),
-    click.option("--open-bytes", type=_options.QUOTA, metavar="N", help="Bytes of images without a result."),
+    click.option(
+        "--images-per-minute", type=_options.QUOTA, metavar="N", help="Images that the key may submit per minute."
+    ),
+    click.option(
+        "--bytes-per-minute", type=_options.QUOTA, metavar="N", help="Bytes that the key may submit per minute."
+    ),
+    click.option("--open-images", type=_options.QUOTA, metavar="N", help="Most images without a result at a time."),
+    click.option(
+        "--open-bytes", type=_options.QUOTA, metavar="N", help="Most bytes of images without a result at a time."
+    ),
     click.option(
         "--work-seconds-per-minute",
         type=_options.QUOTA,
@@ -23,7 +29,10 @@ LIMIT_OPTIONS = (
         help="Seconds that decoding and classifying its images may take per minute.",
     ),
     click.option(
-        "--expires-in", type=_options.DURATION, metavar="DURATION", help="Time until it expires: 90d, 12h, or never."
+        "--expires-in",
+        type=_options.DURATION,
+        metavar="DURATION",
+        help="Time until the key expires: 90d, 12h, or never.",
     ),
 )
 limit_options = _options.combine(LIMIT_OPTIONS)
@@ -94,7 +103,7 @@ def list_keys(client: Client, *, as_json: bool) -> None:
 
 @keys.command("set")
 @click.argument("key_id", metavar="ID")
-@click.option("--name", help="Name in lists.")
+@click.option("--name", help="New name of the key.")
 @limit_options
 @_options.json_option
 @_client.client_options()

@@ -109,7 +109,7 @@ def rollback(client: Client, name: str | None, *, as_json: bool) -> None:
 @models.command()
 @click.argument("version", type=ModelVersionParam(), shell_complete=_completion.versions)
 @click.option("--share", type=click.FloatRange(0, 1), help="Share of the images, from 0 to 1.")
-@click.option("--off", is_flag=True, help="Stop it.")
+@click.option("--off", is_flag=True, help="Stop the shadow.")
 @_options.json_option
 @_client.client_options()
 def shadow(client: Client, version: tuple[str, str], *, share: float | None, off: bool, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -15,7 +15,7 @@ from sortbelt.client.sync_client import Client
 
 DEFAULT_LIMIT = 100  # rows of a search; the results of a job are shown completely
 MAX_SERVER_LIMIT = 1000
-GROUPS = ("label", "status", "error", "model", "confidence", "familiarity", "day", "hour")
+GROUPS = get_args(filter_types.Group)
 TABLE_SUFFIXES = ("", "txt", "tsv", "tab")
 FORMAT_BY_SUFFIX = {"jsonl": "ndjson", **{name: name for name in export.FORMATS}}
 
@@ -25,9 +25,7 @@ FILTER_OPTIONS = (
     click.option("--max-confidence", type=click.FloatRange(0, 1), help="Only labels of at most this confidence."),
     click.option("--min-familiarity", type=click.FloatRange(0, 1), help="Only images of at least this familiarity."),
     click.option("--max-familiarity", type=click.FloatRange(0, 1), help="Only images of at most this familiarity."),
-    click.option(
-        "--status", type=click.Choice(["done", "failed", "cancelled", "expired"]), help="Only images with this status."
-    ),
+    click.option("--status", type=click.Choice(get_args(filter_types.Status)), help="Only images with this status."),
     click.option("--error", metavar="CODE", help="Only images that failed with this code."),
     _options.since_option,
     _options.until_option,
@@ -48,7 +46,7 @@ filter_options = _options.combine(FILTER_OPTIONS)
 """Adds the options that filter results."""
 order_option = click.option(
     "--order",
-    type=click.Choice(["newest", "confidence", "familiarity"]),
+    type=click.Choice(get_args(filter_types.Order)),
     help="Sort order; `confidence` is the least confident first, `familiarity` the least familiar.",
 )
 reviewed_option = click.option(
@@ -65,10 +63,13 @@ reviewed_option = click.option(
     "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job; else {DEFAULT_LIMIT}]."
 )
 @click.option(
-    "--format", "output_format", type=click.Choice(export.FORMATS), help="[default: by the suffix of --out, or table]"
+    "--format",
+    "output_format",
+    type=click.Choice(export.FORMATS),
+    help="Format of the output [default: by the suffix of --out, or table].",
 )
 @click.option("--scores", is_flag=True, help="Show the highest scores in the table, too, however narrow the terminal.")
-@click.option("--excel", is_flag=True, help="CSV for spreadsheets: with a mark by which they recognise UTF-8.")
+@click.option("--excel", is_flag=True, help="CSV with a byte order mark, so that spreadsheets read UTF-8.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Write to a file.")
 @_options.json_option
 @_client.client_options()

@@ -3,13 +3,14 @@
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from sortbelt.bulk import label_studio, review_export
 from sortbelt.cli import terminal
 from sortbelt.cli.commands import _client, _completion, _options
+from sortbelt.client import filters as filter_types
 from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
 
@@ -24,8 +25,6 @@ FILTER_OPTIONS = (
     _options.since_option,
     _options.until_option,
 )
-VERDICTS = ("label", "none_of_these", "bad_image", "withdrawn")
-STRATEGIES = ("least_confident", "unfamiliar", "disagreement", "random")
 
 
 filter_options = _options.combine(FILTER_OPTIONS)
@@ -46,8 +45,12 @@ def reviews() -> None:
 
 @reviews.command("list")
 @filter_options
-@click.option("--verdict", type=click.Choice(VERDICTS), help="Only reviews with this verdict.")
-@click.option("--strategy", type=click.Choice(STRATEGIES), help="Only images that the queue chose in this way.")
+@click.option("--verdict", type=click.Choice(get_args(filter_types.Verdict)), help="Only reviews with this verdict.")
+@click.option(
+    "--strategy",
+    type=click.Choice(get_args(filter_types.Strategy)),
+    help="Only images that the queue chose in this way.",
+)
 @click.option("--history", is_flag=True, help="Also reviews that were replaced or withdrawn.")
 @_options.json_option
 @_client.client_options()

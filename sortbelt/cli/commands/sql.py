@@ -25,7 +25,14 @@ HELP_TEXT = "End a query with a semicolon. .views lists the views, .quit (or ctr
 @click.command()
 @click.argument("query", required=False)
 @_options.database_url_option
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
+)
 @_options.data_dir_option
 def sql(query: str | None, *, database_url: str | None, output_format: str, data_dir: str | None) -> None:
     """Query the server's database in SQL, read-only.

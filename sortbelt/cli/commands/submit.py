@@ -15,7 +15,7 @@ from sortbelt.client.sync_client import Client
 @click.option("--wait", is_flag=True, help="Wait until the job has ended, and show the results.")
 @_options.name_option
 @_options.model_option
-@click.option("--priority", type=click.Choice(["interactive", "bulk"]), default="interactive", show_default=True)
+@_options.priority_option("interactive")
 @_options.webhook_option
 @click.option(
     "--custom-id",

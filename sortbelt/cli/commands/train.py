@@ -28,7 +28,7 @@ STOP_CODES = (130, 143)  # of a program that SIGINT or SIGTERM has ended
 @click.option(
     "--with-reviews",
     is_flag=True,
-    help="Learn from the reviews on the server too: their labels count for photos in FOLDER, others are added.",
+    help="Reviewed labels replace those of FOLDER; reviewed images missing in FOLDER are added.",
 )
 @click.option(
     "--promote",

@@ -60,7 +60,7 @@ def up(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Start Redis, database, API and workers on this machine; stop them with ctrl-C.
+    """Start Redis, database, API, dispatcher and workers on this machine; stop them with ctrl-C.
 
     Everything is stored in one data folder; a restart continues unfinished jobs. A COMMAND after -- is run
     when the server is ready, with SORTBELT_URL and SORTBELT_KEY set; when it ends, the server stops, and

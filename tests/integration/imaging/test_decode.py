@@ -197,7 +197,7 @@ def test_a_jpeg_of_which_less_than_nine_tenths_came_is_truncated(options, end_ma
     start = data.index(b"\xff\xda")
     for share, expected in ((0.02, "truncated"), (0.5, "truncated"), (0.96, None), (1, None)):
         assert code(data[: start + int((len(data) - 2 - start) * share)] + end_marker) == expected
-    with pytest.raises(errors.ImageDecodeError, match=r"only [45][0-9] % of the image data"):
+    with pytest.raises(errors.ImageDecodeError, match=r"The file has only [45][0-9] % of the image data"):
         decode.open_image(data[: start + (len(data) - start) // 2] + end_marker)
 
 

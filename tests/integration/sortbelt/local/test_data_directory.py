@@ -15,19 +15,22 @@ from tests.support import modules
 
 
 def test_the_folder_is_the_given_one_else_the_settings_else_the_users_own(monkeypatch):
-    assert data_directory.locate("/a", {"SORTBELT_DATA_DIR": "/b"}).as_posix() == "/a"
+    monkeypatch.setenv("SORTBELT_DATA_DIR", "/b")
+    assert data_directory.locate("/a").as_posix() == "/a"
     monkeypatch.setenv("XDG_DATA_HOME", "/c")
-    assert data_directory.locate(None, {"SORTBELT_DATA_DIR": "/b"}).as_posix() == "/b"
-    assert data_directory.locate(None, {}).as_posix() == "/c/sortbelt"
+    assert data_directory.locate().as_posix() == "/b"
+    monkeypatch.delenv("SORTBELT_DATA_DIR")
+    assert data_directory.locate().as_posix() == "/c/sortbelt"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have folders of their own")
 def test_the_folders_on_linux_are_those_of_xdg(monkeypatch):
+    monkeypatch.delenv("SORTBELT_DATA_DIR", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
 
-    assert data_directory.locate(None, {}).as_posix() == "/home/me/.local/share/sortbelt"
+    assert data_directory.locate().as_posix() == "/home/me/.local/share/sortbelt"
     assert (
         run_manifest.default_path("http://x", "key", "/photos", None).parent.as_posix()
         == "/home/me/.local/state/sortbelt/runs"
@@ -38,25 +41,22 @@ def test_other_users_cannot_read_it(data_folder):
     data_directory.write_announcement(data_folder, data_directory.RunningServer("http://x", "key", 1))
 
     assert stat.S_IMODE(data_folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE(data_directory.ensure_admin_key_file(data_folder, {}).stat().st_mode) == 0o600
+    assert stat.S_IMODE(data_directory.ensure_admin_key_file(data_folder).stat().st_mode) == 0o600
     assert stat.S_IMODE((data_folder / "up.json").stat().st_mode) == 0o600
 
 
 def test_the_admin_key_is_made_once(data_folder):
-    first = data_directory.ensure_admin_key_file(data_folder, {}).read_text()
+    first = data_directory.ensure_admin_key_file(data_folder).read_text()
 
     assert re.fullmatch(r"sb_[0-9a-f]{8}_[A-Za-z0-9_-]{43}\n", first)
-    assert data_directory.ensure_admin_key_file(data_folder, {}).read_text() == first
+    assert data_directory.ensure_admin_key_file(data_folder).read_text() == first
 
 
-def test_an_admin_key_of_the_callers_is_used(data_folder, tmp_path):
-    assert (
-        data_directory.ensure_admin_key_file(data_folder, {"SORTBELT_ADMIN_KEY": "sb_mine"}).read_text() == "sb_mine\n"
-    )
-    assert (
-        data_directory.ensure_admin_key_file(data_folder, {"SORTBELT_ADMIN_KEY_FILE": str(tmp_path / "k")})
-        == tmp_path / "k"
-    )
+def test_an_admin_key_of_the_callers_is_used(data_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SORTBELT_ADMIN_KEY", "sb_mine")
+    assert data_directory.ensure_admin_key_file(data_folder).read_text() == "sb_mine\n"
+    monkeypatch.setenv("SORTBELT_ADMIN_KEY_FILE", str(tmp_path / "k"))
+    assert data_directory.ensure_admin_key_file(data_folder) == tmp_path / "k"
 
 
 def test_a_file_is_no_data_folder(tmp_path):

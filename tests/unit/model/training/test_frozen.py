@@ -18,7 +18,7 @@ from model.packaging import bundle as bundles
 from model.packaging import manifest
 from model.preprocessing.decode import Preprocess
 from model.training import comparison, crossvalidation, features, label_doubts, near_duplicates
-from model.training.result import Trained
+from model.training.result import TrainingResult
 
 QUICK = ["--network", "efficientnet-lite0", "--size", "32", "--threads", "1"]
 
@@ -192,12 +192,12 @@ def test_a_comparison_takes_the_held_out_label_of_photos_that_the_other_model_kn
     other = selftest.load_verified(tmp_path / "b", "cpu")
     result = manifest.read(tmp_path / "b").metrics["cross_validation"]
     images = dataset.read([photo_dir], Preprocess(8, 8))
-    perfect = Trained(other.bundle.network, other.bundle.manifest, None, np.eye(2)[images.targets])
+    perfect = TrainingResult(other.bundle.network, other.bundle.manifest, None, np.eye(2)[images.targets])
 
     known = comparison.compare(images, perfect, other)
     Image.new("RGB", (40, 40), "red").save(photo_dir / "circle" / "new.png")
     more = dataset.read([photo_dir], Preprocess(8, 8))
-    perfect_on_more = Trained(perfect.network, perfect.manifest, None, np.eye(2)[more.targets])
+    perfect_on_more = TrainingResult(perfect.network, perfect.manifest, None, np.eye(2)[more.targets])
 
     assert known["held_out_by_both"]
     assert (known["count"], known["accuracy"]) == (16, 1)

@@ -46,7 +46,7 @@ def test_an_image_is_never_evaluated_by_a_head_that_was_fitted_on_it():
 
     held_out = linear_head.held_out_logits(wide, folds, lambda: fits.append(1))
 
-    assert len(fits) == 2 * len(linear_head.STRENGTHS)
+    assert len(fits) == 2 * len(linear_head.INVERSE_REGULARIZATIONS)
     assert (held_out[-1].argmax(axis=1) == wide.targets).mean() < 0.8
     assert (linear_head.fit(wide, 0.3).logits(wide.features).argmax(axis=1) == wide.targets).all()
 

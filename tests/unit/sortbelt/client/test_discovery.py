@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from sortbelt import errors
@@ -8,7 +10,7 @@ from sortbelt.local import data_directory, folder_lock
 @pytest.fixture
 def occupied_data_dir(data_folder):
     """A data folder on which something runs."""
-    key = data_directory.ensure_admin_key_file(data_folder, {})
+    key = data_directory.ensure_admin_key_file(data_folder)
     with data_directory.locked(data_folder):
         data_directory.write_announcement(
             data_folder, data_directory.RunningServer("http://127.0.0.1:8123", str(key), 1)
@@ -16,33 +18,41 @@ def occupied_data_dir(data_folder):
         yield data_folder
 
 
-def find(folder, **environ):
-    return discovery.find_server(environ={"SORTBELT_DATA_DIR": str(folder), **environ})
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """An environment without any setting of Sortbelt."""
+    for name in [name for name in os.environ if name.startswith("SORTBELT_")]:
+        monkeypatch.delenv(name)
+    return monkeypatch
 
 
-def test_the_environment_says_where(occupied_data_dir):
-    place = find(occupied_data_dir, SORTBELT_URL="http://far", SORTBELT_KEY="sb_far")
+def test_the_environment_says_where(occupied_data_dir, environment):
+    environment.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
+    environment.setenv("SORTBELT_URL", "http://far")
+    environment.setenv("SORTBELT_KEY", "sb_far")
 
-    assert (place.url, place.key) == ("http://far", "sb_far")
-
-
-def test_what_was_said_goes_before_the_environment():
-    environ = {"SORTBELT_URL": "http://far", "SORTBELT_KEY": "sb_far"}
-
-    assert discovery.find_server("http://near", "sb_near", environ=environ) == discovery.ServerConfig(
-        "http://near", "sb_near"
-    )
+    assert discovery.find_server() == discovery.ServerConfig("http://far", "sb_far")
 
 
-def test_a_key_may_be_in_a_file(tmp_path):
+def test_what_was_said_goes_before_the_environment(environment):
+    environment.setenv("SORTBELT_URL", "http://far")
+    environment.setenv("SORTBELT_KEY", "sb_far")
+
+    assert discovery.find_server("http://near", "sb_near") == discovery.ServerConfig("http://near", "sb_near")
+
+
+def test_a_key_may_be_in_a_file(tmp_path, environment):
     (tmp_path / "key").write_text("sb_file\n")
-    environ = {"SORTBELT_URL": "http://far", "SORTBELT_KEY_FILE": str(tmp_path / "key")}
+    environment.setenv("SORTBELT_URL", "http://far")
+    environment.setenv("SORTBELT_KEY_FILE", str(tmp_path / "key"))
 
-    assert discovery.find_server(environ=environ).key == "sb_file"
+    assert discovery.find_server().key == "sb_file"
 
 
-def test_what_runs_here_is_found_without_any_setting(occupied_data_dir):
-    place = find(occupied_data_dir)
+def test_what_runs_here_is_found_without_any_setting(occupied_data_dir, environment):
+    environment.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
+
+    place = discovery.find_server()
 
     assert place.url == "http://127.0.0.1:8123"
     assert place.key.startswith("sb_")
@@ -52,12 +62,12 @@ def test_what_was_killed_is_not_taken_for_running(data_folder):
     data_directory.write_announcement(data_folder, data_directory.RunningServer("http://127.0.0.1:8123", "key", 1))
 
     with pytest.raises(errors.Unreachable, match="sortbelt up"):
-        find(data_folder)
+        discovery.find_server(data_dir=str(data_folder))
 
 
 def test_the_local_key_is_not_sent_to_another_server(occupied_data_dir):
     with pytest.raises(errors.BadInput, match="SORTBELT_KEY"):
-        find(occupied_data_dir, SORTBELT_URL="http://far")
+        discovery.find_server("http://far", data_dir=str(occupied_data_dir))
 
 
 def test_the_key_is_not_shown():

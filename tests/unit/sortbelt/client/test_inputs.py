@@ -1,12 +1,16 @@
 """Everything that `Client.submit` takes for an image."""
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sortbelt import errors
-from sortbelt.client import inputs
+from sortbelt.bulk import walker
+from sortbelt.client import image_files, inputs
+from sortbelt.files import file_kinds
 from tests.support import factories
 
 DATA = factories.make_image()
@@ -37,6 +41,28 @@ def test_several_inputs_have_different_names(tmp_path):
     named = [("a/c.PNG", b"x"), ("b.jpg", b"x")]
     assert inputs.expand(folder) == named
     assert inputs.expand([b"1", folder, b"2"]) == [("image", b"1"), *named, ("image-2", b"2")]
+
+
+def test_a_folder_has_the_same_images_and_names_as_in_a_bulk_run(tmp_path):
+    """By the suffixes, whatever the system's table of types knows; without system files, drawings and icons."""
+    for suffix in (*file_kinds.IMAGE_SUFFIXES, *file_kinds.UNSUPPORTED_KINDS, ".txt"):
+        (tmp_path / f"a{suffix}").write_bytes(b"x")
+        (tmp_path / f"B{suffix.upper()}").write_bytes(b"x")
+    for name in (
+        "@eaDir/thumb.jpg",
+        ".trash-1000/old.jpg",
+        "sub/.hidden.jpg",
+        "sub/back\\slash.jpg",
+        "sub/line\nfeed.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    Path(os.fsdecode(bytes(tmp_path) + b"/sub/ma\xf1ana.jpg")).write_bytes(b"x")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    walked = [image.name for image in walker.DirectoryWalker(str(tmp_path)).walk()]
+    assert len(walked) == 2 * len(file_kinds.IMAGE_SUFFIXES) + 3
+    submitted = image_files.from_files(inputs.expand(tmp_path))
+    assert sorted(image.name for image in submitted) == sorted(walked)
 
 
 @pytest.mark.parametrize("wrong", [7, [None], io.StringIO("text"), {"a": 1}.values()])
