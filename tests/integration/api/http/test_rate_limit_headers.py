@@ -139,7 +139,7 @@ def test_the_limit_per_minute_is_announced_and_enforced(app, submit_client, db):
     assert taken.headers["RateLimit"] == '"images";r=1;t=40, "bytes";r=1000000000000;t=0'
     refused = submit_client.post("/v1/jobs", images=files(3, 4))
     detail = assert_problem(refused, 429, "rate_limited")
-    assert detail == "The request has 2 images; this key has 1 of its 3 per minute left. Retry later."
+    assert detail.startswith("The request has 2 images; this key has 1 of its 3 per minute left. Retry in ")
     assert 15 <= int(refused.headers["Retry-After"]) <= 20
     assert refused.headers["RateLimit"].startswith('"images";r=1')
     assert len(factories.image_states(db)) == 2
