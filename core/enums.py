@@ -39,7 +39,7 @@ class JobStatus(DescribedEnum):
     QUEUED = "queued", "none of its images is claimed or has a result yet; an open job may have no images"
     RUNNING = "running", "some images are claimed or have a result; an open job stays running until it is sealed"
     DONE = "done", "finished, and at least one image has a label, or there are no images: see `counts` for the others"
-    FAILED = "failed", "finished, and no image has a label but some have an error; or its scan of a source failed"
+    FAILED = "failed", "finished, and no image has a label but some have an error; or its import from a source failed"
     CANCELLED = "cancelled", "finished by a cancellation; images that had a result by then retain it"
     EXPIRED = "expired", "finished, because its deadline passed before a worker claimed any of its images"
 
@@ -61,7 +61,7 @@ class Stage(DescribedEnum):
 
 
 class Role(DescribedEnum):
-    """The permissions of a key; each role includes those before it, but which jobs it sees is described separately."""
+    """The changes that a key may make, in ascending order; `Caller` decides which jobs it sees."""
 
     READ = "read", "sees the jobs and results of all keys, and changes nothing"
     REVIEW = "review", "sees what `read` sees, gets the images themselves, and reviews results"
@@ -79,7 +79,7 @@ class DeliveryStatus(DescribedEnum):
 
 
 class ScanStatus(DescribedEnum):
-    """The status of a scan, which fills a job from a source."""
+    """The status of an import, which fills a job from a source."""
 
     PENDING = "pending", "is queued or running"
     DONE = "done", "has listed the whole source"

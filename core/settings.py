@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,19 @@ RENAMED_FIELDS = {
     "decoders": "decoder_processes",
     "blobs": "blob_store",
 }
-"""Names of 0.1 and the fields they set; accepted in 0.2, and no longer."""
+"""Names of 0.1 and the fields they set; accepted in 0.2 and rejected from 0.3."""
+
+
+URL_SCHEMES = {
+    "database_url": ("sqlite:///", "postgresql+psycopg://"),
+    "redis_url": ("redis://", "rediss://", "redis+socket://"),
+}
+PARSERS: Mapping[str, Callable[[str], object]] = {
+    "webhook_allow": specs.parse_destinations,
+    "public_url": specs.check_public_url,
+    "trusted_proxies": specs.parse_networks,
+    "cors_origins": specs.parse_origins,
+}
 
 
 class Settings(pydantic.BaseModel):
@@ -103,27 +115,29 @@ class Settings(pydantic.BaseModel):
     """The maximum number of images without a result. When it is reached, keys that have more than an equal share of
     them get a 503; other keys are still accepted. 0 means no limit."""
     max_queued_bytes: int = pydantic.Field(default=0, ge=0)
-    """The same limit in bytes."""
-    key_images_per_minute: int = pydantic.Field(default=0, ge=0)
-    """How many images a key may submit per minute, unless it has a quota of its own; here and in the next four fields,
+    """How many bytes the images without a result may have in all, as `SORTBELT_MAX_QUEUED_IMAGES` limits their number.
     0 means no limit."""
+    key_images_per_minute: int = pydantic.Field(default=0, ge=0)
+    """How many images a key may submit per minute, unless it has a quota of its own; here and in the next four
+    settings, 0 means no limit."""
     key_bytes_per_minute: int = pydantic.Field(default=0, ge=0)
-    """The same limit in bytes."""
+    """How many bytes of images a key may submit per minute, as `SORTBELT_KEY_IMAGES_PER_MINUTE` limits their number."""
     key_open_images: int = pydantic.Field(default=0, ge=0)
     """How many images of a key may be without a result at a time."""
     key_open_bytes: int = pydantic.Field(default=0, ge=0)
-    """The same limit in bytes."""
+    """How many bytes the images of a key that are without a result may have, as `SORTBELT_KEY_OPEN_IMAGES` limits their
+    number."""
     key_work_seconds_per_minute: int = pydantic.Field(default=0, ge=0)
     """How many seconds decoding and classifying the images of a key may take per minute; they are charged when the work
     is done, and a key in debt may submit nothing."""
     key_open_jobs: int = pydantic.Field(default=100, ge=0)
     """How many open jobs a key may have: those that take more images; 0 means no limit."""
     open_job_days: float = pydantic.Field(default=7, ge=0)
-    """After how long an open job to which nothing is added is sealed, so that it ends; 0 is never."""
+    """After how long an open job to which nothing is added is sealed, so that it ends; 0 disables this."""
     max_failed_auth_per_minute: int = pydantic.Field(default=30, ge=0)
     """How many invalid keys one address may send per minute, for each API process; 0 means no limit."""
     retention_days: float = pydantic.Field(default=0, ge=0)
-    """How long the images and results of a finished job are stored, at least an hour; 0 is without end."""
+    """How long the images and results of a finished job are stored, at least an hour; 0 means no limit."""
 
     max_bundle_bytes: int = pydantic.Field(default=128_000_000, ge=1_000, le=400_000_000)
     """The largest bundle the model registry accepts; the API needs four times as much memory for it."""
@@ -131,7 +145,8 @@ class Settings(pydantic.BaseModel):
     model: str = pydantic.Field(default="sushi-or-sandwich", pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     """The model of jobs that name none."""
     bundles: Path = BUNDLES_DIR
-    """The folder with a bundle of that name, which is served until another version is promoted."""
+    """The folder that has a bundle in a subfolder named as `SORTBELT_MODEL`; it is served until another version is
+    promoted."""
     model_cache: Path = pydantic.Field(default_factory=lambda: Path(tempfile.gettempdir(), f"sortbelt-{os.getuid()}"))
     """The folder in which a worker caches bundles from the registry."""
     max_loaded_models: int = pydantic.Field(default=4, ge=1, le=100)
@@ -153,13 +168,15 @@ class Settings(pydantic.BaseModel):
     """The maximum number of images in a batch: 1 to 4096, or `auto`, as many as the worker has been able to process in
     a quarter of a second, between 16 and 1024."""
     linger_ms: float = pydantic.Field(default=4.0, ge=0, le=1000)
-    """How long a batch that is not full waits for more images while the device processes another; else it does not."""
+    """How long a batch that is not full waits for more images while the device processes another;
+    while the device is idle, a batch does not wait."""
     task_seconds: float = pydantic.Field(default=1.0, gt=0)
     """How long one `drain` task works before it sends another wake-up and returns."""
     idle_poll_seconds: float = pydantic.Field(default=1.0, gt=0)
     """How often an idle worker polls for work without a wake-up."""
     lease_seconds: float = pydantic.Field(default=15.0, gt=0)
-    """How long a worker without heartbeat holds the images it has claimed; it renews its leases four times as often."""
+    """How long a worker without heartbeat holds the images it has claimed; it renews its leases every quarter
+    of this time, every 5 s at the latest."""
     max_attempts: int = pydantic.Field(default=3, ge=1, le=100)
     """How often an image may be lost with its worker before it fails as `worker_lost`."""
     watchdog_seconds: float = pydantic.Field(default=60.0, gt=0)
@@ -167,25 +184,21 @@ class Settings(pydantic.BaseModel):
     tracing: bool = False
     """Whether traces are sent by OpenTelemetry; its own `OTEL_…` variables say where to, and how many."""
 
-    @pydantic.field_validator("database_url")
+    @pydantic.field_validator(*URL_SCHEMES)
     @classmethod
-    def _validate_database_url(cls, url: str) -> str:
-        if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-            raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
-        return url
-
-    @pydantic.field_validator("redis_url")
-    @classmethod
-    def _validate_redis_url(cls, url: str) -> str:
-        if not url.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+    def _validate_scheme(cls, url: str, info: pydantic.ValidationInfo) -> str:
+        *others, last = schemes = URL_SCHEMES[str(info.field_name)]
+        if not url.startswith(schemes):
+            raise ValueError(f"it must begin with {', '.join(others)} or {last}")
         return url
 
     @pydantic.field_validator("api_processes")
     @classmethod
     def _validate_api_processes(cls, value: int, info: pydantic.ValidationInfo) -> int:
         if value > 1 and str(info.data.get("database_url", "")).startswith("sqlite"):
-            raise ValueError("must be 1 on SQLite, where processes would wait for each other; use PostgreSQL for more")
+            raise ValueError(
+                "it must be 1 on SQLite, where processes would wait for each other; use PostgreSQL for more"
+            )
         return value
 
     @pydantic.field_validator("batch_size", mode="plain")
@@ -195,39 +208,21 @@ class Settings(pydantic.BaseModel):
             return "auto"
         size = str(value)
         if not re.fullmatch("[0-9]{1,4}", size) or not 1 <= int(size) <= MAX_BATCH_SIZE:
-            raise ValueError(f"must be auto, or a number from 1 to {MAX_BATCH_SIZE}")
+            raise ValueError(f"it must be auto, or a number from 1 to {MAX_BATCH_SIZE}")
         return int(size)
 
-    @pydantic.field_validator("webhook_allow")
+    @pydantic.field_validator(*PARSERS)
     @classmethod
-    def _validate_webhook_allow(cls, value: str) -> str:
-        specs.parse_destinations(value)
-        return value
-
-    @pydantic.field_validator("public_url")
-    @classmethod
-    def _validate_public_url(cls, value: str) -> str:
+    def _validate_by_parser(cls, value: str, info: pydantic.ValidationInfo) -> str:
         if value:
-            specs.check_public_url(value)
-        return value
-
-    @pydantic.field_validator("trusted_proxies")
-    @classmethod
-    def _validate_trusted_proxies(cls, value: str) -> str:
-        specs.parse_networks(value)
-        return value
-
-    @pydantic.field_validator("cors_origins")
-    @classmethod
-    def _validate_cors_origins(cls, value: str) -> str:
-        specs.parse_origins(value)
+            PARSERS[str(info.field_name)](value)
         return value
 
     @pydantic.field_validator("tracing")
     @classmethod
     def _validate_tracing(cls, value: bool) -> bool:
         if value and not specs.is_tracing_installed():
-            raise ValueError("it needs OpenTelemetry, which is not installed: pip install 'sortbelt[otel]'")
+            raise ValueError("it must be false without OpenTelemetry: to install it, pip install 'sortbelt[otel]'")
         return value
 
     @pydantic.field_validator("sources")
@@ -235,7 +230,7 @@ class Settings(pydantic.BaseModel):
     def _validate_sources(cls, value: str, info: pydantic.ValidationInfo) -> str:
         for source in specs.parse_sources(value):
             if specs.is_overlapping(source.address, info.data.get("blob_store", "")):
-                raise ValueError(f"the source {source.name!r} and SORTBELT_BLOB_STORE must not contain one another")
+                raise ValueError(f"it must not overlap with SORTBELT_BLOB_STORE, as the source {source.name!r} does")
         return value
 
     @property
@@ -307,7 +302,8 @@ def _resolve_variable(variable: str, value: str) -> tuple[str, str]:
     try:
         return field, Path(value).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.BadSetting(f"{variable} names a file that cannot be read: {error}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise errors.BadSetting(f"{variable}={value} cannot be read: {reason}.") from None
 
 
 def _error_message(error: ErrorDetails, variables: Mapping[str, str]) -> str:

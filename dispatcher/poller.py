@@ -42,6 +42,10 @@ class PollingLoop(abc.ABC, Generic[Task]):
     def _run_task(self, task: Task) -> None:
         """Run one task, in a thread of the pool. A task that raises is due again when its lease ends."""
 
+    @abc.abstractmethod
+    def _describe(self, task: Task) -> str:
+        """Return a phrase for a task in the log."""
+
     def poll(self) -> int:
         """Claim as many due tasks as there are free threads, and start them. Return their number.
 
@@ -54,12 +58,20 @@ class PollingLoop(abc.ABC, Generic[Task]):
             return 0
         claimed = self._db.write(self._claim_checked, free_slots)
         for owner, task in claimed:
-            self._in_flight[self._executor.submit(self._run_task, task)] = owner
+            self._in_flight[self._executor.submit(self._run_logged, task)] = owner
         return len(claimed)
 
     def _claim_checked(self, conn: sa.Connection, limit: int) -> Sequence[tuple[str, Task]]:
         revision.check(conn)
         return self._claim(conn, limit)
+
+    def _run_logged(self, task: Task) -> None:
+        try:
+            self._run_task(task)
+        except errors.ServiceUnavailable as error:
+            log.warning("%s is repeated when its lease ends: %s", self._describe(task), error.detail)
+        except Exception:
+            log.exception("%s failed; it is repeated when its lease ends", self._describe(task))
 
     def stop(self) -> None:
         """Start no more tasks; may be called by a signal handler."""
@@ -82,10 +94,6 @@ class PollingLoop(abc.ABC, Generic[Task]):
     def finish(self) -> None:
         """Wait for the running tasks."""
         futures.wait(self._in_flight)
-
-    def close(self) -> None:
-        """Wait for the running tasks and end the threads."""
-        self._executor.shutdown()
 
     def _wait(self) -> None:
         """Wait until a thread is free, at most for the poll interval."""

@@ -2,7 +2,7 @@
 
 A page is listed, read, hashed, and its image headers are checked; then its images and the cursor are written in one
 transaction, and a wake-up is sent. The bytes stay in the source; those of images in archives become blobs.
-After a time slice a scan yields to the others.
+After a time slice an import yields to the others.
 """
 
 import itertools
@@ -30,7 +30,7 @@ from dispatcher import poller
 from sortbelt.files.file_rules import HARMLESS_REASONS, FileRules
 
 CONCURRENCY = 4
-READER_THREADS = 16  # shared by all scans
+READER_THREADS = 16  # shared by all imports
 PAGE_IMAGES = 100
 PAGE_BYTES = 64_000_000
 PAGE_FILES = 5_000  # selected or not
@@ -56,21 +56,15 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, scans.Claim]]:
         return [(claim.owner, claim) for claim in scans.claim(conn, limit=limit)]
 
-    def close(self) -> None:
-        """Wait for the running tasks and end the threads."""
-        super().close()
-        self._readers.shutdown()
+    def _describe(self, task: scans.Claim) -> str:
+        return f"the import of job {task.job_id}"
 
     def _run_task(self, task: scans.Claim) -> None:
-        """Run one time slice of a scan; a failure is recorded, or its lease ends."""
+        """Run one time slice of an import, or record why not."""
         try:
             self._import_pages(task)
         except scans.LeaseLost:
-            log.info("the scan of job %s has another holder, or has ended", task.job_id)
-        except errors.DatabaseUnavailable as error:
-            log.warning("the scan of job %s will be continued: %s", task.job_id, error.detail)
-        except Exception:
-            log.exception("the scan of job %s failed; it is retried when its lease ends", task.job_id)
+            log.info("%s has another holder, or has ended", self._describe(task))
 
     def _import_pages(self, claim: scans.Claim) -> None:
         key_quotas = claim.limits.with_defaults(admission.default_quotas(self._settings))
@@ -110,7 +104,7 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
             )
         if not claim.is_key_valid:
             raise errors.SourcePathNotFound(
-                "The key that started the scan is not valid any more; start it with another key."
+                "The API key that started the import was revoked or has expired; start the import with a valid key."
             )
         return source
 

@@ -71,26 +71,25 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         claims = url_fetches.claim(conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, in_flight=in_flight)
         return [(claim.owner, claim) for claim in claims]
 
+    def _describe(self, task: url_fetches.Claim) -> str:
+        return f"fetching an image of job {task.job_id}"
+
     def _run_task(self, task: url_fetches.Claim) -> None:
-        """Fetch one image; a failure is recorded, or its lease ends."""
+        """Fetch one image, or record why not."""
         try:
-            if task.attempts > url_fetches.MAX_ATTEMPTS:
-                self._db.write(url_fetches.fail, task, FETCH_FAILED, DISPATCHER_LOST)
-            else:
-                self._fetch_image(task)
+            self._fetch_image(task)
         except FetchFailed as failure:
-            log.info("an image of job %s, attempt %d: %s", task.job_id, task.attempts, failure)
+            log.info("%s, attempt %d: %s", self._describe(task), task.attempts, failure)
             self._charge(task.owner, failure.received)
             self._record_failure(task, failure)
         except errors.BlobsUnavailable as error:
-            log.warning("an image of job %s will be fetched again: %s", task.job_id, error.detail)
-            self._postpone(task)
-        except errors.ServiceUnavailable as error:
-            log.warning("an image of job %s will be fetched again: %s", task.job_id, error.detail)
-        except Exception:
-            log.exception("fetching an image of job %s failed; it is retried when its lease ends", task.job_id)
+            log.warning("%s is repeated: %s", self._describe(task), error.detail)
+            # However often: that images cannot be stored is not the fault of their URLs.
+            self._db.write(url_fetches.retry_later, task, seconds=STORE_RETRY_SECONDS, is_counted=False)
 
     def _fetch_image(self, claim: url_fetches.Claim) -> None:
+        if claim.attempts > url_fetches.MAX_ATTEMPTS:
+            raise FetchFailed(DISPATCHER_LOST, is_final=True)
         max_bytes = self._settings.max_image_bytes
         data = self._get(claim.url, max_bytes)
         image = header_check.prepare_image(claim.name, data, max_bytes=max_bytes, max_pixels=self._settings.max_pixels)
@@ -135,21 +134,11 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
             log.warning("%d fetched bytes were not charged: %s", received, error.detail)
 
     def _record_failure(self, claim: url_fetches.Claim, failure: FetchFailed) -> None:
-        try:
-            if failure.is_final or claim.attempts >= url_fetches.MAX_ATTEMPTS:
-                self._db.write(url_fetches.fail, claim, failure.code, str(failure))
-            else:
-                seconds = 2.0**claim.attempts if failure.retry_seconds is None else failure.retry_seconds
-                self._db.write(url_fetches.retry_later, claim, seconds=seconds)
-        except errors.DatabaseUnavailable as error:
-            log.warning("an image of job %s will be fetched again: %s", claim.job_id, error.detail)
-
-    def _postpone(self, claim: url_fetches.Claim) -> None:
-        """Schedule the attempt anew, however often: that images cannot be stored is not the fault of their URLs."""
-        try:
-            self._db.write(url_fetches.retry_later, claim, seconds=STORE_RETRY_SECONDS, is_counted=False)
-        except errors.DatabaseUnavailable as error:
-            log.warning("an image of job %s will be fetched when its lease ends: %s", claim.job_id, error.detail)
+        if failure.is_final or claim.attempts >= url_fetches.MAX_ATTEMPTS:
+            self._db.write(url_fetches.fail, claim, failure.code, str(failure))
+        else:
+            seconds = 2.0**claim.attempts if failure.retry_seconds is None else failure.retry_seconds
+            self._db.write(url_fetches.retry_later, claim, seconds=seconds)
 
     def _get(self, url: str, max_bytes: int) -> bytes:
         """Return the body at a URL, without redirects or proxies.

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core import errors, settings
+from core import settings
 from core.db import database
 from core.db.queries import jobs, webhook_deliveries, webhook_secrets
 from core.tracing import tracer
@@ -52,19 +52,17 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
         secrets = {owner: webhook_secrets.valid_secrets(conn, owner) for owner in owners}
         return [(claim.owner, Delivery(claim, rows[claim.job_id], secrets[claim.owner])) for claim in claims]
 
+    def _describe(self, task: Delivery) -> str:
+        return f"sending webhook {task.claim.id}"
+
     def _run_task(self, task: Delivery) -> None:
         claim = task.claim
-        try:
-            body = payload.build_payload(task.job, claim.event)
-            headers = signing.signature_headers(claim.id, int(time.time()), body, task.secrets)
-            outcome = self._send(claim, task.job, headers, body)
-            if outcome.error is not None:
-                log.info("webhook %s, attempt %d: %s", claim.id, claim.attempts, outcome.error)
-            self._db.write(webhook_deliveries.record_attempt, claim, outcome)
-        except errors.DatabaseUnavailable as error:
-            log.warning("webhook %s will be sent again: %s", claim.id, error.detail)
-        except Exception:
-            log.exception("sending webhook %s failed; it is retried when its lease ends", claim.id)
+        body = payload.build_payload(task.job, claim.event)
+        headers = signing.signature_headers(claim.id, int(time.time()), body, task.secrets)
+        outcome = self._send(claim, task.job, headers, body)
+        if outcome.error is not None:
+            log.info("webhook %s, attempt %d: %s", claim.id, claim.attempts, outcome.error)
+        self._db.write(webhook_deliveries.record_attempt, claim, outcome)
 
     def _send(
         self, claim: webhook_deliveries.Claim, job: Any, headers: dict[str, str], body: bytes

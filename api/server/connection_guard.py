@@ -9,11 +9,12 @@ import logging
 import os
 import resource
 import socket
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
+
+from core.concurrency import periodic
 
 RESERVE = 0.25  # of the limit: connections above it that are accepted until the guard closes the excess
 OTHER_FILES = 300  # files and connections of the process besides those of its clients
@@ -70,15 +71,7 @@ class ConnectionGuard:
 
     def start(self) -> None:
         """Check regularly, in a thread of this process."""
-        threading.Thread(target=self._loop, name="connections", daemon=True).start()
-
-    def _loop(self) -> None:
-        while True:
-            time.sleep(CHECK_SECONDS)
-            try:
-                self.check()
-            except Exception:
-                log.exception("the connections could not be checked; the next check follows")
+        periodic.start("connections", self.check, CHECK_SECONDS)
 
     def check(self) -> int:
         """Close what exceeds the limits; return how many connections were closed."""

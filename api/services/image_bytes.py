@@ -16,10 +16,8 @@ def read(store: base.BlobStore, sha256: str, read_source: Callable[[], bytes] | 
     """
     try:
         data = store.get(sha256) if read_source is None else read_source()
-    except (FileNotFoundError, errors.BlobMissing):
+    except errors.BlobMissing:
         raise errors.ImageGone from None
-    except OSError as error:
-        raise errors.BlobsUnavailable(f"An image cannot be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise errors.ImageGone("There are other bytes under this name by now; submit the image again.")
     return data

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 
 from core import errors
+from core.concurrency import periodic
 from core.db import database
 from core.db.queries import counters
 
@@ -52,16 +53,9 @@ class RequestMetrics:
 
     def start(self) -> None:
         """Flush periodically, until closed."""
-        threading.Thread(target=self._flush_loop, name="request-metrics", daemon=True).start()
+        periodic.start("request-metrics", self.flush, FLUSH_SECONDS, stop=self._stop)
 
     def close(self) -> None:
         """Flush for the last time, and stop."""
         self._stop.set()
         self.flush()
-
-    def _flush_loop(self) -> None:
-        while not self._stop.wait(FLUSH_SECONDS):
-            try:
-                self.flush()
-            except Exception:
-                log.exception("request metrics could not be flushed; the next flush follows in a few seconds")

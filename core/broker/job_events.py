@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class JobEvents:
-    """Publishes from a thread of its own, so that callers never wait for Redis; a lost event is not repeated.
+    """Publish from a thread of its own, so that callers never wait for Redis; a lost event is not repeated.
 
     Args:
         redis_url: the server.

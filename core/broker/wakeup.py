@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class WakeupSender:
-    """Sends from a thread of its own, so that requests never wait for Redis."""
+    """Send from a thread of its own, so that requests never wait for Redis."""
 
     def __init__(self, redis_url: str) -> None:
         self._app = celery_app.create_celery_app(redis_url)

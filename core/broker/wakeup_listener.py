@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class WakeupListener:
-    """Waits for wake-ups; one of the waiting listeners receives each."""
+    """Wait for wake-ups; one of the waiting listeners receives each."""
 
     def __init__(self, redis_url: str, on_wakeup: Callable[[], None]) -> None:
         self._redis_url = redis_url

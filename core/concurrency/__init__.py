@@ -1,1 +1,1 @@
-"""Threads: calls that may block, queues that senders share in turn, a writer thread, and the number of CPUs."""
+"""Threads: calls that may block, queues that senders share in turn, writer and periodic threads; the number of CPUs."""

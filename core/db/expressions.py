@@ -42,6 +42,22 @@ def insert(dialect: str, table: Any) -> Any:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
+def is_job_of(owner: str | None) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that a job belongs to this key; no condition for None, which stands for every key."""
+    return [] if owner is None else [JOBS.c.api_key_id == owner]
+
+
+def distinct_values(column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> sa.CTE:
+    """Select the distinct values of a column in `value`, by a loose index scan: one index probe from each to the next.
+
+    The last row is null.
+    """
+    first = sa.select(column.label("value")).where(*conditions, column.is_not(None)).order_by(column).limit(1)
+    found = sa.select(first.subquery().c.value).cte("distinct_values", recursive=True)
+    following = sa.select(column).where(*conditions, column > found.c.value).order_by(column).limit(1).correlate(found)
+    return found.union_all(sa.select(following.scalar_subquery()).where(found.c.value.is_not(None)))
+
+
 def row_value(columns: Sequence[Any], values: Iterable[Any]) -> sa.ColumnElement[Any]:
     """Create the row value of a keyset cursor, to be compared with `sa.tuple_(*columns)`."""
     return sa.tuple_(*[sa.literal(value, column.type) for column, value in zip(columns, values, strict=True)])

@@ -6,8 +6,7 @@ For tables with the columns `id`, `status`, `next_attempt_at`, `lease_until` and
 
 import enum
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,18 +14,6 @@ from core.db import clock
 
 LEASE_SECONDS = 60.0  # a delivery attempt takes a quarter of it at most, a page of a scan a few seconds
 OVERDUE_SECONDS = 60.0  # a row that has been due for so long has no dispatcher
-
-
-class Claim(Protocol):
-    """A row that was claimed."""
-
-    @property
-    def id(self) -> str:
-        """The id of the row."""
-
-    @property
-    def lease_until(self) -> datetime:
-        """The end of the lease, as the claim set it."""
 
 
 class LeasedTable:
@@ -47,8 +34,8 @@ class LeasedTable:
         """Select the rows without a lease, or with one that has ended."""
         return sa.or_(self._columns.lease_until.is_(None), self._columns.lease_until <= now)
 
-    def is_held(self, claim: Claim) -> sa.ColumnElement[bool]:
-        """Select the row of a claim if its lease was not lost."""
+    def is_held(self, claim: Any) -> sa.ColumnElement[bool]:
+        """Select the row of a claim, by its `id` and `lease_until`, if its lease was not lost."""
         return sa.and_(self._columns.id == claim.id, self.is_pending, self._columns.lease_until == claim.lease_until)
 
     def has_due(self, conn: sa.Connection) -> bool:

@@ -16,7 +16,7 @@ RETRY_AFTER_SECONDS = 60.0
 
 
 class DiskShare:
-    """Rejects submissions that would need the reserve of the disk, of keys that store more than an equal share.
+    """Reject submissions that would need the reserve of the disk, of keys that store more than an equal share.
 
     What a key stores is estimated by the images of its jobs, as if no two had the same bytes.
     """

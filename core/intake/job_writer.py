@@ -20,7 +20,7 @@ Outcome = JobRow | Exception
 
 
 class JobWriter:
-    """Creates small, sealed jobs of keys without quotas: none of them takes long, or waits for the lock of a key."""
+    """Create small, sealed jobs of keys without quotas: none of them takes long, or waits for the lock of a key."""
 
     def __init__(
         self,
@@ -45,8 +45,6 @@ class JobWriter:
         return self._thread.submit(job.owner, (job, images))
 
     def _write(self, submissions: Sequence[jobs.Submission]) -> list[Outcome]:
-        if self._admission_control is not None:
-            self._admission_control.refresh_estimate()
         outcomes = list(self._find_repeated(submissions))
         admitted: list[int] = []
         for index, submission in enumerate(submissions):

@@ -5,19 +5,19 @@ The API does this itself, every few hours. Any number of processes may do it at 
 
 import itertools
 import logging
-import random
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
 from core import errors, settings
+from core.concurrency import periodic
 from core.db import database, revision
 from core.db.queries import known_blobs
 from core.storage import base, factory
 
-SWEEP_INTERVAL_SECONDS = 4 * 3600.0  # between two sweeps, ±20 %
+SWEEP_INTERVAL_SECONDS = 4 * 3600.0  # between two sweeps
 FIRST_SWEEP_SECONDS = 600.0
+JITTER = 0.2  # of these times
 BLOBS_PER_STEP = 1000
 REST_RATIO = 1.0  # pause after each step, in durations of that step: others need the database too
 
@@ -57,22 +57,13 @@ def _steps(digests: Iterator[str], rest_ratio: float) -> Iterator[list[str]]:
 
 def start_sweep_thread(db: database.Database, blob_store: base.BlobStore) -> None:
     """Sweep regularly, in a thread of this process."""
-    threading.Thread(target=_sweep_loop, args=(db, blob_store), name="sweep", daemon=True).start()
 
+    def step() -> None:
+        blob_store.remove_temp_files()
+        if removed := sweep(db, blob_store, rest_ratio=REST_RATIO):
+            log.info("removed %d blobs that no row refers to", removed)
 
-def _sweep_loop(db: database.Database, blob_store: base.BlobStore) -> None:
-    interval = FIRST_SWEEP_SECONDS
-    while True:
-        time.sleep(random.uniform(0.8, 1.2) * interval)  # noqa: S311 (jitter, not a secret)
-        interval = SWEEP_INTERVAL_SECONDS
-        try:
-            blob_store.remove_temp_files()
-            if removed := sweep(db, blob_store, rest_ratio=REST_RATIO):
-                log.info("removed %d blobs that no row refers to", removed)
-        except errors.ServiceUnavailable as error:
-            log.warning("%s", error.detail)
-        except Exception:
-            log.exception("a sweep failed; the next one follows")
+    periodic.start("sweep", step, SWEEP_INTERVAL_SECONDS, first_seconds=FIRST_SWEEP_SECONDS, jitter=JITTER)
 
 
 def main() -> int:

@@ -5,18 +5,19 @@ With `SORTBELT_RETENTION_DAYS` the API does this itself, every few minutes. Any 
 
 import argparse
 import logging
-import random
 import sys
 import threading
 import time
 from collections.abc import Callable
 
 from core import errors, settings
+from core.concurrency import periodic
 from core.db import database, revision
 from core.db.queries import known_blobs, retention
 from core.storage import base, factory
 
-PURGE_INTERVAL_SECONDS = 300.0  # between two rounds, ±20 %
+PURGE_INTERVAL_SECONDS = 300.0  # between two rounds
+JITTER = 0.2  # of this time
 MAX_ROUND_SECONDS = 60.0  # then a round ends, and the next continues
 REST_RATIO = 1.0  # pause after each step, in durations of that step: others write too
 
@@ -70,25 +71,16 @@ def _run_steps(
 
 def start_purge_thread(db: database.Database, blob_store: base.BlobStore, *, days: float) -> threading.Event:
     """Purge regularly in a thread of this process, until the event is set; with 0 days only what callers deleted."""
-    stop = threading.Event()
-    threading.Thread(target=_purge_loop, args=(db, blob_store, days, stop), name="purge", daemon=True).start()
-    return stop
 
+    def step() -> None:
+        db.read(revision.check)
+        if removed := run_deletions(db, blob_store, deadline=time.monotonic() + MAX_ROUND_SECONDS):
+            log.info("removed the bytes of %d images of deleted jobs", removed)
+        if days:
+            removed = run_purge(db, blob_store, days=days, deadline=time.monotonic() + MAX_ROUND_SECONDS)
+            log.info("removed the bytes of %d images of jobs that finished more than %g days ago", removed, days)
 
-def _purge_loop(db: database.Database, blob_store: base.BlobStore, days: float, stop: threading.Event) -> None:
-    # A random wait before the first round too: processes that are started together do not purge together.
-    while not stop.wait(random.uniform(0.8, 1.2) * PURGE_INTERVAL_SECONDS):  # noqa: S311 (jitter, not a secret)
-        try:
-            db.read(revision.check)
-            if removed := run_deletions(db, blob_store, deadline=time.monotonic() + MAX_ROUND_SECONDS):
-                log.info("removed %d images of deleted jobs", removed)
-            if days:
-                removed = run_purge(db, blob_store, days=days, deadline=time.monotonic() + MAX_ROUND_SECONDS)
-                log.info("removed %d images of jobs that finished more than %g days ago", removed, days)
-        except errors.ServiceUnavailable as error:
-            log.warning("%s", error.detail)
-        except Exception:
-            log.exception("a purge failed; the next one follows")
+    return periodic.start("purge", step, PURGE_INTERVAL_SECONDS, jitter=JITTER)
 
 
 def main() -> int:
@@ -108,7 +100,7 @@ def main() -> int:
     except errors.ServiceUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
-    print(f"{removed} images removed")  # noqa: T201 (the answer)
+    print(f"{removed} blobs removed")  # noqa: T201 (the answer)
     return 0
 
 

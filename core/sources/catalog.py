@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from core import errors, specs
-from core.sources import base, local, paths, s3
+from core.sources import base, local, s3
+
+MAX_PREFIX_LENGTH = 1024
 
 
 class SourceCatalog:
@@ -53,11 +55,11 @@ class SourceCatalog:
             errors.BadParameter: the prefix is malformed.
         """
         if name_or_url in self._sources:
-            return name_or_url, paths.normalize_prefix(prefix)
+            return name_or_url, _normalize_prefix(prefix)
         for source in self:
             if name_or_url.startswith(specs.S3_SCHEME) and f"{name_or_url}/".startswith(f"{source.address}/"):
                 inner = name_or_url[len(source.address) + 1 :]
-                return source.name, paths.normalize_prefix("/".join(filter(None, (inner, prefix))))
+                return source.name, _normalize_prefix("/".join(filter(None, (inner, prefix))))
         raise errors.UnknownSource(
             f"There is no source {name_or_url[:100]!r} on this server; GET /v1/sources lists them."
         )
@@ -68,6 +70,22 @@ NO_SOURCES = SourceCatalog({})
 
 def _create_source(spec: specs.SourceSpec) -> base.Source:
     return s3.S3Source(spec.name, spec.address) if spec.is_bucket else local.LocalSource(spec.name, spec.address)
+
+
+def _normalize_prefix(prefix: str) -> str:
+    """Return a prefix without a slash at its end.
+
+    Raises:
+        errors.BadParameter: it is not a relative path inside a source.
+    """
+    if prefix.startswith("/"):
+        raise errors.BadParameter(
+            f"{prefix[:100]!r} begins with /; use a prefix relative to the source, like 2026/january."
+        )
+    path = prefix.rstrip("/")
+    if path and (len(path) > MAX_PREFIX_LENGTH or specs.DOT_SEGMENTS & set(path.split("/"))):
+        raise errors.BadParameter(f"{prefix[:100]!r} is not a prefix in a source; use one like 2026/january.")
+    return path
 
 
 def _raise_unknown_source() -> bytes:

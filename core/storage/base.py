@@ -1,18 +1,32 @@
 """Blob store: image bytes under their SHA-256, in a local folder or in an S3 bucket."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from core import errors
 from core.storage import renditions
 
-MARK_NAME = "installation"  # of the file with the id of the database
-ORPHAN_TTL_SECONDS = 3600  # no writer takes so long, from its first byte to the row that refers to the blob
-
-ASIDE_SECONDS = 0.05  # a removal that finds its file in use again has put it back by then
+MARK_NAME = "installation"  # the name of the file with the id of the database
+ORPHAN_TTL_SECONDS = 3600  # a writer takes less time than this from its first byte to the row that refers to the blob
+ASIDE_SECONDS = 0.05  # after this time, a removal that finds its file in use again has put it back
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def translate_os_errors(failure: str, remedy: str = "Check the disk of SORTBELT_BLOB_STORE.") -> Iterator[None]:
+    """Turn the file system's errors into one of the store: the failure, its reason, and the remedy.
+
+    Raises:
+        errors.BlobsUnavailable: the file system raised an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise errors.BlobsUnavailable(f"{failure}: {error.strerror}. {remedy}") from error
 
 
 def retry_missing(read: Callable[[], T]) -> T:

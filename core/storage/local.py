@@ -31,14 +31,10 @@ class LocalBlobStore:
     @tracer.traced("blobs.put")
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `BlobStore.put`."""
-        try:
+        with base.translate_os_errors("An image cannot be stored"):
             # A blob just put by another may not be on disk yet either. A sum, because `any` would stop after the first.
             if sum(self._put_one(sha256, data) for sha256, data in blobs):
                 self._filesystem_sync.flush()
-        except OSError as error:
-            raise errors.BlobsUnavailable(
-                f"An image cannot be stored: {error.strerror}. Check the disk of SORTBELT_BLOB_STORE."
-            ) from error
 
     def _put_one(self, sha256: str, data: bytes) -> bool:
         """Write a blob unless it exists. Return whether it is recent: then a flush must follow.
@@ -71,27 +67,20 @@ class LocalBlobStore:
 
     def get(self, sha256: str) -> bytes:
         """See `BlobStore.get`."""
-        try:
-            return base.retry_missing(self.path(sha256).read_bytes)
-        except FileNotFoundError:
-            raise errors.BlobMissing from None
-        except OSError as error:
-            raise errors.BlobsUnavailable(
-                f"An image cannot be read: {error.strerror}. Check SORTBELT_BLOB_STORE."
-            ) from error
+        with base.translate_os_errors("An image cannot be read"):
+            try:
+                return base.retry_missing(self.path(sha256).read_bytes)
+            except FileNotFoundError:
+                raise errors.BlobMissing from None
 
     def remove(self, digests: Iterable[str]) -> None:
         """See `BlobStore.remove`."""
         digests = list(digests)
         self.renditions.remove_of_images(digests)
-        try:
+        with base.translate_os_errors("An image cannot be removed"):
             for sha256 in digests:
                 with contextlib.suppress(FileNotFoundError):
                     self._remove_file(self.path(sha256))
-        except OSError as error:
-            raise errors.BlobsUnavailable(
-                f"An image cannot be removed: {error.strerror}. Check SORTBELT_BLOB_STORE."
-            ) from error
 
     def _remove_file(self, path: Path) -> None:
         if _may_be_needed(path):
@@ -115,17 +104,13 @@ class LocalBlobStore:
                         yield entry.name
 
     def mark_owner(self, installation_id: str) -> bool:
-        """See `BlobStore.claim`."""
+        """See `BlobStore.mark_owner`."""
         mark = self.root / base.MARK_NAME
-        try:
+        with base.translate_os_errors(f"{mark} cannot be used"):
             self.root.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError), mark.open("x", encoding="ascii") as file:
                 file.write(installation_id)
             return mark.read_text(encoding="ascii") == installation_id
-        except OSError as error:
-            raise errors.BlobsUnavailable(
-                f"{mark} cannot be used: {error.strerror}. Check the disk of SORTBELT_BLOB_STORE."
-            ) from error
 
     def path(self, sha256: str) -> Path:
         """See `BlobStore.path`."""
@@ -140,14 +125,11 @@ class LocalBlobStore:
 
     def check(self) -> None:
         """See `BlobStore.check`."""
-        try:
+        remedy = "Correct its permissions, or SORTBELT_BLOB_STORE."
+        with base.translate_os_errors(f"{self.root} is not writable", remedy):
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root, buffering=0) as file:
                 file.write(bytes(CHECK_BYTES))
-        except OSError as error:
-            raise errors.BlobsUnavailable(
-                f"{self.root} is not writable: {error.strerror}. Correct its permissions, or SORTBELT_BLOB_STORE."
-            ) from error
 
 
 def _may_be_needed(path: Path) -> bool:

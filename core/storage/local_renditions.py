@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from core import errors
-from core.storage import renditions
+from core.storage import base, renditions
 
 
 class LocalRenditions:
@@ -20,7 +19,7 @@ class LocalRenditions:
 
     def get(self, sha256: str, kind: str) -> bytes | None:
         """See `RenditionStore.get`."""
-        with _translate_errors("read"), contextlib.suppress(FileNotFoundError):
+        with base.translate_os_errors("A thumbnail cannot be read"), contextlib.suppress(FileNotFoundError):
             return self._path(sha256, kind).read_bytes()
         return None
 
@@ -28,7 +27,7 @@ class LocalRenditions:
         """See `RenditionStore.put`."""
         path = self._path(sha256, kind)
         temp_path = self._tmp_dir / f"{sha256}.{kind}.{secrets.token_hex(4)}"
-        with _translate_errors("stored"):
+        with base.translate_os_errors("A thumbnail cannot be stored"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._tmp_dir.mkdir(exist_ok=True)
             try:
@@ -48,7 +47,7 @@ class LocalRenditions:
 
     def remove(self, stored: Iterable[renditions.Rendition]) -> None:
         """See `RenditionStore.remove`."""
-        with _translate_errors("removed"):
+        with base.translate_os_errors("A thumbnail cannot be removed"):
             for rendition in stored:
                 path = self._path(rendition.sha256, rendition.kind)
                 path.unlink(missing_ok=True)
@@ -57,20 +56,10 @@ class LocalRenditions:
 
     def remove_of_images(self, digests: Iterable[str]) -> None:
         """See `RenditionStore.remove_of_images`."""
-        with _translate_errors("removed"):
+        with base.translate_os_errors("A thumbnail cannot be removed"):
             for sha256 in digests:
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(self._folder / sha256[:2] / sha256)
 
     def _path(self, sha256: str, kind: str) -> Path:
         return self._folder / sha256[:2] / sha256 / kind
-
-
-@contextlib.contextmanager
-def _translate_errors(action: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise errors.BlobsUnavailable(
-            f"A thumbnail cannot be {action}: {error.strerror}. Check the disk of SORTBELT_BLOB_STORE."
-        ) from error

@@ -61,7 +61,7 @@ class S3BlobStore:
                         yield blob["path"]
 
     def mark_owner(self, installation_id: str) -> bool:
-        """See `BlobStore.claim`."""
+        """See `BlobStore.mark_owner`."""
         with self._translate_errors():
             try:
                 self._store.head(base.MARK_NAME)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import clock
-from core.db.expressions import API_KEYS, IMAGE_DELETIONS, IMAGES, JOBS
+from core.db.expressions import API_KEYS, IMAGE_DELETIONS, IMAGES, JOBS, is_job_of
 from core.db.queries import jobs
 
 
@@ -30,7 +30,7 @@ def delete_job(conn: sa.Connection, job_id: str, owner: str | None, deleted_by: 
 
 
 def _lock_job(conn: sa.Connection, job_id: str | None, owner: str | None) -> sa.Row[Any] | None:
-    query = sa.select(JOBS).where(JOBS.c.id == job_id, *_is_owned_by(owner)).with_for_update()
+    query = sa.select(JOBS).where(JOBS.c.id == job_id, *is_job_of(owner)).with_for_update()
     return conn.execute(query).one_or_none()
 
 
@@ -83,8 +83,4 @@ def require_not_deleted(conn: sa.Connection, image_id: int, owner: str | None) -
 def _receipt(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any] | None:
     name = sa.select(API_KEYS.c.name).where(API_KEYS.c.id == IMAGE_DELETIONS.c.deleted_by).scalar_subquery()
     query = sa.select(IMAGE_DELETIONS, name.label("deleted_by_name")).join(JOBS, JOBS.c.id == IMAGE_DELETIONS.c.job_id)
-    return conn.execute(query.where(IMAGE_DELETIONS.c.image_id == image_id, *_is_owned_by(owner))).one_or_none()
-
-
-def _is_owned_by(owner: str | None) -> list[sa.ColumnElement[bool]]:
-    return [] if owner is None else [JOBS.c.api_key_id == owner]
+    return conn.execute(query.where(IMAGE_DELETIONS.c.image_id == image_id, *is_job_of(owner))).one_or_none()

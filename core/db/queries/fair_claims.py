@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import prepared
-from core.db.expressions import IMAGES, IS_QUEUED
+from core.db.expressions import IMAGES, IS_QUEUED, distinct_values
 from core.db.queries import claims as claim_queries
 
 MAX_KEYS = 1000  # with queued images of one model, of which one claim takes notice
@@ -136,17 +136,13 @@ def queued_keys(
 
 @functools.cache
 def _queued_keys_query(only_new: bool, sources: Collection[str]) -> prepared.Prepared:
-    """Select each key with its first image, by a loose index scan: from each key to the next."""
-    key = IMAGES.c.api_key_id
+    """Select each key with its first image."""
     is_queued = (IS_QUEUED, IMAGES.c.model_name == sa.bindparam("requested_model"))
-    first = sa.select(key.label("key")).where(*is_queued, key.is_not(None)).order_by(key).limit(1)
-    keys = sa.select(first.subquery().c.key).cte("keys", recursive=True)
-    following = sa.select(key).where(*is_queued, key > keys.c.key).order_by(key).limit(1).correlate(keys)
-    keys = keys.union_all(sa.select(following.scalar_subquery()).where(keys.c.key.is_not(None)))
+    keys = distinct_values(IMAGES.c.api_key_id, *is_queued)
     is_claimable = (*is_queued, claim_queries.is_readable(sources), *([IMAGES.c.attempt == 0] if only_new else []))
     first = sa.select(IMAGES.c.id).where(*is_claimable).order_by(*claim_queries.OWNED_ORDER).limit(1)
-    first_of_key = first.where(claim_queries.is_owned_by(keys.c.key)).correlate(keys).scalar_subquery()
-    first_without_key = first.where(key.is_(None)).scalar_subquery()
+    first_of_key = first.where(claim_queries.is_owned_by(keys.c.value)).correlate(keys).scalar_subquery()
+    first_without_key = first.where(IMAGES.c.api_key_id.is_(None)).scalar_subquery()
     image = IMAGES.alias("first_image")
     columns = (image.c.api_key_id, image.c.priority, image.c.attempt)
     with_key = sa.select(*columns).select_from(keys.join(image, image.c.id == first_of_key)).limit(MAX_KEYS).subquery()

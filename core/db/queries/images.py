@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from core import errors
-from core.db.expressions import IMAGES, JOBS, RESULTS
+from core.db.expressions import IMAGES, JOBS, RESULTS, is_job_of
 from core.db.queries import deletions
 
 
@@ -23,9 +23,9 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
         )
         .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
         .outerjoin(RESULTS, RESULTS.c.image_id == IMAGES.c.id)
-        .where(IMAGES.c.id == image_id)
+        .where(IMAGES.c.id == image_id, *is_job_of(owner))
     )
-    row = conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner)).one_or_none()
+    row = conn.execute(query).one_or_none()
     if row is None:
         deletions.require_not_deleted(conn, image_id, owner)
         raise errors.ImageNotFound.of(image_id)

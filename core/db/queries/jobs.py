@@ -28,35 +28,8 @@ from core.db.new_image import NewImage
 from core.db.queries import counters, known_blobs, new_images, quotas, webhook_deliveries
 from core.tracing import tracer
 
-SCAN_COLUMNS = (
-    "source",
-    "prefix",
-    "include",
-    "exclude",
-    "status",
-    "found",
-    "skipped",
-    "skipped_by_reason",
-    "left_out",
-    "error",
-    "created_at",
-    "ended_at",
-)
-"""The columns of a job's scan that are read with the job, each as `scan_…`."""
 TIMESTAMP_NAMES = ("created", "sealed", "finished", "expires")
 """The timestamps of a job that may be known when it is created."""
-INSERTED_NAMES = [
-    "id",
-    "api_key_id",
-    "name",
-    "model",
-    "priority",
-    "metadata",
-    "idempotency_key",
-    "fingerprint",
-    "total",
-]
-INSERTED_NAMES += ["done", "failed", "bytes", "cancelled", "expired", "webhook_url", "public_base_url", "traceparent"]
 
 # As text: in RETURNING, SQLAlchemy leaves out the names of tables.
 OWNER_NAME: sa.ColumnElement[str] = sa.literal_column(
@@ -86,7 +59,20 @@ COUNT_ADDED = prepared.Prepared(
 )
 HAS_ID = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
 LOCK_JOBS = sa.select(JOBS.c.id).where(HAS_ID).order_by(JOBS.c.id).with_for_update()
-ENDED_COLUMNS = [JOBS.c[name] for name in ("id", "api_key_id", "webhook_url", "total", "started_at", "finished_at")]
+
+
+class EndedJob(NamedTuple):
+    """A job that has just ended."""
+
+    id: str
+    api_key_id: str
+    webhook_url: str | None
+    total: int
+    started_at: datetime | None
+    finished_at: datetime
+
+
+ENDED_COLUMNS = [JOBS.c[name] for name in EndedJob._fields]
 END_IF_COMPLETE = prepared.Prepared(
     sa.update(JOBS)
     .where(
@@ -241,7 +227,8 @@ def _insert_statement(dialect: str) -> prepared.Prepared:
         {f"{name}_at": clock.now_plus_parameter(f"{name}_in") for name in TIMESTAMP_NAMES}
     )
     statement = statement.on_conflict_do_nothing(index_elements=["api_key_id", "idempotency_key"])
-    return prepared.Prepared(statement.returning(*INSERTED_COLUMNS), INSERTED_COLUMNS, sets=INSERTED_NAMES)
+    sets = [name for name in _job_values(NewJob("", ""), [], {}) if name in JOBS.c]
+    return prepared.Prepared(statement.returning(*INSERTED_COLUMNS), INSERTED_COLUMNS, sets=sets)
 
 
 def submission_load(job: NewJob, images: Sequence[NewImage]) -> quotas.Load:
@@ -455,17 +442,6 @@ def _insert_final_results(conn: sa.Connection, job_id: str, status: enums.Status
     conn.execute(sa.insert(RESULTS).from_select(list(values), rows))
 
 
-class EndedJob(NamedTuple):
-    """A job that has just ended: the columns of `ENDED_COLUMNS`."""
-
-    id: str
-    api_key_id: str
-    webhook_url: str | None
-    total: int
-    started_at: datetime | None
-    finished_at: datetime
-
-
 def end_if_complete(conn: sa.Connection, job_ids: Iterable[str]) -> Sequence[EndedJob]:
     """Mark those of these jobs as finished that are sealed and have no open image, and enqueue their webhooks.
 
@@ -515,9 +491,10 @@ def traceparents(conn: sa.Connection, job_ids: Iterable[str]) -> dict[str, str]:
 
 def job_query() -> sa.Select[Any]:
     """Select the columns of `JobRow`: jobs with their status, live counts, scans and the names of their owners."""
+    scan_names = [name for name in JobRow._fields if name.startswith("scan_")]
     columns = {
         **{column.name: column for column in JOBS.columns},
-        **{f"scan_{name}": SCANS.c[name].label(f"scan_{name}") for name in SCAN_COLUMNS},
+        **{name: SCANS.c[name.removeprefix("scan_")].label(name) for name in scan_names},
         "running": sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, IS_RUNNING).label("running"),
         "status": STATUS.label("status"),
         "owner": OWNER_NAME.label("owner"),

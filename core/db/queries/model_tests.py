@@ -1,4 +1,4 @@
-"""Tests of model versions: which version a worker should test, what came of it, and which one has cost a worker."""
+"""Tests of model versions: which version a worker should test, the outcome, and versions that lost workers."""
 
 from typing import Any
 

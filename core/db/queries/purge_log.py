@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from core.db import tables
-from core.db.expressions import API_KEYS, JOBS, row_value
+from core.db.expressions import API_KEYS, JOBS, is_job_of, row_value
 
 COLUMNS = (
     "id",
@@ -38,9 +38,7 @@ def list_page(
     conn: sa.Connection, owner: str | None, *, limit: int, after: tuple[datetime, str] | None = None
 ) -> Sequence[sa.Row[Any]]:
     """List purged jobs, the latest first, from beyond a cursor; `owner` None sees every key's."""
-    query = _query().where(sa.text(f"jobs.{tables.PURGED}"))
-    if owner is not None:
-        query = query.where(JOBS.c.api_key_id == owner)
+    query = _query().where(sa.text(f"jobs.{tables.PURGED}"), *is_job_of(owner))
     if after is not None:
         query = query.where(sa.tuple_(*SORT_COLUMNS) < row_value(SORT_COLUMNS, after))
     return conn.execute(query.order_by(*[column.desc() for column in SORT_COLUMNS]).limit(limit)).all()

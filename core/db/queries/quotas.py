@@ -1,6 +1,7 @@
 """Quotas: how much a key may submit per minute, how much of it may be open, and how much is open in all."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -217,7 +218,13 @@ def check(quotas: Quotas, usage: Usage, load: Load) -> None:
         per_minute, requested = getattr(quotas.per_minute, unit), getattr(load, unit)
         is_limited = per_minute and (requested or load.images)  # an open job without images may be created in debt
         if is_limited and (remaining := getattr(usage.remaining, unit)) < min(requested, per_minute):
-            detail = f"This key may submit {per_minute:,.0f} {unit_name} a minute, and has done so."
+            detail = f"This key has none of its {per_minute:,.0f} {unit_name} per minute left."
+            if requested:
+                left = max(math.floor(remaining), 0)
+                detail = (
+                    f"The request has {requested:,.0f} {unit_name}; "
+                    f"this key has {left:,} of its {per_minute:,.0f} per minute left."
+                )
             raise errors.RateLimited(detail, (min(requested, per_minute) - remaining) / per_minute * WINDOW_SECONDS)
 
 

@@ -24,6 +24,7 @@ from core.db.expressions import (
     URL_FETCHES,
     Composed,
     Page,
+    is_job_of,
     no_index,
 )
 from core.db.queries import environments
@@ -226,7 +227,7 @@ class _IndexScan:
 
 
 def _scan_by_value(conn: sa.Connection, filters: ResultFilter, column: Any) -> _IndexScan:
-    """Along the index of a column of `VALUE_COLUMNS`, the lowest values first."""
+    """Scan along the index of a column of `VALUE_COLUMNS`, the lowest values first."""
     indexed_filters = ResultFilter(**{name: getattr(filters, name) for name in INDEX_COLUMNS})
     avoid_indexes = indexed_filters != ResultFilter() and _is_common(
         conn, *filter_conditions(indexed_filters, avoid_indexes=True)
@@ -245,7 +246,7 @@ def _scan_by_value(conn: sa.Connection, filters: ResultFilter, column: Any) -> _
 
 
 def _scan_by_image(conn: sa.Connection, filters: ResultFilter, *, newest_first: bool) -> _IndexScan:
-    """Along the index that leads with one of the columns asked for, if there is one."""
+    """Scan along the index that leads with one of the columns asked for, if there is one."""
     filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters)
     leading = next((name for name in INDEX_COLUMNS if getattr(filters, name) is not None), None)
     other_conditions = [
@@ -262,8 +263,8 @@ def _scan_by_image(conn: sa.Connection, filters: ResultFilter, *, newest_first: 
     if conn.dialect.name == "sqlite":  # which bounds an index by the first of two columns that are compared together
         return _IndexScan(order_columns, [column == value], other_conditions, is_sparse, key_condition)
     # Bounded, not compared, and the first to order by: PostgreSQL, which knows how many rows have a value, but not that
-    # they lie together, would else walk all results and hope to meet some soon. Where a place says where to begin, no
-    # other bound may: it would begin at that, and walk to the place over all that lies between.
+    # they lie together, would else walk all results and hope to meet some soon. It needs exactly one lower bound: with
+    # two it may start the scan at the wrong one.
     sort_key, leading_value = sa.tuple_(*order_columns), sa.literal(value, column.type)
     key_condition = lambda compare, cursor: compare(sort_key, sa.tuple_(leading_value, sa.literal(cursor.image_id)))  # noqa: E731 (as above)
     start, end = (column <= value, column >= value) if newest_first else (column >= value, column <= value)
@@ -303,9 +304,8 @@ def get(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
                 URL_FETCHES, URL_FETCHES.c.image_id == IMAGES.c.id
             )
         )
-        .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None))
+        .where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None), *is_job_of(owner))
     )
-    query = query if owner is None else query.where(JOBS.c.api_key_id == owner)
     row = conn.execute(query).one_or_none()
     if row is None:
         raise errors.ResultNotFound.of(image_id)
@@ -323,11 +323,8 @@ def filter_conditions(
 ) -> list[sa.ColumnElement[bool]]:
     """Build the conditions of a filter but for one field; `avoid_indexes` makes SQLite use the scan's index only."""
     values = {name: value for name, value in vars(filters).items() if value is not None and name != exclude}
-    unindexed = INDEX_COLUMNS if avoid_indexes else {}
-    return [
-        no_index(unindexed[name]) == value if name in unindexed else PREDICATES[name](value)
-        for name, value in values.items()
-    ]
+    columns = {name: no_index(column) if avoid_indexes else column for name, column in INDEX_COLUMNS.items()}
+    return [columns[name] == value if name in columns else PREDICATES[name](value) for name, value in values.items()]
 
 
 # Columns followed by the image id in an index; as a rule, the one with the fewest rows first.
@@ -344,23 +341,17 @@ VALUE_COLUMNS: dict[ResultOrder, Any] = {
     ResultOrder.FAMILIARITY: RESULTS.c.familiarity,
 }
 """The columns by which results can be ordered, each followed by the image id in a partial index."""
-PREDICATES: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
+PREDICATES: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {  # of the fields without a column in INDEX_COLUMNS
     "owner": lambda owner: RESULTS.c.job_id.in_(
         sa.select(JOBS.c.id).where(JOBS.c.api_key_id == owner, JOBS.c.purged_at.is_(None))
     ),
-    "job": lambda job: RESULTS.c.job_id == job,
-    "label": lambda label: RESULTS.c.label == label,
     "min_confidence": lambda confidence: RESULTS.c.confidence >= confidence,
     "max_confidence": lambda confidence: RESULTS.c.confidence <= confidence,
     "min_familiarity": lambda familiarity: RESULTS.c.familiarity >= familiarity,
     "max_familiarity": lambda familiarity: RESULTS.c.familiarity <= familiarity,
     "status": lambda status: RESULTS.c.status == status,
-    "error": lambda code: RESULTS.c.error_code == code,
-    "model": lambda model: RESULTS.c.model_name == model,
-    "version": lambda version: RESULTS.c.model_version == version,
     "since": lambda moment: RESULTS.c.finished_at >= moment,
     "until": lambda moment: RESULTS.c.finished_at < moment,
     "reviewed": lambda reviewed: has_review() if reviewed else ~has_review(),
-    "custom_id": lambda text: IMAGES.c.custom_id == text,
     "name": lambda text: Composed(IMAGES.c.name).icontains(unicodedata.normalize("NFC", text), autoescape=True),
 }

@@ -8,7 +8,17 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import clock
-from core.db.expressions import IMAGES, IS_CURRENT_REVIEW, JOBS, MODELS, RESULTS, REVIEW_LEASES, REVIEWS, insert
+from core.db.expressions import (
+    IMAGES,
+    IS_CURRENT_REVIEW,
+    JOBS,
+    MODELS,
+    RESULTS,
+    REVIEW_LEASES,
+    REVIEWS,
+    insert,
+    is_job_of,
+)
 from core.db.queries import results, shadows
 
 LEASE_SECONDS = 600.0
@@ -211,9 +221,8 @@ def _frame_rows(conn: sa.Connection, queue: Queue, condition: sa.ColumnElement[b
 def _is_in_frame(queue: Queue) -> list[sa.ColumnElement[bool]]:
     """Select the results with a label of the version, that the person may see."""
     # A subquery and not EXISTS, for which PostgreSQL would hash all jobs.
-    job = sa.select(JOBS.c.id).where(JOBS.c.id == RESULTS.c.job_id, JOBS.c.purged_at.is_(None))
-    job = job if queue.owner is None else job.where(JOBS.c.api_key_id == queue.owner)
-    has_job = job.scalar_subquery().is_not(None)
+    is_visible = (JOBS.c.purged_at.is_(None), *is_job_of(queue.owner))
+    has_job = sa.select(JOBS.c.id).where(JOBS.c.id == RESULTS.c.job_id, *is_visible).scalar_subquery().is_not(None)
     return [*_is_of_version(RESULTS, queue), RESULTS.c.status == enums.Status.DONE.value, has_job]
 
 

@@ -19,6 +19,7 @@ from core.db.expressions import (
     REVIEW_LEASES,
     REVIEWS,
     Page,
+    is_job_of,
 )
 from core.db.queries import counters, shadows
 
@@ -192,8 +193,8 @@ def _conditions(filters: ReviewFilter) -> list[sa.ColumnElement[bool]]:
 def _locked_result(conn: sa.Connection, image_id: int, owner: str | None) -> sa.Row[Any]:
     """Return a result, locked so that its reviews change one after the other."""
     query = sa.select(RESULTS).join(JOBS, JOBS.c.id == RESULTS.c.job_id)
-    query = query.where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None)).with_for_update(of=RESULTS)
-    row = conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner)).one_or_none()
+    query = query.where(RESULTS.c.image_id == image_id, JOBS.c.purged_at.is_(None), *is_job_of(owner))
+    row = conn.execute(query.with_for_update(of=RESULTS)).one_or_none()
     if row is None:
         raise errors.ResultNotFound.of(image_id)
     return row

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,17 +21,6 @@ has_due = LEASES.has_due
 MAX_FAILURES = 12
 MAX_ERROR_LENGTH = 500
 MAX_LEFT_OUT = 20  # files of a scan whose names are stored
-CLAIM_COLUMNS = (
-    "id",
-    "job_id",
-    "source",
-    "prefix",
-    "include",
-    "exclude",
-    "cursor",
-    "consecutive_failures",
-    "lease_until",
-)
 
 
 @dataclass(frozen=True)
@@ -63,6 +52,9 @@ class Claim:
     limits: quotas.Quotas
     is_key_valid: bool
     """Whether the owner's key is still valid."""
+
+
+CLAIM_NAMES = [field.name for field in fields(Claim) if field.name in SCANS.c]
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ def create(conn: sa.Connection, job_id: str, owner: str, scan: NewScan) -> None:
 def claim(conn: sa.Connection, *, limit: int) -> list[Claim]:
     """Claim up to `limit` due scans, those first that have waited longest."""
     ids = [row.id for row in LEASES.claim(conn, limit=limit, returning=[SCANS.c.id])]
-    columns = [SCANS.c[name] for name in CLAIM_COLUMNS]
+    columns = [SCANS.c[name] for name in CLAIM_NAMES]
     columns += [JOBS.c.priority, API_KEYS.c.id.label("owner"), *(API_KEYS.c[name] for name in quotas.FIELD_NAMES)]
     rows = conn.execute(
         sa.select(*columns)
@@ -131,7 +123,7 @@ def claim(conn: sa.Connection, *, limit: int) -> list[Claim]:
     valid_keys = api_keys.valid_ids(conn, {row.owner for row in rows})
     return [
         Claim(
-            **{name: getattr(row, name) for name in (*CLAIM_COLUMNS, "owner", "priority")},
+            **{name: getattr(row, name) for name in (*CLAIM_NAMES, "owner", "priority")},
             limits=quotas.Quotas.from_row(row),
             is_key_valid=row.owner in valid_keys,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS, URL_FETCHES
+from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS, URL_FETCHES, is_job_of
 from core.db.queries import deletions, results, reviews
 
 IMAGE_COLUMNS = ("id", "name", "sha256", "bytes", "source", "location", "attempt", "custom_id")
@@ -62,9 +62,9 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
             .outerjoin(REVIEWS, results.IS_REVIEW_OF_RESULT)
             .outerjoin(URL_FETCHES, URL_FETCHES.c.image_id == IMAGES.c.id)
         )
-        .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None))
+        .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None), *is_job_of(owner))
     )
-    rows = {row.id: row for row in conn.execute(query if owner is None else query.where(JOBS.c.api_key_id == owner))}
+    rows = {row.id: row for row in conn.execute(query)}
     missing = [image_id for image_id in image_ids if image_id not in rows]
     if missing:
         raise errors.ImageNotFound(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import clock, task_leases
-from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES
+from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES, distinct_values
 from core.db.new_image import URL_SOURCE, NewImage
 from core.db.queries import claims, jobs, new_images
 
@@ -71,16 +71,12 @@ def _due_owners(conn: sa.Connection) -> list[str]:
     owner_of_image = owner_of_image.where(IMAGES.c.id == URL_FETCHES.c.image_id)
     adopt = sa.update(URL_FETCHES).where(LEASES.is_pending, owner.is_(None))
     conn.execute(adopt.values(api_key_id=owner_of_image.scalar_subquery()))
-    first = sa.select(owner.label("owner")).where(LEASES.is_pending, owner.is_not(None)).order_by(owner).limit(1)
-    owners = sa.select(first.subquery().c.owner).cte("owners", recursive=True)
-    following = sa.select(owner).where(LEASES.is_pending, owner > owners.c.owner).order_by(owner).limit(1)
-    following = following.correlate(owners)
-    owners = owners.union_all(sa.select(following.scalar_subquery()).where(owners.c.owner.is_not(None)))
+    owners = distinct_values(owner, LEASES.is_pending)
     # The owner is in the order too, else PostgreSQL might walk the fetches of all keys.
-    due_at = sa.select(URL_FETCHES.c.next_attempt_at).where(LEASES.is_due(), owner == owners.c.owner)
+    due_at = sa.select(URL_FETCHES.c.next_attempt_at).where(LEASES.is_due(), owner == owners.c.value)
     due_at = due_at.order_by(owner, URL_FETCHES.c.next_attempt_at).limit(1).correlate(owners)
-    rows = conn.execute(sa.select(owners.c.owner, due_at.scalar_subquery().label("due_at"))).all()
-    return [row.owner for row in sorted((row for row in rows if row.due_at), key=lambda row: row.due_at)]
+    rows = conn.execute(sa.select(owners.c.value, due_at.scalar_subquery().label("due_at"))).all()
+    return [row.value for row in sorted((row for row in rows if row.due_at), key=lambda row: row.due_at)]
 
 
 def _claim_of(conn: sa.Connection, owner: str, limit: int) -> list[Claim]:

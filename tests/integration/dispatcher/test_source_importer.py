@@ -50,18 +50,14 @@ def source_bucket(s3_url, monkeypatch):
 @pytest.fixture
 def run_importer(db, database_url, source_dir):
     """Rounds of a scanner in this process, until nothing is due; its settings may be others."""
-    made = []
 
     def go(**more):
         chosen = {"database_url": database_url, "sources": f"camera={source_dir}"} | more
         one = source_importer.SourceImporter(settings.Settings(**chosen), db)
-        made.append(one)
         while one.poll():
             one.finish()
 
-    yield go
-    for one in made:
-        one.close()
+    return go
 
 
 @pytest.fixture

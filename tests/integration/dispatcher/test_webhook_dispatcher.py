@@ -50,8 +50,7 @@ def dispatch_once(db, database_url):
         made.finish()
         return count
 
-    yield round_
-    made.close()
+    return round_
 
 
 @pytest.fixture
@@ -399,7 +398,6 @@ def test_a_slow_receiver_delays_no_other_delivery(db, make_finished_jobs, webhoo
             go_on.set()
             working.stop()
             thread.join()
-            working.close()
         assert slow.max_concurrent == 8
     assert {row.status for row in log(db)} == {"delivered"}
 
@@ -459,7 +457,7 @@ def test_whether_anything_is_overdue_is_an_exit_code(sqlite_database_url, tmp_pa
     pass_time(db)
     assert __main__.main() == 1
     assert capsys.readouterr().out == "".join(
-        f"{count} webhooks, 0 scans and 0 fetches are overdue\n" for count in (0, 1)
+        f"{count} webhooks, 0 imports and 0 fetches are overdue\n" for count in (0, 1)
     )
     db.close()
     monkeypatch.setenv("SORTBELT_DATABASE_URL", f"sqlite:///{tmp_path}/empty.db")

@@ -138,7 +138,8 @@ def test_the_limit_per_minute_is_announced_and_enforced(app, submit_client, db):
     assert taken.headers["RateLimit-Policy"] == policy
     assert taken.headers["RateLimit"] == '"images";r=1;t=40, "bytes";r=1000000000000;t=0'
     refused = submit_client.post("/v1/jobs", images=files(3, 4))
-    assert "3 images a minute" in assert_problem(refused, 429, "rate_limited")
+    detail = assert_problem(refused, 429, "rate_limited")
+    assert detail.startswith("The request has 2 images; this key has 1 of its 3 per minute left. Retry in ")
     assert 15 <= int(refused.headers["Retry-After"]) <= 20
     assert refused.headers["RateLimit"].startswith('"images";r=1')
     assert len(factories.image_states(db)) == 2
@@ -184,7 +185,7 @@ def test_a_key_that_owes_work_submits_nothing(submit_client, admin_client, db):
     assert accepted.headers["RateLimit-Policy"] == '"seconds";q=30;w=60;qu="seconds"'
     db.write(quotas.charge_afterwards, {submit_client.id: quotas.Load(seconds=40)}, quotas.UNSET)
     response = submit_client.post("/v1/jobs", images=files(2))
-    assert "30 seconds of work a minute" in assert_problem(response, 429, "rate_limited")
+    assert "none of its 30 seconds of work per minute" in assert_problem(response, 429, "rate_limited")
     assert 15 <= int(response.headers["Retry-After"]) <= 20
     assert admin_client.request("PATCH", url, json={"work_seconds_per_minute": 60}).status_code == 200
     assert submit_client.post("/v1/jobs", images=files(2)).status_code == 202

@@ -65,7 +65,7 @@ def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limi
     db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 50})}, limits)
     submit(image)
     db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 40})}, limits)
-    with pytest.raises(errors.RateLimited, match=r"(seconds of work|bytes of images) a minute") as refused:
+    with pytest.raises(errors.RateLimited, match=r"none of its 60 (seconds of work|bytes of images)") as refused:
         submit(image)
     assert 20 < refused.value.retry_after <= 30
     submit()
