@@ -74,11 +74,13 @@ def test_log_in_submit_and_see_labels(page, stack, image_paths, allowed_console_
 def test_a_dropped_folder_is_one_job_sent_in_several_requests(
     logged_in_page, http_client, image_paths, allowed_console_lines
 ):
-    """The job is sealed after the last request; files that are not images are not sent."""
+    """The job is sealed after the last request; files that the command would leave out are not sent."""
     allowed_console_lines.append("413 (Payload Too Large)")
     assert sum(path.stat().st_size for path in image_paths) > 2 * MAX_BODY_BYTES
     folder = image_paths[0].parent.parent
-    (folder / "notes.txt").write_text("not an image", encoding="utf-8")
+    (folder / "@eaDir").mkdir()
+    for name in ("notes.txt", "drawing.svg", ".hidden.jpg", "@eaDir/thumbnail.jpg"):
+        (folder / name).write_text("not an image", encoding="utf-8")
     drop(logged_in_page, folder)
     expect(logged_in_page.locator(".head .badge")).to_have_text("done")
     expect(logged_in_page.locator(".card")).to_have_count(len(image_paths))
