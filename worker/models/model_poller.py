@@ -45,7 +45,7 @@ class ModelPoller:
                 self._reported = state
                 self._wakeup_sender.send()
         except errors.DatabaseUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("the registry could not be polled; the served versions stay: %s", error.detail)
         except Exception:
             log.exception("the registry could not be polled; the served versions stay")
 
@@ -54,7 +54,7 @@ class ModelPoller:
         try:
             self._model_manager.test_next()
         except errors.DatabaseUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("no version could be tested; the next test follows: %s", error.detail)
         except Exception:
             log.exception("a version could not be tested; the next test follows")
 
