@@ -19,16 +19,13 @@ from benchmarks import cpu_probe, figure_names, harness, report, rounds, sample_
 from benchmarks.figures import BenchmarkResults
 from benchmarks.peers import serving
 
-OUT = Path(__file__).parent / "out"
 LIBRARIES = ("torch", "numpy", "pillow", "celery", "flask", "granian", "sqlalchemy", "httpx")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run all rounds and write the report; return 1 if any measurement failed."""
     results = BenchmarkResults()
-    paths = (
-        sample_images.find_jpegs(args.images) if args.images else sample_images.draw_folder(OUT / "images", args.drawn)
-    )
+    paths = sample_images.find_or_draw(args.images, report.OUT / "images", args.drawn)
     plan = rounds.Plan(paths, args.count, args.callers, args.seconds, args.runs)
     _describe(results, plan)
     expected_labels: list[str] = []
@@ -71,21 +68,13 @@ def _run_measurement(results: BenchmarkResults, name: str, measure: Callable[[],
 
 def _choose_references(results: BenchmarkResults) -> None:
     """Record the upper bound (the fastest bare loop) and choose the reference figure of each group."""
-    for group, figures in results.groups():
-        bare_figures = [figure for figure in figures if figure.name.startswith("bare: ")]
+    groups = dict(results.groups())
+    for group, choose in ((figure_names.BULK, max), (figure_names.LABEL_AGREEMENT, min)):
+        bare_figures = [figure for figure in groups.get(group, ()) if figure.name.startswith("bare: ")]
         if bare_figures:
-            fastest = max(bare_figures, key=lambda figure: figure.median)
-            for value in fastest.values if group == figure_names.BULK else ():
-                results.add(figure_names.BULK, figure_names.UPPER_BOUND, fastest.unit, value)
-    agreement_figures = [
-        f
-        for g, group_figures in results.groups()
-        if g == figure_names.LABEL_AGREEMENT
-        for f in group_figures
-        if f.name.startswith("bare: ")
-    ]
-    for value in min(agreement_figures, key=lambda figure: figure.median).values if agreement_figures else ():
-        results.add(figure_names.LABEL_AGREEMENT, figure_names.UPPER_BOUND, "%", value)
+            bound = choose(bare_figures, key=lambda figure: figure.median)
+            for value in bound.values:
+                results.add(group, figure_names.UPPER_BOUND, bound.unit, value)
     limit = results.get(figure_names.BULK, figure_names.UPPER_BOUND)
     for group, figures in results.groups():
         reference = results.get(group, "mosec") or results.get(group, figure_names.UPPER_BOUND) or limit
@@ -124,7 +113,7 @@ def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round, to see that every measurement runs")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="use these JPEGs instead of drawn ones")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="folder for the report")
+    parser.add_argument("--out", type=Path, default=report.OUT, metavar="FOLDER", help="folder for the report")
     parser.add_argument("--runs", type=int, help="rounds (3; quick: 1)")
     parser.add_argument("--count", type=int, help="images per folder (2000; quick: 200)")
     parser.add_argument("--drawn", type=int, help="images to draw (500; quick: 50)")

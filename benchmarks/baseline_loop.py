@@ -5,7 +5,6 @@ in float32; none of the product's preprocessing or classifier. It uses as many p
 only these differ.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +23,7 @@ _bundle: bundle.Bundle
 def run(paths: Sequence[Path], processes: int = harness.CORES) -> harness.RunResult:
     """Classify files, all of which must be decodable."""
     with harness.TimedPool(processes, _start, ()) as pool:
-        started = time.perf_counter()
-        results = list(pool.map(_classify, harness.chunks(paths, BATCH)))
-        seconds = time.perf_counter() - started
-    return harness.RunResult(
-        [label for labels, _ in results for label in labels], seconds, sum(cpu for _, cpu in results)
-    )
+        return pool.classify(_classify, paths, BATCH)
 
 
 def _start() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness, sample_images, stack
+from sortbelt import Client
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ def enqueue(server: stack.Stack, folder: Path, *, source: str | None = None) -> 
     summary, client_seconds = _run_enqueue(server, arguments)
     seconds = time.perf_counter() - started
     cpu_seconds = {"client": client_seconds, **server.usage().since(before)}
-    results = _fetch_results(server, summary["job_id"])
+    with Client(server.url, server.key) as client:
+        results = {result.image: result for result in client.results(summary["job_id"])}
     name_prefix = "" if source is None else f"{folder.name}/"
-    labels = [results[f"{name_prefix}{path.name}"]["label"] or "" for path in sample_images.find_jpegs(folder)]
-    cached = sum(bool(result.get("cached")) for result in results.values())
+    labels = [results[f"{name_prefix}{path.name}"].label or "" for path in sample_images.find_jpegs(folder)]
+    cached = sum(result.cached for result in results.values())
     cpu_us = {role: used / len(labels) * 1e6 for role, used in cpu_seconds.items()}
     return BulkResult(harness.RunResult(labels, seconds, sum(cpu_seconds.values())), cpu_us, cached)
 
@@ -59,18 +61,6 @@ def _run_enqueue(server: stack.Stack, arguments: Sequence[str]) -> tuple[dict[st
         raise RuntimeError(f"`sortbelt enqueue` ended with exit code {process.returncode}: {stdout[-500:]!r}")
     summary: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     return summary, resource_usage.ru_utime + resource_usage.ru_stime
-
-
-def _fetch_results(server: stack.Stack, job_id: str) -> dict[str, Any]:
-    """Fetch every result of a job, by image name."""
-    results: dict[str, Any] = {}
-    url = f"/v1/jobs/{job_id}/results?limit=1000"
-    with server.client() as client:
-        while url:
-            page = client.get(url).raise_for_status()
-            results |= {result["image"]: result for result in page.json()["results"]}
-            url = page.links.get("next", {}).get("url", "")
-    return results
 
 
 def make_fresh_folder(paths: Sequence[Path], target_dir: Path, count: int, run_id: str) -> Path:

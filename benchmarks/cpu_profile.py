@@ -28,8 +28,8 @@ SAMPLE_HERTZ = 200
 MIN_SHARE = 0.01  # of the total: functions below it are summed up as "other"
 OWN_FRAME_PATTERN = re.compile(r"(\w+) \(((?:api|core|dispatcher|model|sortbelt|worker)/[\w/]+)\.py")
 THREAD_PATTERN = re.compile(r"thread \((\d+)\)(?:: (.*))?")
+PY_SPY_OPTIONS = ("--threads", "--rate", str(SAMPLE_HERTZ), "--format", "raw", "--nonblocking", "--output")
 NO_PYTHON_LABEL = "{name} (no Python)"
-OUT = Path(__file__).parent / "out"
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def profile_processes(server: stack.Stack) -> Iterator[list[ProcessProfile]]:
 
 
 def _start_profiler(pid: int, folder: Path) -> "subprocess.Popen[bytes]":
-    command = [str(PY_SPY), "record", "--pid", str(pid), "--threads", "--rate", str(SAMPLE_HERTZ), "--format", "raw"]
-    command += ["--duration", "unlimited", "--nonblocking", "--output", str(folder / str(pid))]
+    command = [str(PY_SPY), "record", "--pid", str(pid), "--duration", "unlimited"]
+    command += [*PY_SPY_OPTIONS, str(folder / str(pid))]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -167,18 +167,8 @@ def profile_client(server: stack.Stack, files: Path) -> Counter[str]:
     """Sample one extra run of `sortbelt enqueue`, from its first import on."""
     with tempfile.TemporaryDirectory() as work_dir:
         raw_file = Path(work_dir) / "raw"
-        command = [
-            str(PY_SPY),
-            "record",
-            "--threads",
-            "--rate",
-            str(SAMPLE_HERTZ),
-            "--format",
-            "raw",
-            "--output",
-            str(raw_file),
-        ]
-        command += ["--nonblocking", "--", sys.executable, "-m", "sortbelt", "enqueue", str(files), "--json"]
+        command = [sys.executable, "-m", "sortbelt", "enqueue", str(files), "--json"]
+        command = [str(PY_SPY), "record", *PY_SPY_OPTIONS, str(raw_file), "--", *command]
         subprocess.run(command, env=server.environment, check=True, capture_output=True)
         return sum(parse_samples(raw_file.read_text("utf-8")).values(), Counter())
 
@@ -205,9 +195,7 @@ def main(args: argparse.Namespace) -> int:
             f"{PY_SPY} is missing. Run `make bench` once: it installs py-spy with the other servers.", file=sys.stderr
         )
         return 2
-    paths = (
-        sample_images.find_jpegs(args.images) if args.images else sample_images.draw_folder(OUT / "images", args.drawn)
-    )
+    paths = sample_images.find_or_draw(args.images, report.OUT / "images", args.drawn)
     bodies = [path.read_bytes() for path in paths]
     text: list[str] = []
     probe = cpu_probe.CpuProbe()
@@ -227,7 +215,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--drawn", type=int, default=500, help="images to draw")
     parser.add_argument("--count", type=int, default=2000, help="images in the folder")
     parser.add_argument("--seconds", type=float, default=8.0, help="duration of each load of single images")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the table")
+    parser.add_argument("--out", type=Path, default=report.OUT, help="folder for the table")
     return parser.parse_args()
 
 

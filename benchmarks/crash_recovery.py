@@ -8,6 +8,7 @@ again until it ends. Then server, database and proxy must agree that each image 
 import argparse
 import contextlib
 import functools
+import io
 import json
 import re
 import socket
@@ -25,10 +26,12 @@ from urllib import parse
 
 import psutil
 import sqlalchemy as sa
+from PIL import Image
 
-from benchmarks import enqueue_memory, process_usage, report, stack
+from benchmarks import process_usage, report, stack
 from core.db import database
 from core.db.queries import invariants
+from sortbelt import Client
 from sortbelt.bulk import runner
 from sortbelt.client import image_files
 from tests.faults import tcp_proxy
@@ -38,9 +41,9 @@ WARMUP_IMAGES = 1_000  # memory must stay flat after these
 KILL_AT_SHARE = {"enqueuer": 0.25, "api": 0.5, "worker": 0.75}  # share of the images sent when SIGKILL is sent
 # Uploads in flight may be cut off twice: when the enqueuer is killed, and when the API is.
 MAX_RESENT = 2 * runner.UPLOAD_THREADS * image_files.MAX_BATCH_IMAGES
-STAMP_PATTERN = re.compile(re.escape(enqueue_memory.COMMENT_FORMAT).replace(b"%07d", rb"(\d{7})"))
+COMMENT_FORMAT = b"<image %07d>"
+STAMP_PATTERN = re.compile(re.escape(COMMENT_FORMAT).replace(b"%07d", rb"(\d{7})"))
 SAMPLE_SECONDS = 0.1
-OUT = Path(__file__).parent / "out"
 RESULTS_QUERY = "SELECT count(*), count(DISTINCT image_id) FROM results"
 INVARIANT_CHECKS = (
     invariants.final_images_without_result,
@@ -67,7 +70,7 @@ class CountingProxy(tcp_proxy.Proxy):
         matches = list(STAMP_PATTERN.finditer(buffer))
         consumed = matches[-1].end() if matches else 0
         with self._count_lock:
-            self._tails[sock] = buffer[max(consumed, len(buffer) - len(enqueue_memory.COMMENT_FORMAT % 0)) :]
+            self._tails[sock] = buffer[max(consumed, len(buffer) - len(COMMENT_FORMAT % 0)) :]
             self.sent.update(match[1] for match in matches)
             while self.triggers and len(self.sent) >= self.triggers[0][0]:
                 self.triggers.pop(0)[1]()
@@ -142,9 +145,22 @@ class CrashTestResult:
         yield from (f"WRONG: {failure}" for failure in self.failures())
 
 
+def draw_images(folder: Path, count: int) -> None:
+    """Draw small JPEGs, each unique and with its number as a comment; 20 % in folders of 3,000, the rest in one."""
+    for number in range(count):
+        path = folder / (f"{number // 3000}" if number < count // 5 else "big") / f"{number:07}.jpg"
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", (16, 16), (number % 256, number // 256 % 256, number // 65536))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90, comment=COMMENT_FORMAT % number)
+        path.write_bytes(buffer.getvalue())
+
+
 def measure(count: int, image_dir: Path, **settings: Any) -> CrashTestResult:
     """Draw images, enqueue them under kills until the command ends, and check the outcome."""
-    enqueue_memory.draw_images(image_dir, count)
+    draw_images(image_dir, count)
     with stack.up(model=MODEL, **settings) as server, tempfile.TemporaryDirectory() as state:
         counting_proxy = CountingProxy(parse.urlsplit(server.url).port or 0)
         environment = {**server.environment, "XDG_STATE_HOME": state}
@@ -213,16 +229,9 @@ def _sample_memory(process: "subprocess.Popen[bytes]", counting_proxy: CountingP
 
 def _fetch_result_counts(server: stack.Stack, job_id: str) -> tuple[Counter[str], int]:
     """Return the number of results per image name on the server, and the number of labels."""
-    result_counts: Counter[str] = Counter()
-    label_count, url = 0, f"/v1/jobs/{job_id}/results?limit=1000"
-    with server.client() as client:
-        while url:
-            page = client.get(url).raise_for_status()
-            results = page.json()["results"]
-            result_counts.update(result["image"] for result in results)
-            label_count += sum(result["label"] is not None for result in results)
-            url = page.links.get("next", {}).get("url", "")
-    return result_counts, label_count
+    with Client(server.url, server.key) as client:
+        results = list(client.results(job_id))
+    return Counter(result.image for result in results), sum(result.label is not None for result in results)
 
 
 def _check_database(server: stack.Stack) -> tuple[tuple[int, ...], list[str]]:
@@ -258,7 +267,7 @@ def _parse_args() -> argparse.Namespace:
         type=Path,
         help="folder for the drawn images; existing ones are reused [default: a temporary folder]",
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the report")
+    parser.add_argument("--out", type=Path, default=report.OUT, help="folder for the report")
     return parser.parse_args()
 
 

@@ -237,11 +237,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _measure_files(args: argparse.Namespace, network: classifier.Classifier, work_dir: Path, cores: int) -> None:
     """Measure the parts that start from files."""
-    originals = (
-        sample_images.find_jpegs(args.images)
-        if args.images
-        else sample_images.draw_folder(work_dir / "drawn", args.drawn)
-    )
+    originals = sample_images.find_or_draw(args.images, work_dir / "drawn", args.drawn)
     files = sample_images.write_unique_copies(originals, work_dir / "files", args.count, b"gpu")
     mean_bytes = sum(path.stat().st_size for path in files) / len(files)
     _print_lines(f"{len(files):,} files of {mean_bytes / 1000:.0f} KB")

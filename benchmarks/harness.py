@@ -54,6 +54,13 @@ class TimedPool:
         """Yield the result of each call and its seconds of CPU, in order."""
         return self._pool.imap(_Timed(function), items)
 
+    def classify(self, function: Callable[[Sequence[Path]], list[str]], paths: Sequence[Path], batch: int) -> RunResult:
+        """Run a function that returns labels over batches of files."""
+        started = time.perf_counter()
+        results = list(self.map(function, chunks(paths, batch)))
+        seconds = time.perf_counter() - started
+        return RunResult([label for labels, _ in results for label in labels], seconds, sum(cpu for _, cpu in results))
+
     def __enter__(self) -> Self:
         return self
 

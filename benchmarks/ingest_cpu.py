@@ -20,9 +20,6 @@ from typing import Any
 
 from benchmarks import bulk, cpu_probe, report, sample_images, single_image, stack
 
-OUT = Path(__file__).parent / "out"
-
-
 SINGLE_KINDS: dict[str, dict[str, Any]] = {
     "single, raw body": {},
     "single, multipart": {"form_field": "images"},
@@ -62,9 +59,7 @@ def measure_finished(server: stack.Stack, bodies: list[bytes], args: argparse.Na
 
 def measure_all(args: argparse.Namespace) -> Iterator[tuple[str, list[dict[str, float]], float]]:
     """Measure on each database; yield (database, values by kind for each round, milliseconds of the fixed loop)."""
-    paths = (
-        sample_images.find_jpegs(args.images) if args.images else sample_images.draw_folder(OUT / "images", args.drawn)
-    )
+    paths = sample_images.find_or_draw(args.images, report.OUT / "images", args.drawn)
     bodies = [path.read_bytes() for path in paths]
     for database in args.databases:
         for is_whole in (False, True):
@@ -114,7 +109,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=32, help="concurrent connections")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], help="databases to measure on")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the table")
+    parser.add_argument("--out", type=Path, default=report.OUT, help="folder for the table")
     return parser.parse_args()
 
 

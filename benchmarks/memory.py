@@ -21,7 +21,6 @@ SIDE = 96
 WARMUP_SHARE = 0.2  # of the images; memory must be flat after these
 MAX_GROWTH = 1.05  # of the memory after the warm-up
 CHECKED_ROLES = ("api", "worker")
-OUT = Path(__file__).parent / "out"
 
 MemoryByCount = dict[int, dict[str, float]]
 
@@ -84,7 +83,7 @@ def _parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="number of images")
     parser.add_argument("--folder", type=int, default=FOLDER_SIZE, help="images per folder")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the table")
+    parser.add_argument("--out", type=Path, default=report.OUT, help="folder for the table")
     return parser.parse_args()
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from benchmarks import figure_names, goals
 from benchmarks.figures import BenchmarkResults, Figure
 
+OUT = Path(__file__).parent / "out"
+"""The default folder for reports and drawn images."""
+
 
 def write(results: BenchmarkResults, out_dir: Path) -> None:
     """Print the table, and write table, JSON and plot to a folder."""

@@ -20,6 +20,11 @@ COMMENT_SEGMENT = struct.Struct(">HH16s")  # a JPEG comment: marker, length, tex
 MAX_RUN_ID_BYTES = 8  # of the text; the number of the image is the other half
 
 
+def find_or_draw(folder_path: Path | None, target_dir: Path, count: int) -> list[Path]:
+    """Return the JPEGs below a folder, or draw some into another one if there is none."""
+    return draw_folder(target_dir, count) if folder_path is None else find_jpegs(folder_path)
+
+
 def draw_folder(target_dir: Path, count: int, seed: int = SEED) -> list[Path]:
     """Draw photo-like JPEGs, the same for each seed, on all cores; existing files are kept."""
     target_dir.mkdir(parents=True, exist_ok=True)

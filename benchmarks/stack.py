@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from benchmarks import harness, process_usage
+from sortbelt import Client, RetryPolicy
 from sortbelt.local import data_directory
 from sortbelt.local import supervisor as embedded
 
@@ -103,22 +104,11 @@ def api_only(database_url: str | None = None) -> Iterator[Stack]:
         try:
             supervisor.start()
             server = Stack(supervisor.url, supervisor.key, Path(data_folder), (os.getpid(),))
-            _wait_until_answering(server)
+            with Client(server.url, server.key, retry_policy=RetryPolicy(first=STOP_TIMEOUT_SECONDS)) as client:
+                next(iter(client.jobs()), None)  # once it answers
             yield server
         finally:
             supervisor.stop(lambda: False)
-
-
-def _wait_until_answering(server: Stack) -> None:
-    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-    with server.client() as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                client.get("/v1/jobs").raise_for_status()
-                return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{server.url} does not respond.")
-            time.sleep(0.1)
 
 
 def _read_ready_line(process: "subprocess.Popen[str]", data_dir: Path, extra_pids: tuple[int, ...]) -> Stack:

@@ -28,12 +28,7 @@ _network: classifier.Classifier
 def run_processes(count: int, batch: int, paths: Sequence[Path]) -> harness.RunResult:
     """Run processes with one thread each, which decode a batch and then classify it."""
     with harness.TimedPool(count, _initialize, (1, batch)) as pool:
-        started = time.perf_counter()
-        results = list(pool.map(_decode_and_classify, harness.chunks(paths, batch)))
-        seconds = time.perf_counter() - started
-    return harness.RunResult(
-        [label for labels, _ in results for label in labels], seconds, sum(cpu for _, cpu in results)
-    )
+        return pool.classify(_decode_and_classify, paths, batch)
 
 
 def run_threads(decoders: int, forward: int, batch: int, paths: Sequence[Path]) -> harness.RunResult:

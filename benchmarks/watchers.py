@@ -22,7 +22,6 @@ from benchmarks.figures import Figure
 MIN_RATE_SHARE = 0.85  # of the rate without watchers
 GROUP = "watched"
 START_TIMEOUT_SECONDS = 60
-OUT = Path(__file__).parent / "out"
 
 
 class JobWatchers:
@@ -166,7 +165,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=2000, help="images per folder (2000)")
     parser.add_argument("--drawn", type=int, default=200, help="images to draw (200)")
     parser.add_argument("--runs", type=int, default=3, help="folders with and without watchers (3)")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for images and table")
+    parser.add_argument("--out", type=Path, default=report.OUT, help="folder for images and table")
     return parser.parse_args()
 
 

@@ -23,9 +23,9 @@ class Batch:
 
     loaded: loaded_model.LoadedModel
     claims: Sequence[claim_queries.Claim]
+    trace: batch_tracing.BatchTrace
     flush_reason: counters.FlushReason = counters.FlushReason.FULL
     """Why it is not larger."""
-    trace: batch_tracing.BatchTrace = batch_tracing.NO_TRACE
     decoded_rows: Sequence[int] = ()
     """The row of each claim among the images that are decoded: images with the same bytes share one."""
     decode_future: futures.Future[decode_batch.DecodeResult] | None = None
@@ -63,4 +63,4 @@ class Batch:
     def select(self, rows: Sequence[int]) -> Batch:
         """Return some rows of a decoded batch, as copies."""
         claims, decode_outcomes = [self.claims[row] for row in rows], [self.decode_outcomes[row] for row in rows]
-        return Batch(self.loaded, claims, pixels=self.pixels[list(rows)], decode_outcomes=decode_outcomes)
+        return Batch(self.loaded, claims, self.trace, pixels=self.pixels[list(rows)], decode_outcomes=decode_outcomes)

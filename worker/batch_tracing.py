@@ -4,7 +4,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 
 from core import errors
 from core.db import database
@@ -16,32 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class BatchTrace:
-    """Records the spans of a batch until it ends; this base class records nothing."""
+    """The spans of a batch, until it ends; without tracing they are not exported."""
 
-    def span(self, _name: str, _started_ns: int | None = None) -> AbstractContextManager[None]:
-        """Record a span of the batch around a block, beginning now or at this time, in nanoseconds."""
-        return contextlib.nullcontext()
-
-    def end(
-        self,
-        model_ref: claim_queries.ModelRef,
-        reason: counters.FlushReason,
-        outcomes: Sequence[claim_queries.Outcome],
-        written: int | None,
-    ) -> None:
-        """Export the trace; `written` is the number of results, or None if the commit failed."""
-
-
-NO_TRACE = BatchTrace()
-
-
-def start_trace(db: database.Database, worker: str, claims: list[claim_queries.Claim]) -> BatchTrace:
-    """Start the trace of a batch whose claims will be appended to this list; without claims nothing is exported."""
-    return _RecordedTrace(db, worker, claims) if tracer.is_enabled() else NO_TRACE
-
-
-class _RecordedTrace(BatchTrace):
     def __init__(self, db: database.Database, worker: str, claims: list[claim_queries.Claim]) -> None:
+        """Start the trace of a batch whose claims will be appended to this list; without any nothing is exported."""
         self._db = db
         self._worker = worker
         self._claims = claims
@@ -49,6 +26,7 @@ class _RecordedTrace(BatchTrace):
 
     @contextlib.contextmanager
     def span(self, name: str, started_ns: int | None = None) -> Iterator[None]:
+        """Record a span of the batch around a block, beginning now or at this time, in nanoseconds."""
         started_ns, error = started_ns or time.time_ns(), None
         try:
             yield
@@ -68,6 +46,7 @@ class _RecordedTrace(BatchTrace):
         outcomes: Sequence[claim_queries.Outcome],
         written: int | None,
     ) -> None:
+        """Export the trace; `written` is the number of results, or None if the commit failed."""
         model_attributes = {"sortbelt.model": model_ref.name, "sortbelt.model.version": model_ref.version or ""}
         failed = sum(outcome.error_code is not None for outcome in outcomes)
         counts = {"sortbelt.batch.failed": failed, "sortbelt.batch.written": written or 0}
@@ -78,9 +57,9 @@ class _RecordedTrace(BatchTrace):
 
     def _record(self, attributes: dict[str, str | int], error: str | None) -> None:
         """Export the batch's span and its children; log any error, which must not fail the batch."""
-        job_ids = sorted({claim.job_id for claim in self._claims})
-        if not job_ids:
+        if not self._claims or not tracer.is_enabled():
             return
+        job_ids = sorted({claim.job_id for claim in self._claims})
         try:
             traceparents = self._db.read(jobs.traceparents, job_ids[: spans.MAX_LINKS])
         except errors.DatabaseUnavailable:

@@ -1,4 +1,4 @@
-"""Fair share: which keys have their turn in the next batch, by what each has had lately (decision 37)."""
+"""Fair share: which keys have their turn in the next batch, by the recent usage of each (decision 37)."""
 
 import math
 import threading
@@ -11,10 +11,10 @@ from core.db.queries import fair_claims
 from worker import batch_sizer
 from worker.decoding import decode_batch
 
-HALF_LIFE_SECONDS = 30.0  # after which what a key has had counts half
+HALF_LIFE_SECONDS = 30.0  # after which the usage of a key counts half
 MAX_KEYS_PER_BATCH = 8  # each costs a statement
-INTERACTIVE_WEIGHT = 4.0  # of a key that has had no more than its share, against 1 for all others
-UNKNOWN_COST_SECONDS = 0.01  # charged for an image of a key that has had none yet
+INTERACTIVE_WEIGHT = 4.0  # of a key that has used no more than its share, against 1 for all others
+UNKNOWN_COST_SECONDS = 0.01  # charged for an image of a key of which none was decoded yet
 BATCH_SECONDS = 2 * batch_sizer.TARGET_SECONDS  # of decoding in a batch; what is not started by then is handed back
 SLOW_SECONDS = 0.1  # an image that takes longer is slow: quick ones are not put behind it, in one batch with it
 SLOW_KEY_SECONDS = 30.0  # for so long a key is slow after one image that took longer than a batch may
@@ -25,7 +25,7 @@ FORGET_BELOW_SECONDS = 0.001
 @dataclass
 class _Usage:
     seconds: float = 0.0
-    """How much it has had, as of `updated_at`, decayed."""
+    """Its usage, as of `updated_at`, decayed."""
     updated_at: float = 0.0
     cost: float | None = None
     """Seconds of CPU to decode one of its images, lately; None if that is not known."""
@@ -34,7 +34,7 @@ class _Usage:
 
 
 class FairShare:
-    """The seconds that each key has had of this worker, and the cost of its images; thread-safe."""
+    """The seconds of this worker that each key has used, and the cost of its images; thread-safe."""
 
     def __init__(self, decoders: int) -> None:
         self._decoders = decoders
@@ -48,9 +48,9 @@ class FairShare:
         slow: bool | None = None,
         without: Collection[str | None] = (),
     ) -> list[fair_claims.Turn]:
-        """Choose the keys of the next batch, those first that have had least: all with slow images, or all without.
+        """Choose the keys of the next batch, by ascending usage: all with slow images, or all without.
 
-        *Interactive* counts for a key only while it has had no more than its share of the keys that are waiting.
+        *Interactive* counts for a key only while it has used no more than its share of the keys that are waiting.
 
         Args:
             queued: the keys to choose from.
@@ -77,7 +77,7 @@ class FairShare:
             return self._is_slow(key)
 
     def is_shared(self) -> bool:
-        """Return whether several keys have had something of this worker lately."""
+        """Return whether several keys have used this worker lately."""
         with self._lock:
             return len(self._usages) > 1
 
@@ -125,7 +125,7 @@ class FairShare:
         return max(1, min(batch_sizer.MAX_SIZE, int(seconds / usage.cost)))
 
     def _forget(self) -> None:
-        """Drop keys that have had nothing for long."""
+        """Drop keys that have used nothing for long."""
         idle_keys = [key for key in self._usages if self._seconds(key) < FORGET_BELOW_SECONDS]
         for key in idle_keys:
             del self._usages[key]

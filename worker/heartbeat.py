@@ -65,13 +65,13 @@ class Heartbeat:
     def _loop(self) -> None:
         seconds = min(self._settings.lease_seconds / 4, 5.0)
         while True:  # at once for the first time: a worker that follows a dead one takes over its images
-            if self._pipeline.monitor.is_stalled(self._stall_timeout()):
-                self._abort(claim_queries.abandon)  # the claimed images may be the cause
+            if self._pipeline.monitor.is_stalled(timeout := self._stall_timeout()):
+                self._abort(timeout, claim_queries.abandon)  # the claimed images may be the cause
             try:
                 self._beat()
             except errors.DatabaseUnavailable as error:
                 self._last_progress_at = time.monotonic()  # no worker makes progress without it
-                log.warning("%s", error.detail)
+                log.warning("a heartbeat failed; the next one follows: %s", error.detail)
             except Exception:
                 log.exception("a heartbeat failed; the next one follows")
             if self._wait(seconds):
@@ -121,11 +121,11 @@ class Heartbeat:
         if is_progressing or self._stop.is_set():
             self._last_progress_at = now
         elif now - self._last_progress_at > self._settings.watchdog_seconds:
-            self._abort(claim_queries.release)
+            self._abort(self._settings.watchdog_seconds, claim_queries.release)
 
-    def _abort(self, settle: Callable[[sa.Connection, Sequence[claim_queries.Claim]], int]) -> None:
+    def _abort(self, timeout: float, settle: Callable[[sa.Connection, Sequence[claim_queries.Claim]], int]) -> None:
         """End this process, whatever it is blocked in, after giving up its claims by `settle`."""
-        log.critical("no progress for %s s: this worker ends itself", self._settings.watchdog_seconds)
+        log.critical("no progress for %g s: this worker ends itself", timeout)
         claims = self._pipeline.leases.snapshot()
         final_write = threading.Thread(target=self._db.write, args=(settle, claims), daemon=True)
         final_write.start()

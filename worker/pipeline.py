@@ -50,8 +50,8 @@ class BatchPipeline:
         manager: model_manager.ModelManager,
         shadow: shadow_runner.ShadowRunner,
         events: job_events.JobEvents,
-        environment_id: int | None = None,
-        environment: environments.Environment | None = None,
+        environment_id: int,
+        environment: environments.Environment,
     ) -> None:
         self._task_seconds = worker_settings.task_seconds
         self._db = db
@@ -89,7 +89,7 @@ class BatchPipeline:
             if self._run_until_deadline():
                 self._wakeup_sender.send()
         except errors.DatabaseUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("a run ended early; the next one follows: %s", error.detail)
         finally:
             self.monitor.record_end()
             self._run_lock.release()

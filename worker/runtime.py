@@ -93,7 +93,7 @@ class WorkerRuntime:
         try:
             self.db.write(workers.unregister, self.id)
         except errors.DatabaseUnavailable as error:
-            log.warning("%s", error.detail)
+            log.warning("the worker could not be unregistered: %s", error.detail)
 
     def _start_threads(self) -> None:
         self._heartbeat = heartbeat.Heartbeat(

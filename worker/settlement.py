@@ -48,9 +48,13 @@ class ClaimSettler:
                     return self.db.write(write, claims)
                 except errors.DatabaseUnavailable as error:
                     if time.monotonic() > deadline or self.stop.is_set():
-                        log.error("a batch is given up: %s", error.detail)
+                        log.error(
+                            "the end of %d claims was not written; their images are retried once the leases expire: %s",
+                            len(claims),
+                            error.detail,
+                        )
                         break
-                    log.warning("retrying: %s", error.detail)
+                    log.warning("the end of %d claims is not written yet; retrying: %s", len(claims), error.detail)
                     time.sleep(RETRY_SECONDS)
         except Exception:
             log.exception("the outcomes of %d images could not be written; they will be retried", len(claims))
@@ -72,11 +76,11 @@ class ClaimSettler:
         try:
             yield
         except errors.SourceUnavailable as error:
-            log.warning("%s (%s)", error.detail, error.reason)
+            log.warning("a batch of %d is handed back: %s (%s)", len(claims), error.detail, error.reason)
             self.sources.suspend(error.source)
             self.release(claims)
         except (errors.ServiceUnavailable, manifest.InvalidBundle) as error:
-            log.warning("%s", error)
+            log.warning("a batch of %d is handed back: %s", len(claims), error)
             self.release(claims)
         except Exception:
             log.exception("a batch of %d failed; its images will be retried in smaller batches", len(claims))

@@ -39,7 +39,7 @@ class ShadowRunner:
         manager: model_manager.ModelManager,
         store: base.BlobStore,
         limits: decoder_process.DecodeLimits,
-        source_catalog: catalog.SourceCatalog = catalog.NO_SOURCES,
+        source_catalog: catalog.SourceCatalog,
     ) -> None:
         self._db = db
         self._model_manager = manager

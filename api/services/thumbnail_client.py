@@ -87,14 +87,8 @@ def _start() -> Server:
     """
     channel, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with remote:
-        process = subprocess.Popen(
-            child_command.command("api.services.thumbnail_server", str(remote.fileno())),
-            pass_fds=(remote.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=child_command.environment(),
-            start_new_session=True,  # ctrl-C in a terminal is for the server only
-        )
+        descriptor = remote.fileno()
+        process = child_command.start("api.services.thumbnail_server", str(descriptor), descriptors=[descriptor])
     server = Server(process, channel)
     ready = b""
     channel.settimeout(START_SECONDS)

@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import figure_names, harness, load_generator, process_usage, single_image
-from sortbelt.local import redis_server
+from sortbelt.local import ports, redis_server
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = ROOT / ".venv-bench" / "bin"
@@ -188,7 +187,7 @@ def serve(peer: Peer, settings: Settings, body: bytes) -> Iterator[PeerServer]:
     """Start a peer, and wait until it has labelled `body`."""
     with contextlib.ExitStack() as exit_stack:
         work_dir = Path(exit_stack.enter_context(tempfile.TemporaryDirectory(prefix="sortbelt-peer-")))
-        port = _free_port()
+        port = ports.find_free_port("127.0.0.1", 0, 0.0)
         environment = _environment(settings) | {"BENCH_PORT": str(port)}
         commands = [[str(BIN / command[0]), *command[1:]] for command in peer.commands]
         if peer.needs_redis:
@@ -260,9 +259,3 @@ def _classify_one(server: PeerServer, body: bytes) -> object:
     else:
         response = httpx.post(url, content=body, headers={"Content-Type": "image/jpeg"}, timeout=60)
     return response.json() if response.is_success else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

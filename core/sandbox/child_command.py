@@ -1,8 +1,9 @@
-"""Command, environment and end of the Python child processes that work on untrusted input."""
+"""Command, environment, start and end of the Python child processes that work on untrusted input."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PYTHON_PATH = [str(Path(__file__).parent.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -18,6 +19,18 @@ def command(module: str, *arguments: str) -> list[str]:
 def environment(**variables: str) -> dict[str, str]:
     """Return these variables and the path of Python's modules, nothing else: the parent's environment has passwords."""
     return {**variables, "PYTHONPATH": os.pathsep.join(PYTHON_PATH)}
+
+
+def start(module: str, *arguments: str, descriptors: Sequence[int], **variables: str) -> subprocess.Popen[bytes]:
+    """Start a child that runs a module; it inherits these descriptors, and has these variables."""
+    return subprocess.Popen(
+        command(module, *arguments),
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=environment(**variables),
+        start_new_session=True,  # ctrl-C in a terminal is for the parent only
+    )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Mapping
 from multiprocessing import connection
@@ -33,14 +32,11 @@ class ChildProcess:
         os.truncate(memory_descriptor, memory_bytes)
         # A child that shrinks it would end this process at the next access.
         fcntl.fcntl(memory_descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        arguments = [str(child_socket.fileno()), str(memory_descriptor), json.dumps(config)]
+        descriptors = [child_socket.fileno(), memory_descriptor]
         with child_socket, os.fdopen(memory_descriptor, "r+b") as memory_file:
-            self.process = subprocess.Popen(
-                child_command.command("worker.decoding.decoder_child", *arguments),
-                pass_fds=(child_socket.fileno(), memory_descriptor),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # ctrl-C in a terminal is meant for the parent
-                env=child_command.environment(OPENBLAS_NUM_THREADS="1"),
+            arguments = [*map(str, descriptors), json.dumps(config)]
+            self.process = child_command.start(
+                "worker.decoding.decoder_child", *arguments, descriptors=descriptors, OPENBLAS_NUM_THREADS="1"
             )
             self.memory: npt.NDArray[np.uint8] = np.memmap(memory_file, np.uint8, "r+")
         self.pipe: Any = connection.Connection(os.dup(parent_socket.fileno()))

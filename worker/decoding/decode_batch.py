@@ -43,11 +43,11 @@ class DecodeBatch:
     readers: Sequence[Reader | None]
     stop: threading.Event
     """Once set, no further image is started."""
-    seconds: float | None = None
+    seconds: float | None
     """How long after its first image is started another may be; None for no limit."""
-    on_start: Callable[[], None] = lambda: None
+    on_start: Callable[[], None]
     """Called when its first image is about to be decoded."""
-    is_urgent: bool = False
+    is_urgent: bool
     """Whether it goes before other batches, and the decoder that is kept for such may decode it."""
     future: futures.Future[DecodeResult] = field(default_factory=futures.Future)
     error: BaseException | None = None

@@ -104,7 +104,8 @@ class DecoderProcess:
         except TimeoutError:
             culprit = self._current_row(chunk)
             self._replace_child(wait_seconds=0)
-            detail = f"Decoding the image was not done after {self._limits.seconds:g} s by the clock; submit it again."
+            limit = f"{self._limits.seconds:g} s (SORTBELT_DECODE_SECONDS)"
+            detail = f"Decoding took longer than {limit}; retry, or send a smaller image."
             self._blame(culprit, batch, started_at, _Failure("timed_out", detail, "timed out"))
         except (EOFError, OSError, ValueError):
             culprit = self._current_row(chunk)
@@ -114,7 +115,8 @@ class DecoderProcess:
                 failure = _Failure("cpu_time_exceeded", detail, "used too much CPU time")
             else:
                 died = f"died with exit code {exit_code}"
-                failure = _Failure("crashed_decoder", "Decoding the image crashes the decoder.", died)
+                detail = "Decoding the image crashes the decoder; re-encode it, or submit another file."
+                failure = _Failure("crashed_decoder", detail, died)
             self._blame(culprit, batch, started_at, failure)
         except Exception:
             self._replace_child()  # its replies to this chunk must not be taken for those to the next

@@ -28,11 +28,6 @@ class LoadedModel:
         """Return the network on its device."""
         return cast("classifier.Classifier", self.batch_classifier.network)
 
-    @property
-    def device_capacity(self) -> int:
-        """Return how many images the device takes at once."""
-        return self.batch_classifier.device_capacity
-
 
 def load_bundle(folder: Path, device: str) -> LoadedModel:
     """Load a bundle and run its self-test.

@@ -28,7 +28,7 @@ class ModelManager:
     """Which version of each model this worker serves, and the versions that it has loaded."""
 
     def __init__(
-        self, worker_settings: settings.Settings, db: database.Database, store: base.BlobStore, worker_id: str = ""
+        self, worker_settings: settings.Settings, db: database.Database, store: base.BlobStore, worker_id: str
     ) -> None:
         """Load the default model of the settings.
 
@@ -117,7 +117,11 @@ class ModelManager:
             errors.DatabaseUnavailable: the registry does not answer; the served versions stay.
         """
         for name in self._db.write(model_tests.blame_lost):
-            log.error("%s has cost workers: none loads it any more", name)
+            log.error(
+                "%s is blocked because workers were lost while testing or loading it; "
+                "`sortbelt models promote --force` unblocks it",
+                name,
+            )
         desired = self._db.read(models.desired_versions)
         groups = (*desired.live.values(), *desired.shadows.values())
         tested_at = {version: version.tested_at for group in groups for version in group}
@@ -166,7 +170,8 @@ class ModelManager:
             if self._default_is_registered and _matches(version, self.default_model):
                 return self._settings.default_bundle
             raise manifest.InvalidBundle(
-                f"{version.qualified_name} comes with other workers, and this worker does not have its bundle: add it."
+                f"{version.qualified_name} was bundled with other workers and is missing in SORTBELT_BUNDLES here: "
+                "add it with `sortbelt models add`."
             )
         return self._cache.path_for(version.files)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import threading
 from multiprocessing import connection
 from pathlib import Path
@@ -32,6 +31,7 @@ class ModelProcess:
             manifest.InvalidBundle: it cannot be used, or needs too much memory or time.
         """
         bundle_manifest = manifest.read(folder)
+        self._name = f"{bundle_manifest.name}@{bundle_manifest.version}"
         self.labels, self.preprocess = bundle_manifest.labels, bundle_manifest.preprocess
         self._output_count = len(self.labels) + bool(bundle_manifest.familiarity_digest)
         self._lock = threading.Lock()
@@ -39,16 +39,13 @@ class ModelProcess:
         options = {"folder": str(folder), "memory_bytes": memory_bytes, "niceness": niceness}
         config = json.dumps({"parent": os.getpid(), **options})
         with child_socket:
-            self._process = subprocess.Popen(
-                child_command.command("worker.models.model_child", str(child_socket.fileno()), config),
-                pass_fds=(child_socket.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # ctrl-C in a terminal is meant for the parent
-                env=child_command.environment(OMP_NUM_THREADS="1"),
+            descriptor = child_socket.fileno()
+            self._process = child_command.start(
+                "worker.models.model_child", str(descriptor), config, descriptors=[descriptor], OMP_NUM_THREADS="1"
             )
         self._pipe: Any = connection.Connection(parent_socket.detach())
         try:
-            error = json.loads(self._receive(START_SECONDS, "loading it"))["error"]
+            error = json.loads(self._receive(START_SECONDS, "loading the bundle"))["error"]
         except BaseException:
             self.close()
             raise
@@ -66,7 +63,7 @@ class ModelProcess:
             try:
                 self._pipe.send_bytes(pixels.tobytes())
             except OSError:
-                raise manifest.InvalidBundle("Its process has died: it needs too much memory, or crashes.") from None
+                raise self._death("waiting for a batch") from None
             reply = self._receive(REPLY_SECONDS, "classifying a batch")
         outputs = np.frombuffer(reply, np.float32).reshape(len(pixels), self._output_count).copy()
         return self._to_scores(outputs)
@@ -90,7 +87,13 @@ class ModelProcess:
                 reply: bytes = self._pipe.recv_bytes()
                 return reply
         except (EOFError, OSError):
-            raise manifest.InvalidBundle(
-                f"Its process died {activity}: it needs too much memory, or crashes; use a smaller network."
-            ) from None
-        raise manifest.InvalidBundle(f"Its process was not done {activity} after {seconds:g} s; use a smaller network.")
+            raise self._death(activity) from None
+        raise manifest.InvalidBundle(
+            f"The model process of {self._name} was not done {activity} after {seconds:g} s; use a smaller network."
+        )
+
+    def _death(self, activity: str) -> manifest.InvalidBundle:
+        return manifest.InvalidBundle(
+            f"The model process of {self._name} died while {activity}; "
+            "it may need more than SORTBELT_MODEL_MEMORY_BYTES, or crash: use a smaller network."
+        )

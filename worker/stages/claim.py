@@ -42,20 +42,20 @@ class ClaimStage:
         theirs, and those of other keys with slow images.
         """
         claims: list[claim_queries.Claim] = []
-        trace = batch_tracing.start_trace(self.db, self.worker_id, claims)
+        trace = batch_tracing.BatchTrace(self.db, self.worker_id, claims)
         with self.settler.settle_on_error(claims):
             with trace.span("claim"):
                 model, flush_reason = self._fill(claims, only_new=only_new, overtaken=overtaken)
             if claims:
                 loaded = self.manager.get(model)  # a version promoted from now on does not change this batch
                 self._release_surplus(claims, loaded)
-                return batch.Batch(loaded, claims, flush_reason, trace, is_overtaking=bool(overtaken))
+                return batch.Batch(loaded, claims, trace, flush_reason, is_overtaking=bool(overtaken))
         return None
 
     def _release_surplus(self, claims: list[claim_queries.Claim], loaded: loaded_model.LoadedModel) -> None:
         """Hand back the claims whose pixels would take too much memory: a version may expect very large images."""
         image_bytes = loaded.preprocess.height * loaded.preprocess.width * 3
-        max_size = batch_sizer.limit(image_bytes, loaded.device_capacity)
+        max_size = batch_sizer.limit(image_bytes, loaded.batch_classifier.device_capacity)
         surplus = claims[max_size:]
         if surplus:
             del claims[max_size:]

@@ -32,5 +32,5 @@ class ClassifyStage:
             self.settler.abandon(decoded.claims)
             return
         seconds = max(decoded.decode_seconds, time.monotonic() - started_at)  # of the slower stage
-        max_size = batch_sizer.limit(decoded.pixels[0].nbytes, decoded.loaded.device_capacity)
+        max_size = batch_sizer.limit(decoded.pixels[0].nbytes, decoded.loaded.batch_classifier.device_capacity)
         self.sizers.observe(decoded.loaded.model_ref.name, len(decoded.claims), seconds, max_size)

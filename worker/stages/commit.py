@@ -23,8 +23,8 @@ class CommitStage:
     work: work_meter.WorkMeter
     events: job_events.JobEvents
     shadow: shadow_runner.ShadowRunner
-    environment_id: int | None
-    environment: environments.Environment | None
+    environment_id: int
+    environment: environments.Environment
     """Of this worker, and its id."""
 
     def commit(self, classified: batch.Batch) -> None:
@@ -61,7 +61,6 @@ class CommitStage:
     ) -> Iterator[job_notice.JobNotice]:
         singles = {job.id: job for job in completion.ended_jobs if job.total == 1}
         claims_by_id = {claim.image_id: claim for claim in claims}
-        environment = {} if self.environment is None else vars(self.environment)
         for row in completion.results:
             job, claim = singles.get(row["job_id"]), claims_by_id[row["image_id"]]
             if job is not None:
@@ -69,7 +68,7 @@ class CommitStage:
                     "name": claim.name,
                     "custom_id": claim.custom_id,
                     "worker": claim.worker,
-                    **environment,
+                    **vars(self.environment),
                     **row,
                 }
                 yield job_notice.JobNotice(job.id, job.started_at, job.finished_at, result)

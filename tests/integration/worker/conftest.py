@@ -4,7 +4,7 @@ import pytest
 
 from core import settings
 from core.db.queries import claims as claim_queries
-from core.db.queries import models
+from core.db.queries import environments, models
 from core.intake import service
 from core.storage import local
 from model.inference import classifier as model_classifier
@@ -47,6 +47,7 @@ def make_pipeline(db, shared_blob_store, batch_classifier, shipped_bundle, share
     """Make pipelines on the real database, blobs, decoders and network; close them at the end."""
     pipelines = []
     free_pools = list(shared_decoder_pools)
+    environment_id = factories.create_environment(db)
 
     def make(
         worker="w1",
@@ -74,6 +75,8 @@ def make_pipeline(db, shared_blob_store, batch_classifier, shipped_bundle, share
                 manager or fakes.FakeModelManager(loaded),
                 shadow or fakes.FakeShadowRunner(),
                 fakes.FakeJobEvents(),
+                environment_id,
+                environments.Environment(**factories.ENVIRONMENT),
             )
         )
         return pipelines[-1]

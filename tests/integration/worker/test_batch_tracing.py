@@ -29,7 +29,7 @@ def test_a_batch_is_linked_once_to_the_trace_of_each_of_its_jobs(enabled_tracing
     second = factories.create_job(db, owner, "d", traceparent=OTHER)
     factories.create_job(db, owner, "e")
     claims = []
-    trace = batch_tracing.start_trace(db, "w1", claims)
+    trace = batch_tracing.BatchTrace(db, "w1", claims)
     with trace.span("claim"):
         claims += factories.claim_images(db)
     with trace.span("decode"):
@@ -65,7 +65,7 @@ def test_a_batch_is_linked_once_to_the_trace_of_each_of_its_jobs(enabled_tracing
 
 def test_a_claim_without_images_is_not_traced(enabled_tracing, db):
     """An idle worker polls every second."""
-    trace = batch_tracing.start_trace(db, "w1", [])
+    trace = batch_tracing.BatchTrace(db, "w1", [])
     with trace.span("claim"):
         pass
     tracer.close()
@@ -75,7 +75,7 @@ def test_a_claim_without_images_is_not_traced(enabled_tracing, db):
 def test_a_failed_span_ends_the_trace_and_names_the_error(enabled_tracing, db, owner):
     id_ = factories.create_job(db, owner, "a", traceparent=CALLER)
     claims = factories.claim_images(db)
-    trace = batch_tracing.start_trace(db, "w1", claims)
+    trace = batch_tracing.BatchTrace(db, "w1", claims)
     with trace.span("claim"):
         pass
     with pytest.raises(errors.BlobsUnavailable), trace.span("decode"):
@@ -102,7 +102,7 @@ def test_without_a_database_the_trace_is_exported_without_links(enabled_tracing,
     """A failure of the trace does not fail the batch."""
     factories.create_job(db, owner, "a", traceparent=CALLER)
     claims = factories.claim_images(db)
-    trace = batch_tracing.start_trace(UnavailableDatabase(), "w1", claims)
+    trace = batch_tracing.BatchTrace(UnavailableDatabase(), "w1", claims)
     with trace.span("commit"):
         pass
     trace.end(factories.MODEL_REF, counters.FlushReason.FULL, [factories.outcome(claims[0])], None)
@@ -111,8 +111,11 @@ def test_without_a_database_the_trace_is_exported_without_links(enabled_tracing,
     assert (batch.links, batch.failed) == ([], True)
 
 
-def test_without_tracing_nothing_is_recorded(db):
-    assert batch_tracing.start_trace(db, "w1", []) is batch_tracing.NO_TRACE
-    with batch_tracing.NO_TRACE.span("claim"):
+def test_without_tracing_nothing_is_recorded(db, owner):
+    """Not even the traces of the jobs are read."""
+    factories.create_job(db, owner, "a", traceparent=CALLER)
+    claims = factories.claim_images(db)
+    trace = batch_tracing.BatchTrace(None, "w1", claims)
+    with trace.span("claim"):
         pass
-    batch_tracing.NO_TRACE.end(factories.MODEL_REF, counters.FlushReason.FULL, [], None)
+    trace.end(factories.MODEL_REF, counters.FlushReason.FULL, [factories.outcome(claims[0])], 1)

@@ -12,8 +12,9 @@ from core.db import tables
 from core.db.queries import api_keys, models
 from core.db.queries import claims as claim_queries
 from core.intake import model_upload as uploads
+from core.sources import catalog
 from tests.support import bundles, factories
-from worker import batch, shadow_runner
+from worker import batch, batch_tracing, shadow_runner
 from worker.decoding import decode_batch, decoder_process
 from worker.models import model_manager
 
@@ -42,7 +43,7 @@ def candidate_bundles(tmp_path_factory):
 def make_model_manager(db, blob_store, tmp_path, candidate_bundles):
     """Make a model manager with these shadow versions: v{version}={share}."""
     manager = model_manager.ModelManager(
-        settings.Settings(device="cpu", model_cache=tmp_path / "cache"), db, blob_store
+        settings.Settings(device="cpu", model_cache=tmp_path / "cache"), db, blob_store, "w1"
     )
     db.write(manager.register_default)
 
@@ -63,7 +64,7 @@ def start_shadow_runner(db, blob_store):
     started = []
 
     def start(manager, db=db):
-        started.append(shadow_runner.ShadowRunner(db, manager, blob_store, LIMITS))
+        started.append(shadow_runner.ShadowRunner(db, manager, blob_store, LIMITS, catalog.NO_SOURCES))
         return started[-1]
 
     yield start
@@ -86,7 +87,8 @@ def classify_live(db, owner, put_blob, make_jpeg):
         decode_outcomes = [decode_batch.DecodeOutcome(error if row in bad else None, 1.0) for row in range(count)]
         outcomes = live.batch_classifier.classify(claims, pixels, decode_outcomes)
         db.write(claim_queries.finish, outcomes, live.model_ref)
-        return batch.Batch(live, claims, pixels=pixels, decode_outcomes=decode_outcomes)
+        trace = batch_tracing.BatchTrace(db, "w1", claims)
+        return batch.Batch(live, claims, trace, pixels=pixels, decode_outcomes=decode_outcomes)
 
     return classify
 

@@ -13,7 +13,7 @@ from core.db.queries import environments, jobs, known_blobs, new_images, results
 from core.intake.eta_cache import EtaCache
 from tests.integration.worker import fakes
 from tests.support import factories
-from worker import batch, lease_table, progress, settlement, work_meter
+from worker import batch, batch_tracing, lease_table, progress, settlement, work_meter
 from worker.decoding import decode_batch
 from worker.stages import commit
 
@@ -37,7 +37,8 @@ def commit_stage(db, redis_url, key):
 def finish(stage, db, fields):
     """Claim what is queued, and commit this outcome for it."""
     claims = factories.claim_images(db)
-    done = batch.Batch(fakes.fake_model(factories.MODEL), claims)
+    trace = batch_tracing.BatchTrace(db, "w1", claims)
+    done = batch.Batch(fakes.fake_model(factories.MODEL), claims, trace)
     done.decode_outcomes = [decode_batch.DecodeOutcome(None, 1.5) for _ in claims]
     done.outcomes = [factories.outcome(claim, **fields) for claim in claims]
     stage.commit(done)

@@ -239,7 +239,7 @@ def test_a_version_bundled_with_other_workers_is_rejected_without_its_bundle(db,
     db.write(models.register_bundled, bundled)
     manager.refresh()
     assert version_of(manager) == OWN
-    assert "comes with other workers" in manager.rejected()[f"{bundles.NAME}@77"]
+    assert "was bundled with other workers" in manager.rejected()[f"{bundles.NAME}@77"]
 
 
 def test_an_upload_under_the_default_bundle_s_version_takes_precedence(

@@ -17,7 +17,8 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 def batch_of(store, sha256):
-    return decode_batch.DecodeBatch(store, decode.Preprocess(8, 8), [sha256], [None], threading.Event())
+    preprocess, stop = decode.Preprocess(8, 8), threading.Event()
+    return decode_batch.DecodeBatch(store, preprocess, [sha256], [None], stop, None, lambda: None, is_urgent=False)
 
 
 def test_an_image_that_a_removal_puts_back_is_opened(tmp_path, monkeypatch):
