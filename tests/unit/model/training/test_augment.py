@@ -74,9 +74,3 @@ def test_mixup_blends_images_and_targets_alike():
     assert torch.allclose(mixed.flatten(1), shares)
     assert torch.allclose(shares.sum(dim=1), torch.ones(4))
     assert not torch.equal(shares, targets)
-
-
-def test_without_mixup_a_batch_stays_as_it_is():
-    images, targets = torch.rand(4, 3, 2, 2), torch.eye(4)
-
-    assert mixup(images, targets, 0, seeded()) == (images, targets)
