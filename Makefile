@@ -40,8 +40,8 @@ lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check: lint  ## lint and unit tests, in about a minute
-	$(PYTEST) -n 2 tests/unit
+check: lint  ## lint and unit tests without whole trainings, in about a minute
+	$(PYTEST) -n 2 -m 'not slow' tests/unit
 
 test: setup  ## lint and every test, against real Redis, SQLite and PostgreSQL, with coverage
 	@# Linting uses one core. Meanwhile, collecting the tests compiles the bytecode that three processes would else compile at once.

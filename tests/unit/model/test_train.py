@@ -15,6 +15,8 @@ from model.networks import factory
 from model.packaging import bundle as bundles
 from model.packaging import manifest
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--size", "24", "--epochs", "2", "--threads", "1"]
 
 

@@ -14,6 +14,8 @@ from model.packaging import manifest
 from model.preprocessing.decode import Preprocess
 from model.training import augment, distillation, fit, method, recipe, trainer, views
 
+pytestmark = pytest.mark.slow
+
 STUDENT = Preprocess(24, 24, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 RECIPE = recipe.Recipe(epochs=2, batch=16, mixup=0.2, weight=2.0, views=3, augment=augment.Augmentation(min_area=0.7))
 

@@ -13,6 +13,8 @@ from model.packaging import manifest
 from model.preprocessing.decode import Preprocess
 from model.training import augment, fine_tune, fit, recipe, trainer
 
+pytestmark = pytest.mark.slow
+
 SERVING = Preprocess(32, 32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 RECIPE = recipe.Recipe(epochs=2, batch=16, learning_rate=1e-3, augment=augment.Augmentation(min_area=0.7))
 CONTEXT = trainer.RunContext()

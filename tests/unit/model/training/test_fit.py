@@ -12,6 +12,8 @@ from model.preprocessing.decode import Preprocess
 from model.training import fit, progress, recipe, trainer
 from model.training.augment import Augmentation
 
+pytestmark = pytest.mark.slow
+
 SERVING = Preprocess(24, 24, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 CPU = torch.device("cpu")
 

@@ -20,6 +20,8 @@ from model.preprocessing.decode import Preprocess
 from model.training import comparison, crossvalidation, features, label_doubts, near_duplicates
 from model.training.result import TrainingResult
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--network", "efficientnet-lite0", "--size", "32", "--threads", "1"]
 
 
