@@ -44,9 +44,12 @@ check: lint  ## lint and unit tests without whole trainings, in about a minute
 	$(PYTEST) -n 2 -m 'not slow' tests/unit
 
 test: setup  ## lint and every test, against real Redis, SQLite and PostgreSQL, with coverage
-	@# Linting uses one core. Meanwhile, collecting the tests compiles the bytecode that three processes would else compile at once.
-	@$(PYTEST) --collect-only -qq >/dev/null 2>&1 & collecting=$$!; $(MAKE) --no-print-directory lint; linted=$$?; wait $$collecting; exit $$linted
+	@$(MAKE) --no-print-directory -j2 lint bytecode
 	$(PYTEST) -n 3 $(RERUNS) --cov
+
+# Linting uses one core. Meanwhile this compiles the bytecode that the processes of the tests would else compile each.
+bytecode: setup
+	@$(PYTEST) --collect-only -qq >/dev/null 2>&1 || true
 
 .venv-bench/ready: .venv/ready requirements/bench.txt
 	@echo 'Setting up .venv-bench: the other servers, pinned by version and hash …'
@@ -103,4 +106,4 @@ lock: setup  ## pin the newest versions that pyproject.toml allows
 clean:  ## delete everything that make has created
 	rm -rf .venv .venv-bench demo/pictures benchmarks/out .coverage*
 
-.PHONY: help setup demo up lint check test soak fuzz bench bench-quick bench-growth bench-memory bench-watchers bench-profile bench-ingest bench-gpu compose-test lock clean
+.PHONY: help setup demo up lint check test bytecode soak fuzz bench bench-quick bench-growth bench-memory bench-watchers bench-profile bench-ingest bench-gpu compose-test lock clean

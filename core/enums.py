@@ -61,7 +61,7 @@ class Stage(DescribedEnum):
 
 
 class Role(DescribedEnum):
-    """The changes that a key may make, in ascending order; `Caller` decides which jobs it sees."""
+    """The role of a key: what it may do, and which jobs it sees."""
 
     READ = "read", "sees the jobs and results of all keys, and changes nothing"
     REVIEW = "review", "sees what `read` sees, gets the images themselves, and reviews results"

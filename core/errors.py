@@ -2,7 +2,7 @@
 
     settings   ──BadSetting───────────▶ processes
     request    ──ClientError──────────▶ submission    for the caller to fix (4xx)
-    bytes      ──ImageFailed────────▶ image         this image fails; its neighbours go on
+    bytes      ──ImageFailed──────────▶ image         this image fails; its neighbours go on
     submission ──TemporarilyRejected──▶ queue         valid, but not now (429, 503)
     submission ──ServiceUnavailable───▶ rows, blobs   for the operator to fix (503)
 
@@ -427,6 +427,6 @@ class VersionBeingTested(ServiceUnavailable):
 
 
 class SourcePathNotFound(SortbeltError):
-    """The source does not contain the path to scan; correct the prefix."""
+    """The source does not contain the path to import from; correct the prefix."""
 
     code = "not_there"

@@ -104,7 +104,7 @@ def _find_caller(services: Services, address: str, key: str) -> api_keys.Caller 
     """Return the caller with this key, from the cache or the database; None if the key is not valid.
 
     Raises:
-        TooManyFailedLogins: the address sent too many wrong keys; cached keys still work.
+        TooManyFailedLogins: the address sent too many invalid keys; cached keys still work.
         errors.KeyExpired: the key has expired.
         errors.DatabaseUnavailable: the database does not answer.
     """

@@ -101,7 +101,11 @@ def problem_body(
 def unavailable_detail(error: errors.ServiceUnavailable) -> str:
     """Return the sentence for the caller: the error's own detail is for the log only, unless it is public."""
     detail = error.detail if error.is_detail_public else type(error).__doc__
-    return f"{detail} Retry in {RETRY_AFTER_SECONDS} seconds."
+    return f"{detail} {_retry_advice(RETRY_AFTER_SECONDS)}"
+
+
+def _retry_advice(seconds: int) -> str:
+    return f"Retry in {seconds} second{'s' * (seconds != 1)}."
 
 
 def normalize_request_id(value: str) -> str:
@@ -141,7 +145,7 @@ def _client_error(error: errors.ClientError) -> flask.Response:
 
 def _temporarily_rejected(error: errors.TemporarilyRejected) -> flask.Response:
     seconds = math.ceil(max(error.retry_after, 1.0))
-    response = problem_response(STATUS_BY_CODE[error.code], error.code, f"{error.detail} Retry in {seconds} seconds.")
+    response = problem_response(STATUS_BY_CODE[error.code], error.code, f"{error.detail} {_retry_advice(seconds)}")
     response.headers["Retry-After"] = str(seconds)
     return response
 

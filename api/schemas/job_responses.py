@@ -82,7 +82,7 @@ class Job(TypedDict):
     retry_url: Annotated[fields.Url, doc("POST: retry the images without a label")]
     scan_url: Annotated[fields.Url, doc("POST: import images from a source")]
     scan: Annotated[Scan | None, doc("the import from a source; null if there is none")]
-    retry_of: Annotated[fields.Id | None, doc("the job whose failed images this job retries")]
+    retry_of: Annotated[fields.Id | None, doc("the job whose images without a label this job retries")]
     webhook: Annotated[str | None, doc(WEBHOOK_DESCRIPTION)]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
     sealed_at: Annotated[fields.Timestamp | None, doc("when it was closed to more images")]

@@ -18,7 +18,7 @@ class EndedJob(TypedDict):
     model: Annotated[str, doc("the name of the model that classified its images")]
     priority: Annotated[Literal["interactive", "bulk"], doc(fields.PRIORITY_DESCRIPTION)]
     metadata: Annotated[dict[str, Any], doc("as it was submitted")]
-    retry_of: Annotated[fields.Id | None, doc("the job whose failed images this job retried")]
+    retry_of: Annotated[fields.Id | None, doc("the job whose images without a label this job retried")]
     created_at: Annotated[fields.Timestamp, doc("when it was accepted")]
     started_at: Annotated[fields.Timestamp | None, doc("when a worker claimed its first image; null if none did")]
     finished_at: Annotated[fields.Timestamp, doc("when it ended")]

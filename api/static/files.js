@@ -46,7 +46,7 @@ function named(files) {
 }
 
 function isImage(name) {
-  const parts = name.toLowerCase().split("/");
+  const parts = name.toLowerCase().split("/").slice(name.includes("/") ? 1 : 0); // the folder itself was chosen
   return !parts.some((part) => part.startsWith(".") || SYSTEM_NAMES.includes(part)) &&
     IMAGE_SUFFIXES.some((suffix) => parts.at(-1).endsWith(suffix));
 }

@@ -50,21 +50,25 @@ class AdmissionControl:
     ) -> None:
         """Check whether so much can be accepted.
 
-        The ETA estimate is refreshed if it is old: responses to submissions take the latest, and ask no database.
-
         Raises:
             errors.TemporarilyRejected: not now; the error has the reason and the delay.
             errors.TooManyImages: never, by the key's quotas.
             errors.DatabaseUnavailable: the database does not answer.
         """
-        estimate = self._eta_cache.get()
         if key_quotas.is_limited:
             self._check_key(owner, key_quotas, load)
         if self._disk is not None:
             self._disk.admit(owner, load)
-        if self._queue_limit != quotas.NO_LOAD and estimate is not None:
-            headroom = INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0
-            self._check_queue(owner, load, headroom, estimate)
+        if self._queue_limit != quotas.NO_LOAD:
+            self._check_queue(owner, load, INTERACTIVE_HEADROOM if priority == enums.Priority.INTERACTIVE else 1.0)
+
+    def refresh_estimate(self) -> None:
+        """Refresh the ETA estimate if it is old: responses to submissions take the latest, and ask no database.
+
+        Raises:
+            errors.DatabaseUnavailable: the database does not answer.
+        """
+        self._eta_cache.get()
 
     def _check_key(self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load) -> None:
         state = self._db.read(quotas.get_usage, owner, key_quotas)
@@ -77,7 +81,10 @@ class AdmissionControl:
                 raise errors.QuotaExceeded(error.detail, self._retry_after(excess)) from None
             raise
 
-    def _check_queue(self, owner: str, load: quotas.Load, headroom: float, estimate: eta.QueueEstimate) -> None:
+    def _check_queue(self, owner: str, load: quotas.Load, headroom: float) -> None:
+        estimate = self._eta_cache.get()
+        if estimate is None:
+            return
         with self._lock:
             if estimate is not self._last_estimate:
                 self._last_estimate, self._open = estimate, key_loads.KeyLoads(estimate.open_loads)

@@ -45,6 +45,8 @@ class JobWriter:
         return self._thread.submit(job.owner, (job, images))
 
     def _write(self, submissions: Sequence[jobs.Submission]) -> list[Outcome]:
+        if self._admission_control is not None:
+            self._admission_control.refresh_estimate()
         outcomes = list(self._find_repeated(submissions))
         admitted: list[int] = []
         for index, submission in enumerate(submissions):

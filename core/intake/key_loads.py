@@ -24,7 +24,7 @@ class KeyLoads:
     def is_above_share(self, key: str, load: quotas.Load, limit: float, unit: str) -> bool:
         """Return whether a key would have more of a limit than an equal share, among the keys that have any of it.
 
-        A key without open images is always below its share, so it is never rejected.
+        A key that has none of it is always below its share, so it is never rejected.
         """
         own: float = getattr(self.of(key), unit)
         return own > 0 and own + getattr(load, unit) > limit / len(self._loads)

@@ -210,6 +210,7 @@ class SubmissionService:
         self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK
     ) -> None:
         if self.admission_control is not None:
+            self.admission_control.refresh_estimate()
             self.admission_control.admit(owner, key_quotas, load, priority)
 
     def _charge(self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load) -> None:

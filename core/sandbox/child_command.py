@@ -22,7 +22,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def start(module: str, *arguments: str, descriptors: Sequence[int], **variables: str) -> subprocess.Popen[bytes]:
-    """Start a child that runs a module; it inherits these descriptors, and has these variables."""
+    """Start a child that runs a module, with these descriptors and variables; its stdout is dropped."""
     return subprocess.Popen(
         command(module, *arguments),
         pass_fds=descriptors,

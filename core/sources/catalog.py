@@ -65,9 +65,6 @@ class SourceCatalog:
         )
 
 
-NO_SOURCES = SourceCatalog({})
-
-
 def _create_source(spec: specs.SourceSpec) -> base.Source:
     return s3.S3Source(spec.name, spec.address) if spec.is_bucket else local.LocalSource(spec.name, spec.address)
 

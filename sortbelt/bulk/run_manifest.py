@@ -18,7 +18,7 @@ SQLITE_HEADER = b"SQLite format 3\0"
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
--- The column sealed is always 0; earlier versions wrote it, and none has read it.
+-- New rows have sealed = 0; earlier versions set it to 1, and no version reads it.
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, sealed INTEGER NOT NULL, settled INTEGER NOT NULL
 );

@@ -43,7 +43,9 @@ class AsyncTransport(transport.BaseTransport):
                 problem: errors.SortbeltError = self.no_response_error(error)
             except (errors.Unreachable, errors.ServerError) as error:
                 problem = error
-            await anyio.sleep(self.retry_delay(problem, attempt, started_at, repeatable=repeatable))
+            delay = self.retry_delay(problem, attempt, started_at, repeatable=repeatable)
+            del problem  # it refers to this frame, and so to the body, which would be kept
+            await anyio.sleep(delay)
         raise AssertionError  # the loop above has no end
 
 

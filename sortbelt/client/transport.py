@@ -158,7 +158,9 @@ class Transport(BaseTransport):
                 problem: errors.SortbeltError = self.no_response_error(error)
             except (errors.Unreachable, errors.ServerError) as error:
                 problem = error
-            time.sleep(self.retry_delay(problem, attempt, started_at, repeatable=repeatable))
+            delay = self.retry_delay(problem, attempt, started_at, repeatable=repeatable)
+            del problem  # it refers to this frame, and so to the body, which would be kept
+            time.sleep(delay)
         raise AssertionError  # the loop above has no end
 
     def stream(self, method: str, path: str, accept: str, **options: Any) -> Iterator[bytes]:

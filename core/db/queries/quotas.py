@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -208,24 +209,31 @@ def check(quotas: Quotas, usage: Usage, load: Load) -> None:
         max_open, requested = getattr(quotas.max_open, unit), getattr(load, unit)
         if max_open and requested > max_open:
             raise errors.TooManyImages(
-                f"The request contains {requested:,.0f} {unit_name}; this key may have {max_open:,.0f} open at a time. "
-                "Send fewer images at a time."
+                f"The request contains {_amount(requested, unit_name)}; this key may have {max_open:,.0f} open at a "
+                "time. Send fewer images at a time."
             )
         if max_open and (currently_open := getattr(usage.open, unit)) + requested > max_open:
-            detail = f"This key has {currently_open:,.0f} {unit_name} open, of {max_open:,.0f}."
+            detail = f"This key has {_amount(currently_open, unit_name)} open, of {max_open:,.0f}."
             raise errors.QuotaExceeded(detail, DEFAULT_RETRY_SECONDS)
     for unit, unit_name in RATE_UNITS.items():
         per_minute, requested = getattr(quotas.per_minute, unit), getattr(load, unit)
         is_limited = per_minute and (requested or load.images)  # an open job without images may be created in debt
         if is_limited and (remaining := getattr(usage.remaining, unit)) < min(requested, per_minute):
-            detail = f"This key has none of its {per_minute:,.0f} {unit_name} per minute left."
+            detail = f"This key has none of its {_amount(per_minute, unit_name)} per minute left."
             if requested:
                 left = max(math.floor(remaining), 0)
                 detail = (
-                    f"The request has {requested:,.0f} {unit_name}; "
+                    f"The request has {_amount(requested, unit_name)}; "
                     f"this key has {left:,} of its {per_minute:,.0f} per minute left."
                 )
             raise errors.RateLimited(detail, (min(requested, per_minute) - remaining) / per_minute * WINDOW_SECONDS)
+
+
+def _amount(number: float, unit_name: str) -> str:
+    """Return a number with its unit, which is in the singular for one."""
+    text = f"{number:,.0f}"
+    singular = re.sub("^(image|byte|second)s", r"\1", unit_name)
+    return f"{text} {singular if text == '1' else unit_name}"
 
 
 def open_load(conn: sa.Connection, owner: str, *, exclude_job: str | None = None) -> Load:

@@ -67,9 +67,9 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
     rows = {row.id: row for row in conn.execute(query)}
     missing = [image_id for image_id in image_ids if image_id not in rows]
     if missing:
+        others = f" (nor {len(missing) - 1:,} others of the request)" if len(missing) > 1 else ""
         raise errors.ImageNotFound(
-            f"There is no finished image '{missing[0]}' that this key may see (nor {len(missing) - 1:,} others of the "
-            "request); GET /v1/results lists them."
+            f"There is no finished image '{missing[0]}' that this key may see{others}; GET /v1/results lists them."
         )
     return [rows[image_id] for image_id in image_ids]
 

@@ -64,7 +64,7 @@ def start_shadow_runner(db, blob_store):
     started = []
 
     def start(manager, db=db):
-        started.append(shadow_runner.ShadowRunner(db, manager, blob_store, LIMITS, catalog.NO_SOURCES))
+        started.append(shadow_runner.ShadowRunner(db, manager, blob_store, LIMITS, catalog.SourceCatalog({})))
         return started[-1]
 
     yield start

@@ -216,7 +216,7 @@ def test_a_child_has_no_settings_and_a_time_limit(monkeypatch):
         return popen(command, **how)
 
     monkeypatch.setenv("SORTBELT_DATABASE_URL", "postgresql+psycopg://a:secret@b/c")
-    monkeypatch.setattr(thumbnail_client, "subprocess", modules.with_changes(subprocess, Popen=noted))
+    monkeypatch.setattr(child_command, "subprocess", modules.with_changes(subprocess, Popen=noted))
     render(factories.make_image(1))
     assert list(environments[0]) == ["PYTHONPATH"]
     with pytest.raises(errors.NoThumbnail, match="too long"):

@@ -17,4 +17,4 @@ def test_the_viewer_loads_without_a_key_and_from_this_server_only(app):
     assert all(f'"{name}"' in page for name in ("swagger-ui.css", "swagger-ui-bundle.js", "viewer.js"))
     assert anonymous.get("/docs/try/swagger-ui-bundle.js").mimetype == "text/javascript"
     assert 'href="docs/try/"' in anonymous.get("/docs").text
-    assert_problem(anonymous.get("/docs/try/swagger_ui.html"), 401, "no_key")
+    assert_problem(anonymous.get("/docs/try/viewer.html"), 401, "no_key")

@@ -337,4 +337,4 @@ def test_a_reader_for_what_lies_in_a_source(local_source):
     assert listed.reader(None, None, 5) is None
     assert listed.reader("camera", "a.jpg", 5)() == b"a.jpg"
     with pytest.raises(errors.BlobMissing, match="SORTBELT_SOURCES"):
-        catalog.NO_SOURCES.reader("camera", "a.jpg", 5)()
+        catalog.SourceCatalog({}).reader("camera", "a.jpg", 5)()
