@@ -210,7 +210,7 @@ def test_a_model_of_three_classes_from_training_to_rollback(start_stack, tmp_pat
     def shadow_has_classified():
         with stack.client() as client, next(fresh_images).open("rb") as file:
             done = client.post(
-                "/v1/jobs", files={"images": file}, data={"model": "shapes"}, headers={"Prefer": "wait=60"}
+                "/v1/jobs", files={"images": file}, data={"model": "shapes"}, headers={"Prefer": "wait=20"}
             )
         assert done.is_success, done.text
         time.sleep(1)
