@@ -33,6 +33,11 @@ def describe_values(enum_class: type[enums.DescribedEnum], *only: str) -> str:
     )
 
 
+def timestamps(*values: datetime | None) -> list[str | None]:
+    """Return RFC 3339 in UTC for each timestamp; None for None. One call of a submission instead of seven."""
+    return [None if value is None else format_rfc3339(value) for value in values]
+
+
 @overload
 def timestamp(value: datetime) -> str: ...
 @overload

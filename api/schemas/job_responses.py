@@ -173,6 +173,9 @@ def serialize_job(row: Any, base_url: str, eta: JobEta = NO_ETA, *, show_full_ur
         "expired": row.expired,
     }
     job_url = f"{base_url}v1/jobs/{row.id}"
+    sealed_at, started_at, finished_at, expires_at, eta_finish, eta_earliest, eta_latest = fields.timestamps(
+        *(row.sealed_at, row.started_at, row.finished_at, row.expires_at), *(eta.finish, eta.earliest, eta.latest)
+    )
     return {
         "id": row.id,
         "status": row.status,
@@ -195,14 +198,14 @@ def serialize_job(row: Any, base_url: str, eta: JobEta = NO_ETA, *, show_full_ur
         "retry_of": row.retry_of,
         "webhook": row.webhook_url if show_full_url else host_only(row.webhook_url),
         "created_at": fields.timestamp(row.created_at),
-        "sealed_at": fields.timestamp(row.sealed_at),
-        "started_at": fields.timestamp(row.started_at),
-        "finished_at": fields.timestamp(row.finished_at),
-        "expires_at": fields.timestamp(row.expires_at),
+        "sealed_at": sealed_at,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "expires_at": expires_at,
         "queue_position": eta.position,
-        "estimated_finish": fields.timestamp(eta.finish),
-        "earliest_finish": fields.timestamp(eta.earliest),
-        "latest_finish": fields.timestamp(eta.latest),
+        "estimated_finish": eta_finish,
+        "earliest_finish": eta_earliest,
+        "latest_finish": eta_latest,
     }
 
 

@@ -21,9 +21,9 @@ class TurnQueue(Generic[T]):
         """Add an item."""
         self._items.setdefault(sender, deque()).append(item)
 
-    def take(self, may_take: Callable[[str], bool] = lambda _sender: True) -> tuple[str, T] | None:
+    def take(self, may_take: Callable[[str], bool] | None = None) -> tuple[str, T] | None:
         """Remove and return the next item with its sender, of those that may have a turn; None if there is none."""
-        sender = next(filter(may_take, self._items), None)
+        sender = next(filter(may_take, self._items) if may_take else iter(self._items), None)
         if sender is None:
             return None
         items = self._items.pop(sender)

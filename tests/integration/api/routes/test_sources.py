@@ -46,7 +46,6 @@ def run_importer(expected, db):
     finder = source_importer.SourceImporter(expected, db)
     finder.poll()
     finder.finish()
-    finder.close()
 
 
 def test_only_admins_see_addresses_of_sources(submit_client, read_client, admin_client, source_dir):

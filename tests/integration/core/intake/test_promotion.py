@@ -32,7 +32,7 @@ def test_a_promotion_waits_for_the_test(db, boss, monkeypatch):
     db.write(workers.register, "w", factories.MODEL_REF, "cpu")
     version = db.read(model_tests.next_untested)
     monkeypatch.setattr(promotion, "WAIT_SECONDS", 0.0)
-    with pytest.raises(errors.VersionBeingTested, match="retry"):
+    with pytest.raises(errors.VersionBeingTested, match="is testing"):
         promotion.promote(db, factories.MODEL, "2", boss)
     monkeypatch.setattr(promotion, "WAIT_SECONDS", 60.0)
     test = threading.Thread(target=lambda: time.sleep(0.5) or db.write(model_tests.end, "w", version.id, None))
