@@ -34,7 +34,7 @@ def up(folder, *options, cwd=None):
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.communicate(timeout=40)
+            process.communicate(timeout=waiting.TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -212,17 +212,17 @@ def test_after_kill_9_no_orphans_are_left_and_the_next_start_goes_on_with_the_wo
                 [image_dir / "a.png"] + [(str(n), (image_dir / "b.jpg").read_bytes()) for n in range(100)]
             )
         process.kill()
-        assert psutil.wait_procs(all_of_it, timeout=40)[1] == []
+        assert psutil.wait_procs(all_of_it, timeout=waiting.TIMEOUT_SECONDS)[1] == []
 
     port = first["url"].rpartition(":")[2]
     with up(tmp_path / "data", "--port", port) as (process, second), Client(first["url"], first["key"]) as client:
         assert second == first
-        ended = client.wait(job.id, timeout=60)
+        ended = client.wait(job.id, timeout=waiting.TIMEOUT_SECONDS)
         results = list(client.results(job.id))
         all_of_it = children(process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) == 0
-        assert psutil.wait_procs(all_of_it, timeout=50)[1] == []
+        assert process.wait(timeout=waiting.TIMEOUT_SECONDS) == 0
+        assert psutil.wait_procs(all_of_it, timeout=waiting.TIMEOUT_SECONDS)[1] == []
 
     assert ended.counts.done == 101
     assert len({result.image for result in results}) == len(results) == 101
@@ -236,8 +236,8 @@ def test_ctrl_c_while_it_starts_stops_all_that_was_started(tmp_path):
         all_of_it = children(process)
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(timeout=40) == 0
-        assert psutil.wait_procs(all_of_it, timeout=50)[1] == []
+        assert process.wait(timeout=waiting.TIMEOUT_SECONDS) == 0
+        assert psutil.wait_procs(all_of_it, timeout=waiting.TIMEOUT_SECONDS)[1] == []
         assert process.stdout.read() == b""
 
 
