@@ -50,6 +50,7 @@ def run_once(name: str, step: Callable[[], object]) -> None:
 def _repeat(
     name: str, step: Callable[[], object], seconds: float, pause: float, jitter: float, stop: threading.Event
 ) -> None:
-    while not stop.wait(random.uniform(1 - jitter, 1 + jitter) * pause):  # noqa: S311 (not a secret)
+    generator = random.Random()  # noqa: S311 (not a secret)
+    while not stop.wait(generator.uniform(1 - jitter, 1 + jitter) * pause):
         run_once(name, step)
         pause = seconds
