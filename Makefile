@@ -40,7 +40,7 @@ lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check: lint  ## lint and unit tests without whole trainings, in about a minute
+check: lint  ## lint and unit tests without whole trainings, in a minute or two
 	$(PYTEST) -n 2 -m 'not slow' tests/unit
 
 test: setup  ## lint and every test, against real Redis, SQLite and PostgreSQL, with coverage
