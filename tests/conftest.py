@@ -25,11 +25,9 @@ SHARED_DIR = TESTS_DIR.parent.parent / "shared"
 ADMIN_KEY = "sb_00000000_an-admin-key-used-by-the-tests-only"
 # These kill and freeze processes and check times: they run one at a time, beside all other tests.
 SERIAL_FOLDERS = ("faults", "soak")
-# These start whole stacks. They come first, since a long file at the end would keep one process busy alone.
+# These start whole stacks. They come first, since a long file at the end would keep one process busy alone. Coverage of
+# their processes is not measured: it takes a third of the CPU time, and those of other tests execute the same code.
 SLOW_FOLDERS = (*SERIAL_FOLDERS, "e2e", "docs", "browser")
-# Of the processes that these start, coverage is not measured: it takes a third of their CPU time, and those that other
-# tests start execute the same code.
-UNMEASURED_FOLDERS = SLOW_FOLDERS
 STATE_NUMBERS = itertools.count()
 MIN_MEMORY_BYTES = 4_000_000_000
 
@@ -69,9 +67,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _unmeasured_processes(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Start the processes of some folders' tests without coverage."""
+    """Start the processes of slow folders' tests without coverage."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.relative_to(TESTS_DIR).parts[0] in UNMEASURED_FOLDERS:
+        if request.path.relative_to(TESTS_DIR).parts[0] in SLOW_FOLDERS:
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 
@@ -121,9 +119,10 @@ def _statements_compiled_once() -> Iterator[None]:
 
     def create_with_shared_cache(url: str) -> sa.Engine:
         engine = create_engine(url)
-        dialect = dialects.setdefault(engine.dialect.name, engine.dialect)
-        if dialect is not engine.dialect:
-            engine.dialect = engine.pool._dialect = dialect
+        dialect = dialects.get(engine.dialect.name)
+        if getattr(dialect, "server_version_info", None) is None:  # its engine has never connected
+            dialects[engine.dialect.name] = dialect = engine.dialect
+        engine.dialect = engine.pool._dialect = dialect
         engine._compiled_cache = compiled.setdefault(dialect.name, engine._compiled_cache)
         return engine
 

@@ -31,10 +31,14 @@ class LocalBlobStore:
     @tracer.traced("blobs.put")
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """See `BlobStore.put`."""
-        with base.translate_os_errors("An image cannot be stored"):
+        try:  # written out: this is on the way of each submission
             # A blob just put by another may not be on disk yet either. A sum, because `any` would stop after the first.
             if sum(self._put_one(sha256, data) for sha256, data in blobs):
                 self._filesystem_sync.flush()
+        except OSError as error:
+            raise errors.BlobsUnavailable(
+                f"An image cannot be stored: {error.strerror}. Check the disk of SORTBELT_BLOB_STORE."
+            ) from error
 
     def _put_one(self, sha256: str, data: bytes) -> bool:
         """Write a blob unless it exists. Return whether it is recent: then a flush must follow.

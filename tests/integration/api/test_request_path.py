@@ -3,9 +3,9 @@
 from benchmarks import request_path
 
 # With those of the job writer, for which the view does not wait: four check the host, ten let keys take turns and share
-# the disk, one translates the errors of the disk.
-MAX_CALLS = 144
-MAX_FILES = 44  # one of them notices a deleted database, six hand over to the job writer, in turns, and back
+# the disk.
+MAX_CALLS = 142
+MAX_FILES = 43  # one of them notices a deleted database, six hand over to the job writer, in turns, and back
 
 
 def test_a_warm_submission_calls_few_functions_in_few_files(tmp_path):

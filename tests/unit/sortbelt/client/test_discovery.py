@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from sortbelt import errors
@@ -18,39 +16,31 @@ def occupied_data_dir(data_folder):
         yield data_folder
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """An environment without any setting of Sortbelt."""
-    for name in [name for name in os.environ if name.startswith("SORTBELT_")]:
-        monkeypatch.delenv(name)
-    return monkeypatch
-
-
-def test_the_environment_says_where(occupied_data_dir, environment):
-    environment.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
-    environment.setenv("SORTBELT_URL", "http://far")
-    environment.setenv("SORTBELT_KEY", "sb_far")
+def test_the_environment_says_where(occupied_data_dir, monkeypatch):
+    monkeypatch.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
+    monkeypatch.setenv("SORTBELT_URL", "http://far")
+    monkeypatch.setenv("SORTBELT_KEY", "sb_far")
 
     assert discovery.find_server() == discovery.ServerConfig("http://far", "sb_far")
 
 
-def test_what_was_said_goes_before_the_environment(environment):
-    environment.setenv("SORTBELT_URL", "http://far")
-    environment.setenv("SORTBELT_KEY", "sb_far")
+def test_what_was_said_goes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("SORTBELT_URL", "http://far")
+    monkeypatch.setenv("SORTBELT_KEY", "sb_far")
 
     assert discovery.find_server("http://near", "sb_near") == discovery.ServerConfig("http://near", "sb_near")
 
 
-def test_a_key_may_be_in_a_file(tmp_path, environment):
+def test_a_key_may_be_in_a_file(tmp_path, monkeypatch):
     (tmp_path / "key").write_text("sb_file\n")
-    environment.setenv("SORTBELT_URL", "http://far")
-    environment.setenv("SORTBELT_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("SORTBELT_URL", "http://far")
+    monkeypatch.setenv("SORTBELT_KEY_FILE", str(tmp_path / "key"))
 
     assert discovery.find_server().key == "sb_file"
 
 
-def test_what_runs_here_is_found_without_any_setting(occupied_data_dir, environment):
-    environment.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
+def test_what_runs_here_is_found_without_any_setting(occupied_data_dir, monkeypatch):
+    monkeypatch.setenv("SORTBELT_DATA_DIR", str(occupied_data_dir))
 
     place = discovery.find_server()
 

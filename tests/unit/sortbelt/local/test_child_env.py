@@ -1,20 +1,8 @@
-import os
-
-import pytest
-
 from sortbelt.local import child_env
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """An environment without any setting of Sortbelt."""
-    for name in [name for name in os.environ if name.startswith("SORTBELT_")]:
-        monkeypatch.delenv(name)
-    return monkeypatch
-
-
-def test_the_data_folder_is_the_default_of_settings(data_folder, environment):
-    environment.setenv("PATH", "/bin")
+def test_the_data_folder_is_the_default_of_settings(data_folder, monkeypatch):
+    monkeypatch.setenv("PATH", "/bin")
     children = child_env.child_environment(data_folder)
 
     assert children["SORTBELT_DATABASE_URL"] == f"sqlite:///{data_folder}/sortbelt.db"
@@ -22,27 +10,27 @@ def test_the_data_folder_is_the_default_of_settings(data_folder, environment):
     assert children["PATH"] == "/bin"
 
 
-def test_what_the_caller_set_goes_before_the_data_folder(data_folder, environment):
-    environment.setenv("SORTBELT_DATABASE_URL_FILE", "/secret")
-    environment.setenv("SORTBELT_BLOB_STORE", "s3://b")
+def test_what_the_caller_set_goes_before_the_data_folder(data_folder, monkeypatch):
+    monkeypatch.setenv("SORTBELT_DATABASE_URL_FILE", "/secret")
+    monkeypatch.setenv("SORTBELT_BLOB_STORE", "s3://b")
     children = child_env.child_environment(data_folder)
 
     assert "SORTBELT_DATABASE_URL" not in children
     assert children["SORTBELT_BLOB_STORE"] == "s3://b"
 
 
-def test_what_the_command_line_said_goes_before_all(data_folder, environment):
-    environment.setenv("SORTBELT_DATABASE_URL_FILE", "/secret")
-    environment.setenv("SORTBELT_PORT", "1")
+def test_what_the_command_line_said_goes_before_all(data_folder, monkeypatch):
+    monkeypatch.setenv("SORTBELT_DATABASE_URL_FILE", "/secret")
+    monkeypatch.setenv("SORTBELT_PORT", "1")
     children = child_env.child_environment(data_folder, database_url="sqlite:///x", port=2)
 
     assert "SORTBELT_DATABASE_URL_FILE" not in children
     assert (children["SORTBELT_DATABASE_URL"], children["SORTBELT_PORT"]) == ("sqlite:///x", "2")
 
 
-def test_the_clients_own_variables_stay_with_the_client(data_folder, environment):
+def test_the_clients_own_variables_stay_with_the_client(data_folder, monkeypatch):
     for name in child_env.CLIENT_VARIABLES:
-        environment.setenv(name, "x")
+        monkeypatch.setenv(name, "x")
 
     assert not child_env.CLIENT_VARIABLES & child_env.child_environment(data_folder).keys()
 

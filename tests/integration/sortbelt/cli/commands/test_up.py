@@ -238,6 +238,7 @@ def test_ctrl_c_while_it_starts_stops_all_that_was_started(tmp_path):
 
         assert process.wait(timeout=waiting.TIMEOUT_SECONDS) == 0
         assert psutil.wait_procs(all_of_it, timeout=waiting.TIMEOUT_SECONDS)[1] == []
+        assert process.stdout.read() == b""
 
 
 def test_a_command_after_the_dashes_runs_while_all_is_up_and_gives_the_exit_code(tmp_path, image_dir):
