@@ -30,8 +30,8 @@ IDLE_IN_TRANSACTION_TIMEOUT_SECONDS = 10  # a frozen process would block others 
 KEEPALIVE_OPTIONS = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 # Undefined table and column: the code is newer than the tables.
 MISSING_SCHEMA_SQLSTATES = {"42P01", "42703"}
-# Serialization failure and deadlock: PostgreSQL has rolled back; the transaction is to be retried.
-RETRYABLE_SQLSTATES = {"40001", "40P01"}
+# PostgreSQL has rolled back: serialization failure, deadlock, a transaction that was idle since its process was frozen.
+RETRYABLE_SQLSTATES = {"40001", "40P01", "25P03"}
 # Damaged pages and damaged indexes, of PostgreSQL and of SQLite.
 DAMAGE_CODES = {"XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

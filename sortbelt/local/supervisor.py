@@ -135,19 +135,20 @@ class Supervisor:
         return child_process.Program(name, command, environ, self._config.folder / "logs" / f"{name}.log")
 
     def wait_until_ready(self) -> Iterator[None]:
-        """Yield until API, database and a worker are ready, then announce the server to clients on this machine.
+        """Yield at least once and until API, database and a worker are ready; then announce the server on this machine.
 
         Raises:
             StackFailed: a process keeps exiting, or startup takes too long.
         """
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        yield  # Starting and migrating may have taken so long that all is ready now.
         while reason := ports.not_ready_reason(self.url, self.key):
             if time.monotonic() > deadline:
                 logs = self._config.folder / "logs"
                 raise StackFailed(f"Not ready after {READY_TIMEOUT_SECONDS:g} s ({reason}): see the logs in {logs}.", 1)
             self.check()
-            yield
             time.sleep(POLL_SECONDS)
+            yield
         self._ready = True
         # Last: readiness does not depend on it, and it would slow the start of the others.
         self._start_server("dispatcher", "dispatcher")

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from core import errors
 from core.db import database
 from core.db.queries import workers
-from tests.support import factories, servers
+from tests.support import factories, servers, waiting
 
 QUICK = sa.text("SELECT 1")
 
@@ -140,6 +140,28 @@ def test_a_connection_that_is_cut_in_the_middle_is_said_to_be_away(postgres_db):
 
     assert timed(lambda: postgres_db.write(cut)) < 30
     assert postgres_db.read(select) == 1
+
+
+def test_a_transaction_that_was_frozen_too_long_is_retried(postgres_db, postgres_owner):
+    """PostgreSQL has rolled it back and closed the connection: it has its effect once."""
+    attempts = []
+
+    def increment(c):
+        attempts.append(1)
+        c.execute(sa.update(factories.JOBS).values(expired=factories.JOBS.c.expired + 1))
+        if len(attempts) == 1:
+            c.exec_driver_sql("SET idle_in_transaction_session_timeout = '50ms'")
+            sessions = sa.text("SELECT FROM pg_stat_activity WHERE pid = :pid").bindparams(
+                pid=c.scalar(sa.func.pg_backend_pid())
+            )
+            waiting.wait_until(lambda: not postgres_db.read(lambda other: other.execute(sessions).all()))
+        return c.execute(sa.select(factories.JOBS.c.expired)).scalar_one()
+
+    id_ = factories.create_job(postgres_db, postgres_owner, "a")
+
+    assert postgres_db.write(increment) == 1
+    assert len(attempts) == 2
+    assert factories.get_job(postgres_db, id_).expired == 1
 
 
 def test_a_lock_that_is_held_too_long_is_away_within_a_bounded_time(postgres_db, postgres_owner):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sortbelt.local import child_process, supervisor
+from sortbelt.local import child_process, ports, supervisor
 from tests.support import waiting
 
 
@@ -50,6 +50,15 @@ def test_a_process_that_exits_twice_before_the_stack_is_ready_ends_it_and_its_lo
     with pytest.raises(supervisor.StackFailed, match=r"worker1 keeps exiting.*\nno model here"):
         waiting.wait_until(one.check)
     assert len(said) == 1
+
+
+def test_a_stack_that_is_ready_at_once_can_be_stopped_before_it_is_announced(tmp_path, monkeypatch):
+    monkeypatch.setattr(ports, "not_ready_reason", lambda *_: "")
+    stack = supervisor.Supervisor(supervisor.StackConfig(tmp_path, "127.0.0.1", 0), lambda _: None)
+
+    next(stack.wait_until_ready())
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_redis_may_die_as_often_as_it_likes(tmp_path):
