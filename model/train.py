@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace, stop_requested: graceful_stop.StopFlag) -> bundles.Bundle:
     """Check the arguments, train with cross-validation if there are folds, and save the bundle."""
     other = selftest.load_verified(args.compare, args.device) if args.compare else None
-    run = prepare.prepare(args, stop_requested)
+    run = prepare.prepare(args, stop_requested, other)
     trained = frozen.fit(run) if run.method.is_frozen else gradient_training.fit(run, args.fold_epochs)
     compared = _compare(run, trained, other) if other else None
     training_report = report.make(run.task.images, trained, compared)
@@ -63,6 +63,9 @@ def train(args: argparse.Namespace, stop_requested: graceful_stop.StopFlag) -> b
         folder = prepare.log_folder(args)
         report.write(training_report, folder)
         run.context.reporter.message(report.to_text(training_report, folder))
+    elif compared:
+        report.write_comparison(compared, prepare.log_folder(args))
+        run.context.reporter.message(report.comparison_line(compared))
     return package(run, trained, args.out)
 
 

@@ -240,8 +240,10 @@ def show(job_id: str, query: job_requests.WaitQuery) -> flask.Response:
     services, caller = container.services(), auth.caller()
     row = _read_job(job_id)
     response = responses.job_response(row, caller, services.eta_cache)
-    known_etag = flask.request.headers.get("If-None-Match")
-    if query.wait and row.finished_at is None and known_etag in (None, response.headers["ETag"]):
+    etag = response.headers["ETag"]
+    is_conditional = "If-None-Match" in flask.request.headers
+    is_known = not is_conditional or flask.request.if_none_match.contains_weak(response.get_etag()[0] or "")
+    if query.wait and row.finished_at is None and is_known:
         wait_limits.check(services, caller.id)
         deferred.defer(
             long_poll.LongPoll(
@@ -250,7 +252,7 @@ def show(job_id: str, query: job_requests.WaitQuery) -> flask.Response:
                 flask.request.url_root,
                 query.wait,
                 show_full_url=caller.can_see_webhook_urls,
-                known_etag=known_etag,
+                known_etag=etag if is_conditional else None,
             )
         )
     response.make_conditional(flask.request)

@@ -7,7 +7,7 @@ from api.server.request_body import Message
 from api.server.response import Response
 
 MAX_AGE_SECONDS = 7_200  # browsers ask again after this time
-METHODS = "GET, POST, PATCH, DELETE"
+METHODS = "GET, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = (
     "Authorization, Content-Type, Content-Encoding, Accept, Idempotency-Key, Prefer, If-None-Match, Last-Event-ID, "
     "X-Request-ID, traceparent, tracestate"

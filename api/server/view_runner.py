@@ -1,6 +1,5 @@
 """Views in threads: which thread runs a view, and what happens while one waits."""
 
-import re
 from typing import Any
 
 from api.http import suspension
@@ -9,7 +8,7 @@ from api.server.response import Response
 from core.concurrency import blocking_call
 
 PROBE_PATHS = ("/livez", "/readyz")  # each has a thread of its own: no other request delays them
-SUBMISSION_PATH = re.compile(r"/v1/jobs(/[^/]*/images)?")
+SUBMISSION_PATH = "/v1/jobs"
 MAX_SUBMISSION_BYTES = 1_000_000  # of submissions that share a thread: larger ones would delay the others
 
 
@@ -36,7 +35,7 @@ class ViewRunner:
 def _is_small_submission(environ: dict[str, Any], path: str) -> bool:
     return (
         environ["REQUEST_METHOD"] == "POST"
-        and SUBMISSION_PATH.fullmatch(path) is not None
+        and path == SUBMISSION_PATH
         and int(environ["CONTENT_LENGTH"]) <= MAX_SUBMISSION_BYTES
     )
 

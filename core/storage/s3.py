@@ -49,7 +49,10 @@ class S3BlobStore:
         digests = list(digests)
         self.renditions.remove_of_images(digests)
         with self._translate_errors():
-            self._store.delete([sha256 for sha256 in digests if self._is_old(sha256)])
+            for sha256 in digests:
+                # One by one: a blob that is uploaded again while others are checked has to stay.
+                if self._is_old(sha256):
+                    self._store.delete(sha256)
 
     def list_old(self) -> Iterator[str]:
         """See `BlobStore.list_old`."""

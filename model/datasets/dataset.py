@@ -119,7 +119,7 @@ def read_each(
     *,
     labels: Sequence[str] | None = None,
     allow_missing: bool = False,
-    exclude: ImageDataset | None = None,
+    exclude: Sequence[ImageDataset] = (),
     corrected: Mapping[str, str | None] | None = None,
     scratch_dir: Path | None = None,
     on_image: Callable[[], None] | None = None,
@@ -134,7 +134,7 @@ def read_each(
         preprocesses: sizes and filters; the result has one data set for each, which differ in `pixels` only.
         labels: the expected classes, in order; None accepts any, sorted.
         allow_missing: whether some of `labels` may be absent.
-        exclude: another set, decoded by the first of `preprocesses`, whose images are skipped here.
+        exclude: other sets, decoded by the first of `preprocesses`, whose images are skipped here.
         corrected: labels by the SHA-256 of the file, which outweigh the class folders; None skips the image.
         scratch_dir: folder for the unnamed file of a large set; None uses the system's temporary folder.
         on_image: called after each image; an exception ends the reading.
@@ -149,11 +149,10 @@ def read_each(
     corrected = corrected or {}
     corrections.check_labels(corrected, classes)
     excluded = corrections.left_out(corrected)
-    if exclude:
-        excluded |= dict.fromkeys(
-            (*exclude.digests, *exclude.pixel_digests), "the same image is in DATA, which may hold it out"
-        )
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    for other in exclude:
+        reason = "the same image is in DATA or --extra: it may not be trained on and held out"
+        excluded |= dict.fromkeys((*other.digests, *other.pixel_digests), reason)
+    with futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         file_digests = list(pool.map(_hash_file, [path for _, path in labelled_files]))
         folder_labels = [label for label, _ in labelled_files]
         true_labels = [
@@ -226,10 +225,15 @@ def _loose_files(folders: Sequence[Path]) -> list[SkippedFile]:
 
 
 def allocate(shape: tuple[int, ...], scratch_dir: Path | None) -> npt.NDArray[np.uint8]:
-    """Return memory for decoded pixels: of the process, or of an unnamed file in `scratch_dir` if it is much."""
+    """Return memory for decoded pixels: of the process, or of an unnamed file in `scratch_dir` if it is much.
+
+    The folder is created if it is missing.
+    """
     size = int(np.prod(shape))
     if size <= MAX_BYTES_IN_MEMORY:
         return np.empty(shape, np.uint8)
+    if scratch_dir:
+        scratch_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch_dir) as file:
         # Reserve the space: writing to a mapped file on a full disk would kill the process with SIGBUS.
         os.posix_fallocate(file.fileno(), 0, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import textwrap
 import warnings
 from typing import TYPE_CHECKING, BinaryIO
@@ -94,7 +95,9 @@ def mistakes(
         axis.imshow(np.asarray(_thumbnail(paths[position])))
         confidence = probabilities[position, predicted[position]]
         caption = f"{labels[targets[position]]}, predicted {labels[predicted[position]]} {confidence:.2f}"
-        axis.set_title(f"{caption}\n{textwrap.shorten(paths[position].name, 30)}", fontsize="x-small")
+        # Matplotlib takes no name with bytes that are not UTF-8.
+        name = os.fsencode(paths[position].name).decode(errors="replace")
+        axis.set_title(f"{caption}\n{textwrap.shorten(name, 30)}", fontsize="x-small")
         axis.axis("off")
     figure.savefig(path)
 

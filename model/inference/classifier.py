@@ -12,6 +12,7 @@ from torch import nn
 
 from model.inference import cpu_fusion, cuda_graphs, devices, familiarity
 from model.networks import feature_head
+from model.packaging import manifest
 from model.preprocessing import normalize
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Classifier:
             precision: "float32", "bfloat16", or "auto": bfloat16 if the device has instructions for it.
 
         Raises:
+            InvalidBundle: network and familiarity do not fit.
             ValueError: the device or the precision is unknown or not available.
         """
         self.device = devices.resolve_device(device)
@@ -66,7 +68,10 @@ class Classifier:
         self.bundle = dataclasses.replace(bundle, network=network)
         self._familiarity = None
         if bundle.familiarity:
-            feature_head.expose_features(network, len(bundle.labels))
+            width = feature_head.expose_features(network, len(bundle.labels))
+            if width != bundle.familiarity.references.shape[1]:
+                problem = f"its photos have {bundle.familiarity.references.shape[1]} features, and its network {width}"
+                raise manifest.InvalidBundle(f"The bundle {bundle.name} is damaged, {problem}: get it again.")
             self._familiarity = familiarity.FamiliarityScorer(bundle.familiarity, self.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
         self._network, self._graph_runner = network, None

@@ -35,8 +35,8 @@ def has_features(network: nn.Module, classes: int) -> bool:
     return True
 
 
-def expose_features(network: nn.Module, classes: int) -> None:
-    """Replace the head in place, so that the network returns logits and features side by side.
+def expose_features(network: nn.Module, classes: int) -> int:
+    """Replace the head in place, so that the network returns logits and features side by side; return their number.
 
     The mean of an ensemble then covers both, and so do CUDA graphs and fused layers, which know one output.
 
@@ -45,7 +45,9 @@ def expose_features(network: nn.Module, classes: int) -> None:
     """
     for member in _members(network):
         name = heads.head_name(member, classes)
-        member.set_submodule(name, FeatureHead(cast("nn.Linear", member.get_submodule(name))))
+        linear = cast("nn.Linear", member.get_submodule(name))
+        member.set_submodule(name, FeatureHead(linear))
+    return linear.in_features
 
 
 def _members(network: nn.Module) -> Iterable[nn.Module]:

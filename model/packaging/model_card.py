@@ -53,7 +53,7 @@ def _metrics_section(manifest: Manifest) -> str:
     lines = [
         f"- {name.replace('_', ' ')}: {row['mean']:.3f} (standard deviation {row['deviation']:.3f})"
         for name, row in result.items()
-        if isinstance(row, dict)
+        if isinstance(row, dict) and row["deviation"] is not None
     ]
     calibrated = f" The confidence is calibrated with temperature {manifest.temperature:.3f}, fitted on the"
     calibrated += " held-out predictions."

@@ -72,7 +72,7 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--learning-rate", type=float, help="peak learning rate")
     group.add_argument("--recipe", type=Path, metavar="FILE", help="JSON file with options, or a bundle's model.json")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set one option; repeatable")
-    group.add_argument("--seed", type=int, default=0, help="same seed and machine: same weights (default: 0)")
+    group.add_argument("--seed", type=_seed, default=0, help="same seed and machine: same weights (default: 0)")
 
 
 def _add_evaluation(group: argparse._ArgumentGroup) -> None:
@@ -99,6 +99,13 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     choices = ("auto", *devices.DTYPES)
     group.add_argument("--arithmetic", default="auto", choices=choices, help="auto: bfloat16 if faster (default: auto)")
     group.add_argument("--threads", type=_positive_int, help="CPU threads (default: all)")
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"must be 0 to {2**32 - 1}, not {text}")
+    return number
 
 
 def _positive_int(text: str) -> int:

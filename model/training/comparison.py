@@ -33,22 +33,41 @@ class Comparison(TypedDict):
     on_held_out_folder: bool
 
 
+def check_comparable(images: ImageDataset, held_out: ImageDataset | None, folds: int, other: Classifier) -> None:
+    """Check before a training that it can be compared.
+
+    Args:
+        images: the photos of the training.
+        held_out: the photos of `--held-out`, if they are given.
+        folds: the number of folds, 0 without cross-validation.
+        other: the model to compare with.
+
+    Raises:
+        ValueError: nothing is held out, the labels differ, or no photo is held out by both.
+    """
+    if set(other.bundle.labels) != set(images.labels):
+        labels = f"{', '.join(other.bundle.labels)} and {', '.join(images.labels)}"
+        raise ValueError(f"The models cannot be compared, their labels are {labels}: leave out --compare.")
+    stored = _stored_predictions(other.bundle)
+    if held_out is not None:
+        if all(_prefix(digest) in stored for digest in held_out.digests):
+            problem = "The models cannot be compared, the other one was trained on all of --held-out"
+            raise ValueError(f"{problem}: give others.")
+    elif not folds:
+        raise ValueError("--compare needs held-out images: give --folds 5.")
+    elif not any(0 <= stored.get(_prefix(digest), 0) < len(images.labels) for digest in images.digests):
+        raise ValueError("The models cannot be compared, the other one was trained on all images: add new ones.")
+
+
 def compare(images: ImageDataset, trained: TrainingResult, other: Classifier) -> Comparison:
     """Compare on the photos of a training.
 
     The new model is evaluated by its cross-validation. A photo that the other one was trained on counts with the label
     that it got in the other one's cross-validation; all other photos are classified now.
-
-    Raises:
-        ValueError: there was no cross-validation, the labels differ, or no photo is held out by both.
     """
-    if trained.probabilities is None:
-        raise ValueError("--compare needs held-out images: give --folds 5.")
-    _check_labels(images, other)
+    assert trained.probabilities is not None  # noqa: S101 - `check_comparable` has checked that there are folds
     predicted, is_known = _predict(images, other)
     held_out = predicted >= 0
-    if not held_out.any():
-        raise ValueError("The models cannot be compared, the other one was trained on all images: add new ones.")
     is_right = trained.probabilities.argmax(axis=1) == images.targets
     other_is_right = predicted == images.targets
     return _compare_answers(other, is_right[held_out], other_is_right[held_out], held_out_by_both=is_known)
@@ -58,15 +77,9 @@ def compare_on(held_out: ImageDataset, new: Classifier, other: Classifier) -> Co
     """Compare on photos that neither was trained on, as far as that is known: both classify them now.
 
     Photos that the other one was trained on are left out.
-
-    Raises:
-        ValueError: the labels differ, or the other one was trained on all of these photos.
     """
-    _check_labels(held_out, other)
     stored = _stored_predictions(other.bundle)
     is_new = np.array([_prefix(digest) not in stored for digest in held_out.digests])
-    if not is_new.any():
-        raise ValueError("The models cannot be compared, the other one was trained on all of --held-out: give others.")
     is_right = [_classify(held_out, np.flatnonzero(is_new), one) == held_out.targets[is_new] for one in (new, other)]
     return _compare_answers(other, *is_right, held_out_by_both=bool(stored), on_held_out_folder=True)
 
@@ -87,12 +100,6 @@ def _compare_answers(
         held_out_by_both=held_out_by_both,
         on_held_out_folder=on_held_out_folder,
     )
-
-
-def _check_labels(images: ImageDataset, other: Classifier) -> None:
-    if set(other.bundle.labels) != set(images.labels):
-        labels = f"{', '.join(other.bundle.labels)} and {', '.join(images.labels)}"
-        raise ValueError(f"The models cannot be compared, their labels are {labels}: leave out --compare.")
 
 
 def _predict(images: ImageDataset, other: Classifier) -> tuple[npt.NDArray[np.int64], bool]:

@@ -11,7 +11,7 @@ from sklearn import model_selection
 
 from model.datasets.dataset import InvalidDataset
 from model.evaluation import calibration, metrics
-from model.training import fit, references
+from model.training import fit, near_duplicates, references
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,6 +46,8 @@ class CrossValidationResult:
 def run(task: TrainingTask, serving_images: ImageDataset, folds: int, context: RunContext) -> CrossValidationResult:
     """Train once per fold on the other folds (and `task.extra`), and evaluate on the fold as in serving.
 
+    Copies of one photo are in the same fold.
+
     Args:
         task: the training to evaluate, with all its images.
         serving_images: the same images, preprocessed as in serving.
@@ -57,7 +59,8 @@ def run(task: TrainingTask, serving_images: ImageDataset, folds: int, context: R
         number of the best epoch, from 1.
     """
     check_fold_count(folds, task.images)
-    fold_indices = split(task.images.targets, folds, task.seed)
+    groups = near_duplicates.group(len(task.images), near_duplicates.find_pairs(task.images))
+    fold_indices = split(task.images.targets, folds, task.seed, groups)
     logits = np.zeros((task.recipe.epochs, len(serving_images), len(serving_images.labels)))
     distances = torch.zeros(len(serving_images))
     for number, fold in enumerate(fold_indices, start=1):
@@ -140,7 +143,11 @@ def _best_candidate(candidates: Logits, targets: npt.NDArray[np.int64]) -> tuple
     return index, calibration.fit_temperature(candidates[index], targets)
 
 
-def _mean_and_deviation(values: list[float]) -> dict[str, Any]:
-    deviation = float(np.std(values, ddof=1))
-    rounded = [round(value, 4) for value in values]
-    return {"mean": round(float(np.mean(values)), 4), "deviation": round(deviation, 4), "each": rounded}
+def _mean_and_deviation(values: list[float | None]) -> dict[str, Any]:
+    """Return the mean and the standard deviation of the folds that have a value; None where it is not defined."""
+    defined = [value for value in values if value is not None]
+    return {
+        "mean": round(float(np.mean(defined)), 4) if defined else None,
+        "deviation": round(float(np.std(defined, ddof=1)), 4) if len(defined) > 1 else None,
+        "each": [None if value is None else round(value, 4) for value in values],
+    }

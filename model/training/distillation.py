@@ -62,17 +62,16 @@ class Distillation:
         return dataclasses.replace(task, images=_dataset(views, answers), extra=extra_set, recipe=recipe)
 
 
-def check_teachers(teachers: Sequence[Bundle], labels: Sequence[str], folds: int) -> None:
-    """Raise ValueError if a teacher has other labels, or would make cross-validation dishonest."""
+def check_teachers(teachers: Sequence[Bundle], labels: Sequence[str], *, is_evaluated: bool) -> None:
+    """Raise ValueError if a teacher has other labels, or may have been trained on images that are held out."""
     for teacher in teachers:
         if teacher.labels != tuple(labels):
             ours, theirs = ", ".join(labels), ", ".join(teacher.labels)
             raise ValueError(f"The teacher {teacher.name} has the labels {theirs}, not {ours}: give another teacher.")
-        if folds and teacher.manifest.recipe.get("method") != method.FROZEN:
-            problem = (
-                f"the backbone of the teacher {teacher.name} may have been trained on images that a fold holds out"
-            )
-            raise ValueError(f"--folds needs a frozen teacher, {problem}: leave out --folds, or give another teacher.")
+        if is_evaluated and teacher.manifest.recipe.get("method") != method.FROZEN:
+            problem = f"the backbone of the teacher {teacher.name} may have been trained on images that are held out"
+            advice = "leave out --folds and --held-out, or give another teacher"
+            raise ValueError(f"--folds and --held-out need a frozen teacher, {problem}: {advice}.")
 
 
 def prepare(teachers: Sequence[Bundle], task: TrainingTask, context: RunContext, scratch_dir: Path) -> Distillation:

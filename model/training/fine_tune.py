@@ -33,7 +33,7 @@ _CHUNK_SIZE = 32
 
 
 class FineTuningForm(nn.Module):
-    """A network whose first stages and norms never change."""
+    """A network whose first stages, and the statistics of all norms, never change."""
 
     def __init__(self, network: nn.Module, context: RunContext) -> None:
         """Freeze the first stages of `network` in place."""

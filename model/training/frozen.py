@@ -69,9 +69,9 @@ def _training_data(run: PreparedRun, network: nn.Module, image_features: torch.T
 def _split(run: PreparedRun, image_features: torch.Tensor) -> crossvalidation.FoldIndices:
     """Split into folds so that copies of one photo are in the same fold; report copies in different classes."""
     images = run.task.images
-    pairs = near_duplicates.find_pairs(image_features, images)
+    pairs = near_duplicates.find_pairs(images, image_features)
     _report_conflicts(run, images, pairs)
-    groups = near_duplicates.group(len(images), pairs) if len(pairs) else None
+    groups = near_duplicates.group(len(images), pairs)
     return crossvalidation.split(images.targets, run.method.folds, run.task.seed, groups)
 
 

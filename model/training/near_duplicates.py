@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,34 +26,50 @@ MAX_RMS_DIFFERENCE = 3.0  # of 255
 _BLOCK = 1024
 
 
-def find_pairs(features: Tensor, images: ImageDataset) -> npt.NDArray[np.int64]:
-    """Return the pairs of positions [P, 2], the smaller one first, of images that are nearly the same."""
-    unit = familiarity.normalize(features)
+def find_pairs(images: ImageDataset, features: Tensor | None = None) -> npt.NDArray[np.int64]:
+    """Return the pairs of positions [P, 2], the smaller one first, of images that are nearly the same.
+
+    Args:
+        images: the images.
+        features: their features [N, D] by a network with published weights, which have to be similar too.
+    """
+    thumbnails = _thumbnails(images)
+    unit = None if features is None else familiarity.normalize(features)
     pairs = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(unit), _BLOCK):
-        similar = (unit[start : start + _BLOCK] @ unit.T) >= MIN_SIMILARITY
-        found = (similar.nonzero() + torch.tensor([start, 0])).numpy()
+    for start in range(0, len(images), _BLOCK):
+        same = _are_same(thumbnails[start : start + _BLOCK], thumbnails)
+        if unit is not None:
+            same &= (unit[start : start + _BLOCK] @ unit.T) >= MIN_SIMILARITY
+        found = (same.nonzero() + torch.tensor([start, 0])).numpy()
         pairs.append(found[found[:, 0] < found[:, 1]])
-    candidates = np.concatenate(pairs)
-    positions = np.unique(candidates)
-    thumbnails = _thumbnails(images, positions)
-    first, second = np.searchsorted(positions, candidates).T
-    differences = np.sqrt(((thumbnails[first] - thumbnails[second]) ** 2).mean(axis=1))
-    same: npt.NDArray[np.int64] = candidates[differences <= MAX_RMS_DIFFERENCE]
-    return same
+    return np.concatenate(pairs)
 
 
-def _thumbnails(images: ImageDataset, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return the mean colours [n, values] of the parts of some images."""
-    rows = [np.empty((0, 3 * THUMBNAIL_SIDE**2), np.float32)]
-    for position in positions:
+def have_copies(images: ImageDataset, others: ImageDataset) -> npt.NDArray[np.bool_]:
+    """Return whether each of some images [N] is nearly the same as one of the others."""
+    thumbnails, other_thumbnails = _thumbnails(images), _thumbnails(others)
+    parts = [_are_same(block, other_thumbnails).any(dim=1) for block in torch.split(thumbnails, _BLOCK)]
+    return torch.cat(parts).numpy() if parts else np.empty(0, np.bool_)
+
+
+def _are_same(thumbnails: Tensor, others: Tensor) -> Tensor:
+    """Return whether thumbnails [n, values] differ little from others [m, values], as bool [n, m]."""
+    return torch.cdist(thumbnails, others) <= MAX_RMS_DIFFERENCE * math.sqrt(thumbnails.shape[1])
+
+
+def _thumbnails(images: ImageDataset) -> Tensor:
+    """Return the mean colours [n, values] of the parts of each image."""
+    rows = [torch.empty(0, 3 * THUMBNAIL_SIDE**2)]
+    for position in range(len(images)):
         pixels = torch.from_numpy(images.pixels_at(slice(position, position + 1))).permute(0, 3, 1, 2).float()
-        rows.append(functional.adaptive_avg_pool2d(pixels, THUMBNAIL_SIDE).flatten(1).numpy())
-    return np.concatenate(rows)
+        rows.append(functional.adaptive_avg_pool2d(pixels, THUMBNAIL_SIDE).flatten(1))
+    return torch.cat(rows)
 
 
-def group(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Return the group [count] of each position: positions of a pair are in the same one."""
+def group(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int32] | None:
+    """Return the group [count] of each position: positions of a pair are in the same one. None without pairs."""
+    if not len(pairs):
+        return None
     graph = sparse.coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (count, count))
     groups: npt.NDArray[np.int32] = sparse.csgraph.connected_components(graph, directed=False)[1]
     return groups

@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from model.datasets import corrections
@@ -19,10 +20,12 @@ from model.packaging import atomic_files, manifest
 from model.packaging import bundle as bundles
 from model.training import (
     checkpoint,
+    comparison,
     crossvalidation,
     distillation,
     fine_tune,
     learning_curves,
+    near_duplicates,
     presets,
     progress,
     trainer,
@@ -35,9 +38,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    import numpy.typing as npt
     from torch import nn
 
     from model.datasets.dataset import ImageDataset
+    from model.inference.classifier import Classifier
     from model.packaging.bundle import Bundle
     from model.preprocessing.decode import Preprocess
     from model.training.graceful_stop import StopFlag
@@ -65,8 +70,13 @@ class PreparedRun:
     held_out: ImageDataset | None
 
 
-def prepare(args: argparse.Namespace, stop_requested: StopFlag) -> PreparedRun:
+def prepare(args: argparse.Namespace, stop_requested: StopFlag, other: Classifier | None = None) -> PreparedRun:
     """Check all arguments and read the images, so that a mistake does not surface after the training.
+
+    Args:
+        args: the arguments of the command.
+        stop_requested: returns whether to stop.
+        other: the model of `--compare`.
 
     Raises:
         ValueError: an argument or a data set is invalid.
@@ -86,7 +96,9 @@ def prepare(args: argparse.Namespace, stop_requested: StopFlag) -> PreparedRun:
     images, serving_images, extra = _read_images(args, method, training, serving, reporter, stop_requested)
     _check_class_sizes(images)
 
-    held_out = _read_held_out(args, method, images, serving)
+    held_out = _read_held_out(args, method, [images, extra] if extra else [images], [training, serving], reporter)
+    if other:
+        comparison.check_comparable(images, held_out, method.folds, other)
 
     run_fields = _describe_run(args, method, teachers, device, dtype)
     recipe_fields = {"method": methods.FROZEN} if method.is_frozen else recipe.to_json()
@@ -94,7 +106,7 @@ def prepare(args: argparse.Namespace, stop_requested: StopFlag) -> PreparedRun:
     factory.check_input_sizes(bundle_manifest.network, [(side, side) for _, side in recipe.sizes])
     if method.folds:
         crossvalidation.check_fold_count(method.folds, images)
-    distillation.check_teachers(teachers, images.labels, method.folds)
+    distillation.check_teachers(teachers, images.labels, is_evaluated=bool(method.folds or held_out))
     notes = _read_text(args.notes) if args.notes else ""
     build_network = _network_builder(bundle_manifest.network, method.weights)
 
@@ -181,8 +193,7 @@ def _read_images(
         read_datasets = datasets.read_each(
             folders, preprocesses, corrected=corrected, scratch_dir=args.out.parent, on_image=check_stop, **options
         )
-        for skipped in read_datasets[0].skipped:
-            reporter.message(f"skipped {skipped.path}: {skipped.reason}")
+        _report_skipped(read_datasets[0], reporter)
         if args.relabel:
             reporter.message(f"labels corrected by {args.relabel}: {read_datasets[0].relabelled}")
         reporter.message(f"read {len(read_datasets[0])} images: {read_datasets[0].class_counts()}")
@@ -190,22 +201,55 @@ def _read_images(
 
     with_serving = method.folds and not method.is_frozen
     images, *serving_images = read(args.data, [training, serving] if with_serving else [training])
-    known = {"labels": images.labels, "exclude": images}
-    extra = read(args.extra, [training], **known)[0] if args.extra else None
+    extra = None
+    if args.extra:
+        (with_copies,) = read(args.extra, [training], labels=images.labels, exclude=[images])
+        extra = with_copies.subset(_find_new(with_copies, [images], reporter))
     return images, serving_images[0] if serving_images else None, extra
 
 
+def _report_skipped(images: ImageDataset, reporter: progress.ProgressReporter) -> None:
+    for skipped in images.skipped:
+        reporter.message(f"skipped {skipped.path}: {skipped.reason}")
+
+
+def _find_new(
+    images: ImageDataset, others: Sequence[ImageDataset], reporter: progress.ProgressReporter
+) -> npt.NDArray[np.int64]:
+    """Return the positions of the images that are no copies of others, and report the copies."""
+    is_copy = np.any([near_duplicates.have_copies(images, each) for each in others], axis=0)
+    for position in np.flatnonzero(is_copy):
+        reporter.message(f"skipped {images.paths[position]}: it looks like an image of DATA or --extra")
+    return np.flatnonzero(~is_copy)
+
+
 def _read_held_out(
-    args: argparse.Namespace, method: methods.Method, images: ImageDataset, serving: Preprocess
+    args: argparse.Namespace,
+    method: methods.Method,
+    trained_on: Sequence[ImageDataset],
+    preprocesses: Sequence[Preprocess],
+    reporter: progress.ProgressReporter,
 ) -> ImageDataset | None:
-    """Return the images of --held-out; those that are trained on too are left out."""
+    """Return the images of --held-out as in serving, without those that are trained on and their copies.
+
+    `preprocesses` are those of training and of serving.
+    """
     if not args.held_out:
         return None
     if method.folds and not args.compare:
         raise ValueError("--held-out is for a comparison, or for a training without folds: give --compare BUNDLE too.")
-    held_out = datasets.read_each([args.held_out], [serving], labels=images.labels, allow_missing=True, exclude=images)[
-        0
-    ]
+    as_trained, as_served = datasets.read_each(
+        [args.held_out],
+        preprocesses,
+        labels=trained_on[0].labels,
+        allow_missing=True,
+        exclude=trained_on,
+        scratch_dir=args.out.parent,
+    )
+    _report_skipped(as_trained, reporter)
+    held_out = as_served.subset(_find_new(as_trained, trained_on, reporter))
+    if not len(held_out):
+        raise datasets.InvalidDataset("Every image of --held-out is trained on: give others.")
     if not method.folds:
         _check_class_sizes(held_out)
     return held_out

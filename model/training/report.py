@@ -64,18 +64,27 @@ def write(report: Report, folder: Path) -> None:
 def to_text(report: Report, folder: Path) -> str:
     """Return the report for people."""
     result = report.trained.manifest.metrics["cross_validation"]
-    figures = ", ".join(_figure(name, result[name]) for name in FIGURES if result[name]["mean"] is not None)
+    figures = ", ".join(_figure(name, result[name]) for name in FIGURES if result[name]["deviation"] is not None)
     lines = [f"held out, {result['folds']} folds of {result['count']} images: {figures}"]
     lines += _recall_lines(report.metric_values["per_class"])
     if report.comparison:
-        lines.append(_comparison_line(report.comparison))
+        lines.append(comparison_line(report.comparison))
     if report.doubts:
         lines.append(f"{len(report.doubts)} labels are doubted (see {folder / 'label_doubts.png'}), most of all:")
         lines += label_doubts.to_lines(report.doubts)
     return "\n".join(lines)
 
 
-def _comparison_line(row: Comparison) -> str:
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write a report.json that has the comparison only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_files.write_atomic(
+        folder / "report.json", (json.dumps({"comparison": comparison}, indent=2) + "\n").encode()
+    )
+
+
+def comparison_line(row: Comparison) -> str:
+    """Return the comparison for people."""
     caveat = "" if row["held_out_by_both"] else " (which may have been trained on some of them)"
     figures = f"accuracy {row['accuracy']:.3f}, that of {row['other']}{caveat} {row['other_accuracy']:.3f}"
     images = f"{row['count']} images of --held-out" if row["on_held_out_folder"] else f"the same {row['count']} images"

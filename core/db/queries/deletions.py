@@ -52,6 +52,9 @@ def delete_image(
     job = _lock_job(conn, job_id, owner)
     image = conn.execute(sa.select(IMAGES).where(IMAGES.c.id == image_id).with_for_update()).one_or_none()
     if job is None or image is None:
+        # Another request may have deleted it while this one waited for the job.
+        if (receipt := _receipt(conn, image_id, owner)) is not None:
+            return receipt, None
         raise errors.ImageNotFound.of(image_id)
     if job.purged_at is not None:
         raise errors.ImageGone

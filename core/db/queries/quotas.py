@@ -141,11 +141,16 @@ def consume(conn: sa.Connection, key_id: str, quotas: Quotas, load: Load, *, exc
     check(quotas, usage, load)
     if quotas.per_minute == NO_LOAD:
         return
-    _store_tokens(conn, key_id, usage.remaining - load)
+    _store_tokens(conn, key_id, quotas, usage.remaining - load)
 
 
-def _store_tokens(conn: sa.Connection, key_id: str, remaining: Load) -> None:
-    tokens = {"image_tokens": remaining.images, "byte_tokens": remaining.bytes, "work_tokens": remaining.seconds}
+def _store_tokens(conn: sa.Connection, key_id: str, quotas: Quotas, remaining: Load) -> None:
+    """Store the tokens of the units that are limited: in the others, a limit that is set later begins with all."""
+    columns = {"images": "image_tokens", "bytes": "byte_tokens", "seconds": "work_tokens"}
+    tokens = {
+        column: getattr(remaining, unit) if getattr(quotas.per_minute, unit) else None
+        for unit, column in columns.items()
+    }
     values = {**tokens, "tokens_updated_at": clock.now()}
     conn.execute(sa.update(API_KEYS).where(API_KEYS.c.id == key_id).values(values))
 
@@ -170,7 +175,7 @@ def charge_afterwards(conn: sa.Connection, loads: Mapping[str, Load], defaults: 
         row = conn.execute(_select_key(key_id)).one()
         key_quotas = Quotas.from_row(row).with_defaults(defaults)
         if key_quotas.per_minute != NO_LOAD:
-            _store_tokens(conn, key_id, _remaining(row, key_quotas) - load)
+            _store_tokens(conn, key_id, key_quotas, _remaining(row, key_quotas) - load)
 
 
 def of_keys(conn: sa.Connection, key_ids: Iterable[str], defaults: Quotas) -> dict[str, Quotas]:

@@ -39,8 +39,12 @@ def purge_step(conn: sa.Connection, *, days: float) -> PurgeStepResult:
 
 
 def deletion_step(conn: sa.Connection, job_id: str | None = None) -> PurgeStepResult:
-    """Delete some images, results and deliveries of jobs that callers have deleted, or of one; as in `purge_step`."""
+    """Delete some images, results and deliveries of jobs that callers have deleted, or of one; as in `purge_step`.
+
+    A job whose webhook is still being delivered is completed when that has ended.
+    """
     query = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}"))
+    query = query.where(sa.or_(_has_images(), ~_has_pending_delivery()))
     if job_id is not None:
         query = query.where(JOBS.c.id == job_id)
     limited = query.order_by(JOBS.c.purged_at).limit(JOBS_PER_STEP).with_for_update(skip_locked=True)

@@ -10,8 +10,9 @@ from core.db.queries import jobs, quotas, url_fetches
 
 
 def existing_retry(conn: sa.Connection, job_id: str) -> str | None:
-    """Return the id of the job that retries this one, if there is one."""
-    retry_id = conn.execute(sa.select(JOBS.c.id).where(JOBS.c.retry_of == job_id)).scalar()
+    """Return the id of the job that retries this one, if there is one that was not deleted."""
+    query = sa.select(JOBS.c.id).where(JOBS.c.retry_of == job_id, JOBS.c.purged_at.is_(None))
+    retry_id = conn.execute(query).scalar()
     return None if retry_id is None else str(retry_id)
 
 
@@ -69,6 +70,7 @@ def create_retry(
     counts = {"total": load.images, "bytes": load.bytes, "done": 0, "failed": 0, "cancelled": 0, "expired": 0}
     timestamps = {"created_at": clock.now(), "sealed_at": clock.now()}
     new_id = str(uuids.uuid7())
+    conn.execute(sa.update(JOBS).where(JOBS.c.retry_of == job_id).values(retry_of=None))  # one that was deleted
     conn.execute(sa.insert(JOBS).values({"id": new_id, "retry_of": job_id, **copied, **counts, **timestamps}))
     copied_columns = ("name", "custom_id", "sha256", "bytes", "source", "location", "model_name", "priority")
     query = sa.select(

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,6 +60,14 @@ def test_one_bad_file_fails_alone(small_bundle, image_paths, tmp_path, capsys):
     codes = [result["error"] and result["error"]["code"] for result in results]
     assert codes == ["empty", None, "unsupported_format", "unreadable", "unreadable"]
     assert [result["status"] for result in results] == ["failed", "done", "failed", "failed", "failed"]
+
+
+def test_a_file_name_that_is_not_utf_8_is_printed_as_it_is(small_bundle, image_paths, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(image_paths[0], path)
+
+    command = [sys.executable, "-m", "model.predict", str(small_bundle), path]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.startswith(path + b"  ")
 
 
 def test_the_table_shows_failures(small_bundle, tmp_path, capsys):

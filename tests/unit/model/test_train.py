@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.torch
+from PIL import Image
 
 from model import evaluate, predict, train, verify
 from model.datasets import dataset
@@ -14,9 +15,11 @@ from model.inference import selftest
 from model.networks import factory
 from model.packaging import bundle as bundles
 from model.packaging import manifest
+from model.training import cli_args, prepare
 
 pytestmark = pytest.mark.slow
 
+SHIPPED = "model/bundles/sushi-or-sandwich"
 QUICK = ["--size", "24", "--epochs", "2", "--threads", "1"]
 
 
@@ -46,7 +49,7 @@ def test_three_classes_go_the_whole_way(shapes_dir, tmp_path, capsys):
     assert 0 <= json.loads(prediction)["results"][0]["familiarity"] <= 1
 
 
-def test_without_folds_a_folder_of_its_own_gives_figures_and_the_temperature(shapes_dir, tmp_path):
+def test_without_folds_a_folder_of_its_own_gives_figures_and_the_temperature(shapes_dir, tmp_path, capsys):
     """Its images are not trained on: they would be skipped if they were in the first folder too."""
     photos, held_out, out = tmp_path / "photos", tmp_path / "held-out", tmp_path / "shapes"
     for path in sorted(shapes_dir.glob("*/*.png")):
@@ -59,6 +62,39 @@ def test_without_folds_a_folder_of_its_own_gives_figures_and_the_temperature(sha
     assert bundle_manifest.metrics["held_out"]["count"] == 15
     assert bundle_manifest.temperature != 1
     assert "parts of 15 images that were not trained on" in (out / "CARD.md").read_text()
+
+    options = [str(photos), "--out", str(tmp_path / "more"), "--compare", str(out), *QUICK]
+    capsys.readouterr()
+    assert train.main(options) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "model.train: --compare needs held-out images: give --folds 5."
+    assert not (tmp_path / "more.training").exists()
+    assert train.main([*options, "--held-out", str(held_out)]) == 0
+    assert "on 15 images of --held-out: accuracy" in capsys.readouterr().err
+    comparison = json.loads((tmp_path / "more-log" / "report.json").read_text())["comparison"]
+    assert (comparison["other"], comparison["count"]) == ("shapes@1", 15)
+
+
+def test_held_out_images_are_not_trained_on_in_any_form(shapes_dir, tmp_path):
+    """Not as an image of DATA or --extra, in other bytes, or resized and compressed again; nor is --extra in DATA."""
+    folders = [tmp_path / name for name in ("data", "extra", "held-out")]
+    for path in shapes_dir.glob("*/*.png"):
+        folder = folders[min(int(path.stem) // 6, 2)] / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    data, extra, held_out = folders
+    known = Image.open(data / "circle" / "01.png")
+    for folder in (extra, held_out):
+        known.save(folder / "circle" / "other-bytes.png", compress_level=1)
+        known.resize((90, 90)).save(folder / "circle" / "resized.jpg", quality=90)
+    shutil.copy(extra / "circle" / "07.png", held_out / "circle" / "in-extra.png")
+    arguments = [str(data), "--extra", str(extra), "--held-out", str(held_out), "--out", str(tmp_path / "b")]
+
+    run = prepare.prepare(
+        cli_args.build_parser().parse_args([*arguments, "--size", "96", "--epochs", "1"]), lambda: False
+    )
+
+    assert {path.stem for path in run.task.extra.paths} == {f"{n:02}" for n in range(6, 12)}
+    assert {path.stem for path in run.held_out.paths} == {f"{n:02}" for n in range(12, 20)}
 
 
 @pytest.mark.parametrize("network", ["resnet18", "mobilenet_v3_small"])
@@ -128,6 +164,7 @@ def test_unreadable_images_and_progress_are_reported_on_stderr(shapes_dir, tmp_p
         (["{shapes}", "--out", "{out}", "--set", "sizes=[[0.5, 16]]"], "it takes 24 x 24 only"),
         (["{shapes}", "--out", "{out}", "--held-out", "{shapes}"], "the same image is in DATA"),
         (["{shapes}", "--out", "{out}", "--folds", "2", "--held-out", "{shapes}"], "give --compare BUNDLE too"),
+        (["{shapes}", "--out", "{out}", "--compare", SHIPPED], "their labels are"),
     ],
 )
 def test_invalid_input_gives_one_line_and_leaves_nothing(shapes_dir, tmp_path, arguments, message, capsys):
@@ -140,7 +177,9 @@ def test_invalid_input_gives_one_line_and_leaves_nothing(shapes_dir, tmp_path, a
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["{shapes}"], ["{shapes}", "--out", "o", "--epochs", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["{shapes}"], ["{shapes}", "--out", "o", "--epochs", "0"], ["{shapes}", "--out", "o", "--seed", "-1"]]
+)
 def test_wrong_usage_prints_the_usage(shapes_dir, arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main([argument.format(shapes=shapes_dir) for argument in arguments])

@@ -71,6 +71,22 @@ def test_a_job_that_has_not_ended_is_cancelled_and_deleted(db, submit_client, ad
     assert factories.claim_images(db) == []
 
 
+def test_a_deleted_job_is_complete_when_its_webhook_has_ended(app, db, submit_client):
+    """Until then there is nothing to do for it; those behind it are not kept waiting."""
+    job = submit_client.post(
+        "/v1/jobs", images=[("a.png", factories.make_image(1))], data={"webhook": "https://hooks.example/"}
+    ).json
+    db.write(deletions.delete_job, job["id"], None, submit_client.id)
+    run = (db, app.extensions["sortbelt"].blob_store)
+
+    retention.run_deletions(*run)
+    assert row_count(db, tables.Image) == 0
+    assert submit_client.get("/v1/purges").json["purges"][0]["emptied_at"] is None
+    db.write(lambda conn: conn.execute(sa.update(tables.WebhookDelivery).values(status="delivered")))
+    retention.run_deletions(*run)
+    assert submit_client.get("/v1/purges").json["purges"][0]["emptied_at"] is not None
+
+
 def test_a_deletion_neither_rests_nor_does_the_work_of_others(db, submit_client, job, monkeypatch):
     """Its caller waits: jobs that others have deleted are left to the thread that purges."""
     monkeypatch.setattr("core.db.queries.retention.IMAGES_PER_STEP", 1)

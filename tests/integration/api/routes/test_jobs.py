@@ -704,6 +704,22 @@ def test_failed_images_can_be_retried(db, submit_client):
     assert submit_client.get(job["status_url"]).json["counts"]["failed"] == 3
 
 
+def test_a_job_whose_retry_was_deleted_can_be_retried_again(db, submit_client):
+    job = submit_client.post("/v1/jobs", images=[("a.png", factories.make_image())]).json
+    factories.complete_claims(
+        db, factories.claim_images(db), label=None, error_code="timed_out", error_detail="Too slow."
+    )
+    first = submit_client.post(job["retry_url"]).json
+    assert submit_client.request("DELETE", first["status_url"]).status_code == 200
+
+    second = submit_client.post(job["retry_url"])
+
+    assert second.status_code == 202, second.text
+    assert second.json["id"] != first["id"]
+    assert submit_client.post(job["retry_url"]).json["id"] == second.json["id"]
+    assert [claim.name for claim in factories.claim_images(db)] == ["a.png"]
+
+
 def test_a_job_without_failures_cannot_be_retried(db, submit_client):
     """409, and no empty job."""
     job = submit_client.post("/v1/jobs", images=[("a", factories.make_image()), ("b", b"not an image")]).json

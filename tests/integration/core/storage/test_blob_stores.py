@@ -106,6 +106,26 @@ def test_checking_writes_nothing_that_could_be_taken_for_a_blob(blob_store):
         blob_store.get(named(b"")[0])
 
 
+def test_a_blob_uploaded_again_while_others_are_checked_stays(empty_bucket, monkeypatch):
+    """A purge has found that nothing refers to it; since then a new image does."""
+    monkeypatch.setattr(base, "ORPHAN_TTL_SECONDS", 0.0)
+    blobs = [named(data) for data in (b"first", b"second")]
+    empty_bucket.put(blobs)
+    store, is_old = empty_bucket._store, s3.S3BlobStore._is_old
+
+    def upload_first_again(blob_store, sha256):
+        if sha256 == blobs[1][0]:
+            store.put(*blobs[0])
+        return is_old(blob_store, sha256)
+
+    monkeypatch.setattr(s3.S3BlobStore, "_is_old", upload_first_again)
+    empty_bucket.remove([sha256 for sha256, _ in blobs])
+
+    assert empty_bucket.get(blobs[0][0]) == b"first"
+    with pytest.raises(errors.BlobMissing):
+        empty_bucket.get(blobs[1][0])
+
+
 def test_many_threads_may_put_the_same_at_once(blob_store):
     """Ten requests with one image."""
     name, data = named(os.urandom(300_000))

@@ -11,6 +11,7 @@ from model.inference import classifier as classifier_module
 from model.inference.classifier import Classifier
 from model.networks import factory
 from model.packaging import bundle as bundles
+from model.packaging import familiarity_file, manifest
 from model.preprocessing import normalize
 
 
@@ -88,6 +89,18 @@ def test_nan_is_returned_to_the_caller(loaded_bundle, pixels):
         loaded_bundle.network[-1].bias[0] = float("nan")
 
     assert np.isnan(Classifier(loaded_bundle, "cpu").classify(pixels)).all()
+
+
+def test_familiarity_of_another_network_is_rejected(loaded_bundle):
+    other = familiarity_file.Familiarity(
+        references=torch.ones(5, 7, dtype=torch.int8),
+        distances=torch.linspace(0, 1, familiarity_file.QUANTILES),
+        photos=torch.zeros(5, familiarity_file.DIGEST_BYTES, dtype=torch.uint8),
+        predicted=torch.zeros(5, dtype=torch.int32),
+    )
+
+    with pytest.raises(manifest.InvalidBundle, match="photos have 7 features, and its network 1024"):
+        Classifier(dataclasses.replace(loaded_bundle, familiarity=other), "cpu")
 
 
 def test_an_empty_batch_gives_no_rows(loaded_bundle, pixels):

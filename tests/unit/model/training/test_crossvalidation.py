@@ -1,10 +1,13 @@
 """Every image is held out once, and only held-out images are evaluated."""
 
 import dataclasses
+import shutil
+import types
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.datasets import dataset
 from model.preprocessing.decode import Preprocess
@@ -56,6 +59,32 @@ def test_no_image_is_evaluated_by_a_network_that_was_trained_on_it(task, trained
     assert result.metric_values["folds"] == 4
     assert result.metric_values["count"] == 60
     assert result.metric_values["epoch"] == 1
+
+
+def test_no_copy_of_an_evaluated_image_is_trained_on(task, trained_folds, shapes_dir, tmp_path):
+    """One that was compressed again has other bytes and other pixels."""
+    shutil.copytree(shapes_dir, tmp_path / "set")
+    for path in list((tmp_path / "set").glob("*/1?.png")):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=98, subsampling=0)
+    images = dataset.read([tmp_path / "set"], Preprocess(96, 96))
+
+    crossvalidation.run(dataclasses.replace(task, images=images), images, 3, trainer.RunContext())
+
+    for fold in trained_folds:
+        evaluated = {path.with_suffix("") for path in fold.held_out.paths}
+        assert evaluated.isdisjoint(path.with_suffix("") for path in fold.images.paths)
+
+
+def test_a_figure_that_a_fold_does_not_have_is_left_out_of_the_mean():
+    """The AUC of a fold with one class is not defined."""
+    images = types.SimpleNamespace(targets=np.array([0, 0, 0, 1, 1, 0]), labels=("a", "b"))
+    logits = np.random.default_rng(0).normal(size=(1, 6, 2))
+
+    result = crossvalidation.evaluate_folds(logits, images, [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])])
+
+    auc = result.metric_values["auc"]
+    assert auc["each"][0] is None
+    assert auc["mean"] == pytest.approx(np.mean(auc["each"][1:]))
 
 
 def test_extra_images_are_trained_on_in_every_fold_and_never_evaluated(task, trained_folds):

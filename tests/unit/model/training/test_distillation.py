@@ -133,10 +133,10 @@ def test_teachers_of_other_labels_or_with_trained_backbones_are_rejected(teacher
     tuned = dataclasses.replace(frozen, manifest=dataclasses.replace(frozen.manifest, recipe={"fine_tuned": True}))
 
     with pytest.raises(ValueError, match="has the labels circle, square, stripes, not cat, dog: give another teacher"):
-        distillation.check_teachers([frozen], ("cat", "dog"), 0)
-    with pytest.raises(ValueError, match=r"--folds needs a frozen teacher, .*: leave out --folds"):
-        distillation.check_teachers([frozen, tuned], frozen.labels, 2)
-    distillation.check_teachers([frozen, tuned], frozen.labels, 0)
+        distillation.check_teachers([frozen], ("cat", "dog"), is_evaluated=False)
+    with pytest.raises(ValueError, match=r"--folds and --held-out need a frozen teacher, .*: leave out"):
+        distillation.check_teachers([frozen, tuned], frozen.labels, is_evaluated=True)
+    distillation.check_teachers([frozen, tuned], frozen.labels, is_evaluated=False)
 
 
 def test_a_student_goes_the_whole_way_and_names_its_teacher(shapes_dir, teacher_dir, tmp_path):

@@ -169,11 +169,14 @@ def test_copies_are_found_by_features_and_colours(photo_dir):
     names = [path.name for path in images.paths]
     copy, original = names.index("copy.jpg"), names.index("00.png")
 
-    same_features = near_duplicates.find_pairs(torch.ones(17, 4), images)
-    other_features = near_duplicates.find_pairs(torch.eye(17), images)
+    same_features = near_duplicates.find_pairs(images, torch.ones(17, 4))
+    other_features = near_duplicates.find_pairs(images, torch.eye(17))
 
-    assert same_features.tolist() == [sorted([copy, original])]
+    assert same_features.tolist() == near_duplicates.find_pairs(images).tolist() == [sorted([copy, original])]
     assert other_features.tolist() == []
+    others = images.subset(np.setdiff1d(np.arange(17), [copy]))
+    assert near_duplicates.have_copies(images.subset(np.array([copy, 8])), others).tolist() == [True, True]
+    assert near_duplicates.have_copies(images.subset(np.array([copy, 8])), images.subset(np.arange(9, 17))).sum() == 0
 
 
 def test_the_most_doubted_labels_come_first(photo_dir):

@@ -73,6 +73,16 @@ def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limi
     submit(image)
 
 
+def test_a_limit_that_is_set_later_begins_with_a_whole_minute(db, owner):
+    """What was sent while there was none is no debt."""
+    for name in "abc":
+        order(db, owner, Q(images_per_minute=100), name)
+
+    order(db, owner, Q(images_per_minute=100, bytes_per_minute=2000), "d")
+    with pytest.raises(errors.RateLimited, match="bytes"):
+        order(db, owner, Q(images_per_minute=100, bytes_per_minute=2000), "e")
+
+
 def test_a_key_without_limits_is_not_charged(db, owner):
     """Its row is not written."""
     db.write(quotas.charge_afterwards, {owner: quotas.Load(seconds=50, bytes=50)}, Q())
