@@ -3,7 +3,6 @@
 import functools
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,17 @@ import numpy.typing as npt
 import torch
 
 from core import errors
+from core.concurrency import cpu_count
 from core.db.queries import claims as claim_queries
 from model.inference import classifier, scoring
 from worker.decoding import decode_batch
 
 log = logging.getLogger(__name__)
 MAX_CPU_BATCH = 16  # larger ones are not faster, and take more memory (benchmarks/README.md)
-CPU_COUNT = len(os.sched_getaffinity(0))
 MIN_CPU_CHUNK = 4  # fewer images are not worth another core
+
+
+_cpu_count = functools.cache(cpu_count.available_cpus)
 
 
 @functools.cache
@@ -32,7 +34,7 @@ def _cpu_executor() -> futures.ThreadPoolExecutor:
     torch's own threads split every layer and spin at its end until all are done: beside busy decoders an image took
     20 ms of CPU instead of 4 (benchmarks/README.md).
     """
-    return futures.ThreadPoolExecutor(CPU_COUNT, "forward", lambda: torch.set_num_threads(1))
+    return futures.ThreadPoolExecutor(_cpu_count(), "forward", lambda: torch.set_num_threads(1))
 
 
 class Network(Protocol):
@@ -101,7 +103,7 @@ class BatchClassifier:
         chunk_count = math.ceil(len(pixels) / self._max_batch)
         if not self._on_cpu:
             return classifier.concatenate([self._score_chunk(chunk) for chunk in np.array_split(pixels, chunk_count)])
-        chunk_count = max(chunk_count, min(CPU_COUNT, len(pixels) // MIN_CPU_CHUNK))
+        chunk_count = max(chunk_count, min(_cpu_count(), len(pixels) // MIN_CPU_CHUNK))
         chunks = np.array_split(pixels, chunk_count)
         return classifier.concatenate(list(_cpu_executor().map(self._score_chunk, chunks)))
 

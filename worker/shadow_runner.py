@@ -96,6 +96,9 @@ class ShadowRunner:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), model_manager.SHADOW_NICENESS)
         while (item := self._pending.get()) is not None and not self._stop.is_set():
             version, sample = item
+            if version.id not in {each.id for each in self._model_manager.shadow_versions(version.name)}:
+                self.dropped += len(sample.claims)
+                continue
             try:
                 self._classify(version, sample)
             except Exception as error:
@@ -112,6 +115,8 @@ class ShadowRunner:
         try:
             outcomes = batch_classifier.classify(sample.claims, sample.pixels, sample.decode_outcomes)
         except manifest.InvalidBundle as error:
+            # A late reply would be taken for the scores of the next batch.
+            self._end_processes([version])
             self._model_manager.reject(version, str(error))
             raise
         self._db.write(shadows.record, version.id, outcomes)

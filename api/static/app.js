@@ -103,6 +103,11 @@ window.addEventListener("hashchange", (event) => {
   (field ?? main.querySelector("h1"))?.focus({ preventScroll: true });
   if (!field) window.scrollTo(0, 0);
 });
+// Its fragment would be taken for the address of a view.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 // The key was revoked or has expired while in use.
 document.addEventListener("refused", (event) => holder && leave(event.detail));
 document.addEventListener("left", () => holder && leave("You have logged out in another tab."));

@@ -42,6 +42,8 @@ class Outcome(enum.StrEnum):
     MISSING = "missing"  # the file does not exist, or is not a regular file
     IN_ARCHIVE = "in an archive"  # which is not unpacked
     UNSAFE_NAME = "unsafe name"  # the name leads out of the folder
+    INVALID_NAME = "invalid name"  # the file system of the target cannot have it
+    UNREADABLE = "unreadable"
 
 
 class Sorter:
@@ -118,11 +120,20 @@ class Sorter:
             return Outcome.IN_ARCHIVE if self._is_in_archive(result.image) else Outcome.MISSING
         if self._dry_run:
             return Outcome.NAME_TAKEN if target.exists() and not _has_same_content(source, target) else Outcome.PLACED
-        target.parent.mkdir(parents=True, exist_ok=True)
+        return self._transfer_to(source, target)
+
+    def _transfer_to(self, source: Path, target: Path) -> Outcome:
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._transfer_file(source, target)
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             return self._handle_existing(source, target)
+        except OSError as error:
+            if error.errno in {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}:
+                return Outcome.INVALID_NAME
+            if not os.access(source, os.R_OK):
+                return Outcome.UNREADABLE
+            raise
         if self._mode is TransferMode.MOVE:
             source.unlink()
         return Outcome.PLACED
@@ -163,9 +174,11 @@ class Sorter:
             _copy(source, target)
 
     def _handle_existing(self, source: Path, target: Path) -> Outcome:
-        if not _has_same_content(source, target):
+        is_move = self._mode is TransferMode.MOVE
+        if not _has_same_content(source, target, is_exact=is_move):
             return Outcome.NAME_TAKEN
-        if self._mode is TransferMode.MOVE:  # an earlier run was killed between link and unlink
+        is_in_place = source.samefile(target) and source.parent.samefile(target.parent)
+        if is_move and not is_in_place:  # an earlier run was killed between link and unlink
             source.unlink()
         return Outcome.ALREADY_PLACED
 
@@ -204,9 +217,12 @@ def _copy(source: Path, target: Path) -> None:
             temp_path.unlink()
 
 
-def _has_same_content(first: Path, second: Path) -> bool:
-    """Compare two files; equal size and time suffice, since copies keep the time of their originals."""
+def _has_same_content(first: Path, second: Path, *, is_exact: bool = False) -> bool:
+    """Compare two files; equal size and time suffice unless `is_exact`, since copies keep the time of their originals.
+
+    Exactly means by their bytes: one of them will be deleted.
+    """
     try:
-        return filecmp.cmp(first, second, shallow=True)
+        return filecmp.cmp(first, second, shallow=not is_exact)
     except OSError:
         return False

@@ -13,7 +13,7 @@ from sortbelt.client import image_files
 from sortbelt.files import file_kinds, file_names, file_rules
 
 SORT_CHUNK_SIZE = 1000  # names in memory at a time; a larger folder is sorted in parts
-UNREADABLE_FOLDER = "unreadable folder"
+UNREADABLE_FOLDER, UNREADABLE = "unreadable folder", "unreadable"
 
 
 class WalkSummary(NamedTuple):
@@ -95,8 +95,8 @@ class DirectoryWalker:
                 pending.pop()
                 continue
             full, relative = os.path.join(path, name), prefix + name  # noqa: PTH118 - half the cost per image
-            info = self._lstat_or_none(full)
-            reason = _skip_reason(relative, info, rules)
+            info, stat_error = self._lstat(full)
+            reason = _skip_reason(relative, info, rules) or stat_error
             if reason or info is None:
                 self._skipped.add(relative, reason)
             elif stat.S_ISDIR(info.st_mode):
@@ -106,11 +106,14 @@ class DirectoryWalker:
             else:
                 yield _to_image(relative, full, info)
 
-    def _lstat_or_none(self, path: str) -> os.stat_result | None:
+    def _lstat(self, path: str) -> tuple[os.stat_result | None, str]:
+        """Return what is known of a directory entry, or None and why it is not known."""
         try:
-            return os.lstat(path)
+            return os.lstat(path), ""
+        except (FileNotFoundError, NotADirectoryError):
+            return None, file_rules.VANISHED
         except OSError:
-            return None
+            return None, UNREADABLE
 
     def _list_subdirectory(self, path: str, relative: str) -> Iterator[str]:
         try:
@@ -176,13 +179,13 @@ def _list_root(root: str) -> Iterator[str]:
 
 
 def _skip_reason(relative: str, info: os.stat_result | None, rules: file_rules.FileRules) -> str:
-    """Return why a directory entry is skipped; empty if it is not."""
+    """Return why a directory entry is skipped; empty if it is not, or `info` is None and its name no reason."""
     if info is not None and stat.S_ISREG(info.st_mode):
         return rules.skip_file_or_archive(relative)
     if reason := rules.skip_folder(relative):
         return reason
     if info is None:
-        return file_rules.VANISHED
+        return ""
     if stat.S_ISLNK(info.st_mode):
         return file_rules.SYMBOLIC_LINK
     return "" if stat.S_ISDIR(info.st_mode) else file_rules.SPECIAL_FILE

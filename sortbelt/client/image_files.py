@@ -92,7 +92,7 @@ class Image(NamedTuple):
             errors.BadInput: the file cannot be read; `code` says why.
         """
         if isinstance(self.source, bytes):
-            return self
+            return self if self.sha256 else self._replace(sha256=hashlib.sha256(self.source).hexdigest())
         if not isinstance(self.source, str):
             data = self.source.read()
             return Image(self.name, len(data), data, self.mtime_ns, hashlib.sha256(data).hexdigest())

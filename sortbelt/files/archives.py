@@ -78,13 +78,15 @@ def list_members(file: BinaryIO, path: str, size: int) -> Iterator[Member]:
             raise ArchiveError(f"it unpacks to more than {max_bytes:,} bytes")
         if len(seen) == MAX_ENTRIES:
             raise ArchiveError(f"it has more than {MAX_ENTRIES:,} files")
-        reason = member.skip_reason or _skip_reason(member.path, seen)
-        seen.add(member.path)
-        yield Member(member.path, member.size, reason, member._read)  # noqa: SLF001 (its own class)
+        # `tar czf photos.tgz .` begins each path with "./".
+        member_path = "/".join(part for part in member.path.split("/") if part != ".")
+        reason = member.skip_reason or _skip_reason(member_path, seen)
+        seen.add(member_path)
+        yield Member(member_path, member.size, reason, member._read)  # noqa: SLF001 (its own class)
 
 
 def _skip_reason(path: str, seen: set[str]) -> str:
-    if {"", ".", ".."} & set(path.split("/")):
+    if {"", ".."} & set(path.split("/")):
         return UNSAFE_PATH
     if file_rules.is_archive(path) or file_rules.is_unsupported_archive(path):
         return NESTED

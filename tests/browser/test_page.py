@@ -141,6 +141,9 @@ def test_results_and_statistics_of_all_jobs(logged_in_page, http_client, allowed
     logged_in_page.get_by_label("Order").select_option("confidence")
     results = http_client.get("/v1/results?label=sushi&order=confidence").json()["results"]
     expect(logged_in_page.locator(".card .name")).to_have_text([result["image"] for result in results])
+    logged_in_page.locator(".skip").press("Enter")
+    expect(logged_in_page.locator("main")).to_be_focused()
+    assert logged_in_page.url.endswith("#/results?label=sushi&order=confidence")
     logged_in_page.get_by_label("Confidence from").fill("7")
     logged_in_page.get_by_label("Confidence from").press("Enter")
     expect(logged_in_page.get_by_role("alert")).to_contain_text("it must be a number from 0 to 1")

@@ -25,8 +25,9 @@ def delete_job(conn: sa.Connection, job_id: str, owner: str | None, deleted_by: 
         return
     if job.finished_at is None:
         jobs.cancel(conn, job_id, job.api_key_id)
-    values = {"finished_at": sa.func.coalesce(JOBS.c.finished_at, clock.now()), "purged_at": clock.now()}
-    conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(values | {"deleted_by": deleted_by}))
+        jobs.end(conn, job_id)
+    values = {"purged_at": clock.now(), "deleted_by": deleted_by}
+    conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(values))
 
 
 def _lock_job(conn: sa.Connection, job_id: str | None, owner: str | None) -> sa.Row[Any] | None:

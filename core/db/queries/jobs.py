@@ -452,6 +452,13 @@ def end_if_complete(conn: sa.Connection, job_ids: Iterable[str]) -> Sequence[End
     return ended
 
 
+def end(conn: sa.Connection, job_id: str) -> None:
+    """Mark a job as finished although workers hold some of its images, unless it is; enqueue its webhook."""
+    update = sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.finished_at.is_(None))
+    ended = conn.execute(update.values(finished_at=clock.now()).returning(*ENDED_COLUMNS)).all()
+    webhook_deliveries.enqueue(conn, [EndedJob(*row) for row in ended])
+
+
 def lock(conn: sa.Connection, job_ids: Iterable[str]) -> None:
     """Lock the rows of these jobs, always in one order, so that two transactions cannot deadlock."""
     if conn.dialect.name != "sqlite":  # its writing transactions are serial

@@ -60,7 +60,7 @@ reviewed_option = click.option(
 @order_option
 @reviewed_option
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job; else {DEFAULT_LIMIT}]."
+    "--limit", type=click.IntRange(min=1), help=f"Maximum rows [default: all of a job or file; else {DEFAULT_LIMIT}]."
 )
 @click.option(
     "--format",
@@ -99,8 +99,13 @@ def results(
       sortbelt results JOB --out labels.csv --excel
       sortbelt results --since yesterday --model sushi-or-sandwich@2 --out new.parquet
     """
-    limit = limit or (None if job_id or out else DEFAULT_LIMIT)
     output_format = _choose_format(output_format, out or "", as_json=as_json, excel=excel)
+    is_whole_file = output_format in export.STREAM_FORMATS.keys() - export.ROW_FORMATS
+    if is_whole_file and limit and limit > MAX_SERVER_LIMIT:
+        raise click.UsageError(
+            f"--limit of {output_format} is at most {MAX_SERVER_LIMIT:,}: leave it out for all rows."
+        )
+    limit = limit or (None if job_id or out or is_whole_file else DEFAULT_LIMIT)
     if excel and output_format != "csv":
         raise click.UsageError(f"--excel works only with CSV, not with the format {output_format}.")
     if output_format in export.ROW_FORMATS:

@@ -13,10 +13,10 @@ from core.db.queries import api_keys, models
 from core.db.queries import claims as claim_queries
 from core.intake import model_upload as uploads
 from core.sources import catalog
-from tests.support import bundles, factories
+from tests.support import bundles, factories, waiting
 from worker import batch, batch_tracing, shadow_runner
 from worker.decoding import decode_batch, decoder_process
-from worker.models import model_manager
+from worker.models import model_manager, model_process
 
 SHADOWS = tables.ShadowResult.__table__
 LIMITS = decoder_process.DecodeLimits(10, 768_000_000)
@@ -228,7 +228,29 @@ def test_a_shadow_version_that_dies_takes_nothing_with_it(db, make_model_manager
     wait_for_rows(db, 2)
     (process,) = runner._processes.values()
     os.kill(process._process.pid, signal.SIGKILL)
-    runner.offer(classify_live(manager, 2))
+    batches = [classify_live(manager, 2), classify_live(manager, 3)]
+    for sample in batches:
+        runner.offer(sample)
     assert [row.error_code for row in wait_for_rows(db, 4)].count("shadow_failed") == 2
     assert "died" in manager.rejected()[f"{bundles.NAME}@12"]
     assert manager.shadow_versions(bundles.NAME) == []
+    waiting.wait_until(lambda: runner.dropped == 3)
+    assert runner._processes == {}
+
+
+def test_a_late_reply_is_not_taken_for_that_of_the_next_batch(
+    db, make_model_manager, start_shadow_runner, classify_live, monkeypatch
+):
+    manager = make_model_manager(v12=1.0)
+    runner = start_shadow_runner(manager)
+    runner.offer(classify_live(manager, 2))
+    wait_for_rows(db, 2)
+    (process,) = runner._processes.values()
+    monkeypatch.setattr(model_process, "REPLY_SECONDS", 0.0)
+
+    runner.offer(classify_live(manager, 2))
+
+    assert [row.error_code for row in wait_for_rows(db, 4)].count("shadow_failed") == 2
+    assert "was not done" in manager.rejected()[f"{bundles.NAME}@12"]
+    assert runner._processes == {}
+    assert process._pipe.closed

@@ -72,7 +72,7 @@ def test_two_slow_batches_change_nothing_and_a_third_does():
 
 
 def test_a_small_batch_is_ignored_unless_it_is_slow():
-    """The time of sizer image is mostly overhead; but ten that take a second are too many."""
+    """The time of one image is mostly overhead; but ten that take a second are too many."""
     sizer = batch_sizer.AdaptiveBatchSizer()
     for _ in range(10):
         sizer.observe(1, 0.02)
@@ -83,7 +83,7 @@ def test_a_small_batch_is_ignored_unless_it_is_slow():
 
 
 def test_a_batch_fits_the_memory_of_the_worker_and_of_the_device():
-    """By the bytes of its pixels and by the device capacity; but it has at least sizer image."""
+    """By the bytes of its pixels and by the device capacity; but it has at least one image."""
     assert batch_sizer.limit(160 * 160 * 3, 10**9) == batch_sizer.MAX_SIZE
     assert batch_sizer.limit(512 * 512 * 3, 10**9) == 122
     assert batch_sizer.limit(160 * 160 * 3, 100) == 100

@@ -87,6 +87,16 @@ def test_a_deleted_job_is_complete_when_its_webhook_has_ended(app, db, submit_cl
     assert submit_client.get("/v1/purges").json["purges"][0]["emptied_at"] is not None
 
 
+def test_a_job_deleted_while_a_worker_holds_an_image_sends_its_webhook(db, submit_client):
+    images = [(f"{number}.png", factories.make_image(number)) for number in range(2)]
+    job = submit_client.post("/v1/jobs", images=images, data={"webhook": "https://hooks.example/"}).json
+    factories.claim_images(db, limit=1)
+
+    assert submit_client.request("DELETE", job["status_url"]).status_code == 200
+
+    assert row_count(db, tables.WebhookDelivery) == 1
+
+
 def test_a_deletion_neither_rests_nor_does_the_work_of_others(db, submit_client, job, monkeypatch):
     """Its caller waits: jobs that others have deleted are left to the thread that purges."""
     monkeypatch.setattr("core.db.queries.retention.IMAGES_PER_STEP", 1)

@@ -4,13 +4,14 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -674,13 +675,16 @@ def test_what_may_be_an_image_and_is_left_out_is_no_success(run_cli, server, tmp
     assert "1 archive of another format" in run.err
 
 
-def test_an_archive_is_sent_once(run_cli, server, tmp_path):
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tgz", "tar.bz2"])
+def test_an_archive_is_sent_once(run_cli, server, tmp_path, suffix):
     """A second run of the same archive sends nothing; one more image in it is all that a third run sends."""
-    path = tmp_path / "holiday.zip"
+    kind = {"zip": "zip", "tar": "tar", "tgz": "gztar", "tar.bz2": "bztar"}[suffix]
+    path, folder = tmp_path / f"holiday.{suffix}", tmp_path / "images"
+    folder.mkdir()
     for count, sent in ((2, 2), (2, 0), (3, 1)):
         if sent:
-            with zipfile.ZipFile(path, "w") as archive:
-                for number in range(count):
-                    archive.writestr(f"{number}.jpg", b"%d" % number)
+            for number in range(count):
+                (folder / f"{number}.jpg").write_bytes(b"%d" % number)
+            Path(shutil.make_archive(tmp_path / "made", kind, folder)).rename(path)
         run = run_cli("enqueue", path, "--json")
         assert (run.code, json.loads(run.out.splitlines()[-1])["sent"]) == (0, sent), run.err

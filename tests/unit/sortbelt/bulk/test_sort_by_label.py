@@ -173,6 +173,47 @@ def test_a_move_that_was_killed_between_its_two_steps_is_completed(image_dir, tm
     assert not (image_dir / "a.jpg").exists()
 
 
+def test_an_image_that_is_in_its_folder_already_is_not_deleted(tmp_path):
+    """A folder of sorted images is sorted again, with a better model."""
+    image = tmp_path / "out" / "unsure" / "a.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"the only copy")
+    sorter = sort_by_label.Sorter(
+        str(image.parent), str(tmp_path / "out"), sort_by_label.TransferMode.MOVE, min_confidence=0.8
+    )
+
+    assert sorter.transfer(result("a.jpg", confidence=0.7)) is sort_by_label.Outcome.ALREADY_PLACED
+    assert image.read_bytes() == b"the only copy"
+
+
+def test_a_move_deletes_no_image_because_of_size_and_time(image_dir, tmp_path):
+    """Archives may give all files one time."""
+    there = tmp_path / "out" / "sushi" / "a.jpg"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"x.jpg")
+    for path in (there, image_dir / "a.jpg"):
+        os.utime(path, (1, 1))
+
+    sorter = sort_by_label.Sorter(str(image_dir), str(tmp_path / "out"), sort_by_label.TransferMode.MOVE)
+
+    assert sorter.transfer(result("a.jpg")) is sort_by_label.Outcome.NAME_TAKEN
+    assert (image_dir / "a.jpg").read_bytes() == b"a.jpg"
+
+
+@pytest.mark.parametrize("how", list(sort_by_label.TransferMode))
+def test_an_image_that_cannot_be_transferred_is_one_outcome_and_no_end(image_dir, tmp_path, how):
+    """Each byte that is not UTF-8 has six characters in the escaped name."""
+    long = "x" * 10 + "\\udce9" * 45
+    (image_dir / f"{'x' * 10}{chr(0xDCE9) * 45}").write_bytes(b"image")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sandwich").write_bytes(b"a file")
+    sorter = sort_by_label.Sorter(str(image_dir), str(tmp_path / "out"), how)
+
+    assert sorter.transfer(result(long)) is sort_by_label.Outcome.INVALID_NAME
+    assert sorter.transfer(result("a.jpg", "sandwich")) is sort_by_label.Outcome.NAME_TAKEN
+    assert sorter.transfer(result("trip/b.jpg")) is sort_by_label.Outcome.PLACED
+
+
 def test_what_a_killed_copy_left_is_written_over(image_dir, tmp_path, monkeypatch):
     sorter = sort_by_label.Sorter(str(image_dir), str(tmp_path / "out"))
     monkeypatch.setattr("shutil.copystat", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))

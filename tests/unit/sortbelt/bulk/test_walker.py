@@ -246,6 +246,24 @@ def test_an_unreadable_folder_is_named(tmp_path):
     assert list(survey.left_out_files) == [{"name": "in/locked", "reason": "unreadable folder"}]
 
 
+def test_a_file_whose_state_cannot_be_read_has_not_vanished(tmp_path, monkeypatch):
+    """As in a folder that may be listed and not entered, or on a network drive that fails: its image is missing."""
+    make(tmp_path, "a.jpg", "b.jpg", "c.jpg", ".hidden.jpg")
+    failures = {"b.jpg": PermissionError(13, "Permission denied"), "c.jpg": FileNotFoundError(2, "No such file")}
+    failures[".hidden.jpg"] = failures["b.jpg"]
+    lstat = os.lstat
+
+    def failing_lstat(path, **options):
+        if failure := failures.get(str(path).rpartition("/")[2]):
+            raise failure
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", failing_lstat)
+    survey = walker.DirectoryWalker(str(tmp_path)).summarize()
+
+    assert list(survey.left_out_files) == [{"name": "b.jpg", "reason": "unreadable"}]
+
+
 def test_an_archive_of_another_format_is_to_be_unpacked(tmp_path):
     """Not to be submitted as an image."""
     make(tmp_path, "photos.rar")
