@@ -216,7 +216,7 @@ def _report_skipped(images: ImageDataset, reporter: progress.ProgressReporter) -
 def _find_new(
     images: ImageDataset, others: Sequence[ImageDataset], reporter: progress.ProgressReporter
 ) -> npt.NDArray[np.int64]:
-    """Return the positions of the images that are no copies of others, and report the copies."""
+    """Return the positions of the images that are not copies of others, and report the copies."""
     is_copy = np.any([near_duplicates.have_copies(images, each) for each in others], axis=0)
     for position in np.flatnonzero(is_copy):
         reporter.message(f"skipped {images.paths[position]}: it looks like an image of DATA or --extra")

@@ -74,7 +74,7 @@ def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limi
 
 
 def test_a_limit_that_is_set_later_begins_with_a_whole_minute(db, owner):
-    """What was sent while there was none is no debt."""
+    """Images sent while there was none do not count as a debt."""
     for name in "abc":
         order(db, owner, Q(images_per_minute=100), name)
 
