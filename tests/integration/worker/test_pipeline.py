@@ -14,7 +14,7 @@ from core.db.queries import claims as claim_queries
 from core.db.queries import jobs, new_images, quotas
 from core.maintenance import reaper
 from tests.integration.worker import fakes, helpers
-from tests.support import factories, servers
+from tests.support import factories, servers, waiting
 from worker.decoding import decoder_pool
 
 
@@ -239,13 +239,17 @@ def test_closing_waits_for_the_current_run(db, make_pipeline, submit_job, batch_
 
 
 def test_a_database_outage_before_the_commit_costs_nothing(db, make_pipeline, submit_job, batch_classifier):
-    """Outcomes are written once, when the database is back two seconds later, without classifying again."""
+    """Outcomes are written once, when the database is back after two attempts, without classifying again."""
     unreliable = fakes.UnreliableDatabase(db)
+
+    def come_back():
+        waiting.wait_until(lambda: unreliable.refused >= 2)
+        unreliable.is_away.clear()
 
     def take_away(batch_number):
         if batch_number == 1:
             unreliable.is_away.set()
-            helpers.run_later(2, unreliable.is_away.clear)
+            helpers.run_later(0, come_back)
 
     job_id = submit_job(8)
     observed = fakes.ObservedClassifier(batch_classifier, take_away)
