@@ -56,7 +56,7 @@ def write(report: Report, folder: Path) -> None:
         "label_doubts": report.doubts,
         "skipped": [{"image": str(skipped.path), "reason": skipped.reason} for skipped in images.skipped],
     }
-    atomic_files.write_atomic(folder / "report.json", (json.dumps(content, indent=2) + "\n").encode())
+    _write_json(content, folder)
     atomic_files.write_atomic(folder / "label_doubts.csv", label_doubts.to_csv(report.doubts))
     atomic_files.write_atomic(folder / "label_doubts.png", sheet.getvalue())
 
@@ -78,9 +78,11 @@ def to_text(report: Report, folder: Path) -> str:
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write a report.json that has the comparison only."""
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_files.write_atomic(
-        folder / "report.json", (json.dumps({"comparison": comparison}, indent=2) + "\n").encode()
-    )
+    _write_json({"comparison": comparison}, folder)
+
+
+def _write_json(content: Mapping[str, Any], folder: Path) -> None:
+    atomic_files.write_atomic(folder / "report.json", (json.dumps(content, indent=2) + "\n").encode())
 
 
 def comparison_line(row: Comparison) -> str:

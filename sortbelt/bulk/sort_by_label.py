@@ -177,8 +177,8 @@ class Sorter:
         is_move = self._mode is TransferMode.MOVE
         if not _has_same_content(source, target, is_exact=is_move):
             return Outcome.NAME_TAKEN
-        is_in_place = source.samefile(target) and source.parent.samefile(target.parent)
-        if is_move and not is_in_place:  # an earlier run was killed between link and unlink
+        if is_move and not (source.samefile(target) and source.parent.samefile(target.parent)):
+            # An earlier run was killed between link and unlink.
             source.unlink()
         return Outcome.ALREADY_PLACED
 
