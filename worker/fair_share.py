@@ -44,6 +44,7 @@ class FairShare:
     def take_turns(
         self,
         queued: Sequence[fair_claims.QueuedKey],
+        bulk_first: bool = False,
         *,
         slow: bool | None = None,
         without: Collection[str | None] = (),
@@ -54,6 +55,8 @@ class FairShare:
 
         Args:
             queued: the keys to choose from.
+            bulk_first: whether *interactive* does not count, so that bulk images are claimed however many keys have
+                interactive ones.
             slow: whether to choose those with slow images; by default, whether the first one has.
             without: keys that have no turn.
         """
@@ -61,7 +64,9 @@ class FairShare:
         with self._lock:
             seconds = {key.id: self._seconds(key.id) for key in queued}
             share = sum(seconds.values()) / max(1, len(seconds))
-            is_preferred = {key.id: key.is_interactive and seconds[key.id] <= share for key in queued}
+            is_preferred = {
+                key.id: key.is_interactive and not bulk_first and seconds[key.id] <= share for key in queued
+            }
             chosen = sorted(seconds, key=lambda id_: (not is_preferred[id_], seconds[id_], id_ or ""))
             if chosen and slow is None:
                 slow = self._is_slow(chosen[0])

@@ -59,7 +59,7 @@ def claim_of_all_keys(conn, worker="me", model=MODEL, limit=100, lease_seconds=3
         conn,
         worker,
         {model: bulk_first},
-        lambda keys: [fair_claims.Turn(key.id, 1.0, limit) for key in keys],
+        lambda keys, _bulk_first: [fair_claims.Turn(key.id, 1.0, limit) for key in keys],
         limits={model: limit},
         lease_seconds=lease_seconds,
         **options,

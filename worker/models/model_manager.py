@@ -192,7 +192,7 @@ class ModelManager:
                 self._db.write(model_tests.end, self._worker_id, version.id, str(error))
                 raise
             except BaseException:
-                self._db.write(model_tests.give_up, self._worker_id)
+                self._db.write(model_tests.give_up, self._worker_id, version.id)
                 raise
             self._db.write(model_tests.end, self._worker_id, version.id, None)
 
@@ -238,7 +238,7 @@ class ModelManager:
         try:
             return loaded_model.load_bundle(folder, self._settings.device)
         finally:
-            self._db.write(model_tests.give_up, self._worker_id)
+            self._db.write(model_tests.give_up, self._worker_id, version.id)
 
 
 def _matches(version: models.Version, loaded: loaded_model.LoadedModel) -> bool:

@@ -49,7 +49,7 @@ def claim(
     conn: sa.Connection,
     worker: str,
     bulk_first_by_model: Mapping[str, bool],
-    take_turns: Callable[[Sequence[QueuedKey]], Sequence[Turn]],
+    take_turns: Callable[[Sequence[QueuedKey], bool], Sequence[Turn]],
     *,
     limits: Mapping[str, int],
     lease_seconds: float,
@@ -64,7 +64,7 @@ def claim(
         conn: a connection in a transaction that may write.
         worker: the worker's id.
         bulk_first_by_model: for each model, in the order in which they are tried, whether bulk images come first.
-        take_turns: chooses the turns among the keys with queued images, those first that have waited longest.
+        take_turns: chooses the turns among the keys with queued images, given whether bulk images come first.
         limits: how many images of each model may be claimed.
         lease_seconds: how long the claims are valid.
         only_new: leave out images that were claimed before and lost. Without it, such images come alone.
@@ -73,7 +73,7 @@ def claim(
     for model, bulk_first in bulk_first_by_model.items():
         options: dict[str, Any] = {"lease_seconds": lease_seconds, "bulk_first": bulk_first, "sources": sources}
         keys = {key.id: key for key in queued_keys(conn, model, only_new=only_new, sources=sources)}
-        while keys and (turns := take_turns(list(keys.values()))):
+        while keys and (turns := take_turns(list(keys.values()), bulk_first)):
             tried = {turn.key: keys.pop(turn.key) for turn in turns}
             batch = _claim_turns(conn, worker, model, turns, tried, limits[model], only_new=only_new, **options)
             if batch.claims:

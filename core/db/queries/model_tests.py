@@ -26,12 +26,13 @@ def begin(conn: sa.Connection, worker: str, model_id: int) -> bool:
 def end(conn: sa.Connection, worker: str, model_id: int, error: str | None) -> None:
     """Record the outcome of a test: the reason why the version cannot be used, or None."""
     _record(conn, model_id, error)
-    give_up(conn, worker)
+    give_up(conn, worker, model_id)
 
 
-def give_up(conn: sa.Connection, worker: str) -> None:
-    """Note that a test has ended without an outcome, or a load with any."""
-    conn.execute(sa.update(WORKERS).where(WORKERS.c.id == worker).values(loading_model_id=None))
+def give_up(conn: sa.Connection, worker: str, model_id: int) -> None:
+    """Note that a test of a version has ended without an outcome, or a load with any."""
+    is_noted = (WORKERS.c.id == worker, WORKERS.c.loading_model_id == model_id)
+    conn.execute(sa.update(WORKERS).where(*is_noted).values(loading_model_id=None))
 
 
 def begin_loading(conn: sa.Connection, worker: str, model_id: int) -> None:

@@ -44,7 +44,7 @@ def deletion_step(conn: sa.Connection, job_id: str | None = None) -> PurgeStepRe
     A job whose webhook is still being delivered is completed when that has ended.
     """
     query = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}"))
-    query = query.where(sa.or_(_has_images(), ~_has_pending_delivery()))
+    query = query.where(_is_actionable())
     if job_id is not None:
         query = query.where(JOBS.c.id == job_id)
     limited = query.order_by(JOBS.c.purged_at).limit(JOBS_PER_STEP).with_for_update(skip_locked=True)
@@ -95,10 +95,9 @@ def count_overdue(conn: sa.Connection, *, days: float) -> int:
 
 def _purgeable_jobs(days: float) -> sa.Select[tuple[str]]:
     """Select some of the jobs with rows to delete, those first that finished first."""
-    is_incomplete = sa.or_(JOBS.c.purged_at.is_(None), _has_images(), ~_has_pending_delivery())
     query = (
         sa.select(JOBS.c.id)
-        .where(*_is_past_retention(days), is_incomplete)
+        .where(*_is_past_retention(days), sa.or_(JOBS.c.purged_at.is_(None), _is_actionable()))
         .order_by(JOBS.c.finished_at)
         .limit(JOBS_PER_STEP)
     )
@@ -108,6 +107,11 @@ def _purgeable_jobs(days: float) -> sa.Select[tuple[str]]:
 def _is_past_retention(days: float, extra_seconds: float = 0.0) -> tuple[sa.ColumnElement[bool], ...]:
     age = max(days * 86_400, MIN_AGE_SECONDS) + extra_seconds
     return JOBS.c.finished_at < clock.now(-age), JOBS.c.purge_completed_at.is_(None)
+
+
+def _is_actionable() -> sa.ColumnElement[bool]:
+    """Return the condition that a step can go on with a job: it has images, or can be completed."""
+    return sa.or_(_has_images(), ~_has_pending_delivery())
 
 
 def _has_images() -> sa.ColumnElement[bool]:

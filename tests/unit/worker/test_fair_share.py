@@ -65,6 +65,20 @@ def test_interactive_counts_only_within_a_share(clock):
     assert [first.weight, second.weight, third.weight] == [fair_share.INTERACTIVE_WEIGHT, 1, 1]
 
 
+def test_bulk_images_are_claimed_however_many_keys_have_interactive_ones(clock):
+    """In a batch where bulk images come first: a key that has had less comes before those with interactive images."""
+    shares = fair_share.FairShare(2)
+    names = [f"{n:02}" for n in range(20)]
+    for name in names:
+        serve(shares, name, 3, 10)
+    serve(shares, "00", 30, 10)  # so that the others have used no more than their share
+    serve(shares, "bulk", 1, 10)
+    waiting = queued("bulk", *names, interactive=names)
+    assert "bulk" not in [turn.key for turn in shares.take_turns(waiting)]
+    first, *_ = shares.take_turns(waiting, bulk_first=True)
+    assert (first.key, first.weight) == ("bulk", 1.0)
+
+
 def test_slow_images_come_as_many_as_fit_in_the_time_of_a_batch(clock):
     """Of half a second each: as many as there are decoders, and one if another key is there; quick ones are not cut."""
     shares = fair_share.FairShare(2)

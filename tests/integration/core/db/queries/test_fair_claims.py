@@ -25,7 +25,7 @@ def claim(db, turns, limit=8, **options):
     """Claim a batch by these turns; return its claims by key, and whether it is full."""
     options = {"limits": {factories.MODEL: limit}, "lease_seconds": 30} | options
 
-    def take_turns(keys):
+    def take_turns(keys, _bulk_first):
         return [turn for turn in turns if turn.key in {key.id for key in keys}]
 
     batch = db.write(fair_claims.claim, "w", {factories.MODEL: False}, take_turns, **options)
@@ -114,7 +114,7 @@ def test_keys_without_claimable_images_do_not_take_the_turns_of_others(db, reaso
         fair_claims.claim,
         "w",
         {factories.MODEL: False},
-        lambda keys: [Turn(key.id, 1, 100) for key in sorted(keys, key=lambda key: key.id)[:8]],
+        lambda keys, _bulk_first: [Turn(key.id, 1, 100) for key in sorted(keys, key=lambda key: key.id)[:8]],
         limits={factories.MODEL: 8},
         lease_seconds=30,
         only_new=True,
@@ -131,6 +131,17 @@ def test_images_in_sources_are_claimed_by_workers_that_read_them(db, two_owners)
     turns = [Turn(a, 1, 100), Turn(b, 1, 100)]
     assert claim(db, turns, sources=["camera"]) == ({b: 1}, False)
     assert claim(db, turns, sources=["camera", "photos"]) == ({a: 2}, False)
+
+
+def test_the_turns_depend_on_whether_bulk_images_come_first(db, two_owners):
+    """As the worker says for each model."""
+    submit(db, two_owners[0], 1)
+    said = []
+    for bulk_first in (False, True):
+        models = {"another-model": not bulk_first, factories.MODEL: bulk_first}
+        turns = lambda _, first: said.append(first) or []  # noqa: E731
+        db.write(fair_claims.claim, "w", models, turns, limits={factories.MODEL: 8}, lease_seconds=30)
+    assert said == [False, True]
 
 
 def test_a_claim_takes_two_statements(db, two_owners):

@@ -40,7 +40,7 @@ def test_one_worker_at_a_time_tests_a_version(db, version):
     assert db.write(model_tests.begin, "w1", version.id)
     assert not db.write(model_tests.begin, "w2", version.id)
     assert db.read(model_tests.next_untested) is None
-    db.write(model_tests.give_up, "w1")
+    db.write(model_tests.give_up, "w1", version.id)
     assert db.read(model_tests.next_untested) == version
     assert db.write(model_tests.begin, "w2", version.id)
     db.write(model_tests.end, "w2", version.id, None)
@@ -48,6 +48,18 @@ def test_one_worker_at_a_time_tests_a_version(db, version):
     assert not db.write(model_tests.begin, "w1", version.id)
     assert row(db).tested_at is not None
     assert row(db).test_error is None
+
+
+def test_the_end_of_a_load_leaves_the_note_of_another_version(db, version):
+    """A worker tests one version in one thread, and loads another one in another thread."""
+    factories.make_live(db)
+    other_id = db.read(models.get_version, factories.MODEL, factories.MODEL_REF.version).id
+    db.write(model_tests.begin_loading, "w1", other_id)
+    assert db.write(model_tests.begin, "w1", version.id)
+    db.write(model_tests.give_up, "w1", other_id)
+    assert db.read(model_tests.next_untested) is None
+    lose(db, "w1")
+    assert db.write(model_tests.blame_lost) == [version.qualified_name]
 
 
 def test_a_version_that_cost_a_worker_is_refused(db, version):
