@@ -3,6 +3,7 @@
 import abc
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Generic, TypeVar
@@ -30,8 +31,8 @@ class PollingLoop(abc.ABC, Generic[Task]):
         self._db = db
         self._has_due = has_due
         self._executor = futures.ThreadPoolExecutor(concurrency, name)
-        self._in_flight: dict[futures.Future[None], str] = {}
-        """The running tasks and their owners."""
+        self._in_flight: dict[futures.Future[None], tuple[str, Task]] = {}
+        """The running tasks, each with its owner."""
         self._stopping = False
 
     @abc.abstractmethod
@@ -52,14 +53,18 @@ class PollingLoop(abc.ABC, Generic[Task]):
         Raises:
             errors.DatabaseUnavailable: the database does not answer, or its schema is of another version.
         """
-        self._in_flight = {future: owner for future, owner in self._in_flight.items() if not future.done()}
+        self._in_flight = {future: item for future, item in self._in_flight.items() if not future.done()}
         free_slots = self._concurrency - len(self._in_flight)
         if not free_slots or not self._db.read(self._has_due):
             return 0
         claimed = self._db.write(self._claim_checked, free_slots)
         for owner, task in claimed:
-            self._in_flight[self._executor.submit(self._run_logged, task)] = owner
+            self._in_flight[self._executor.submit(self._run_logged, task)] = (owner, task)
         return len(claimed)
+
+    def _count_in_flight(self) -> Counter[str]:
+        """Count the running tasks of each owner."""
+        return Counter(owner for owner, _ in self._in_flight.values())
 
     def _claim_checked(self, conn: sa.Connection, limit: int) -> Sequence[tuple[str, Task]]:
         revision.check(conn)

@@ -5,7 +5,6 @@ A slow host delays at most half of the threads: no key gets more.
 
 import io
 import logging
-from collections import Counter
 
 import httpcore
 import sqlalchemy as sa
@@ -67,8 +66,9 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         self._wakeup = wakeup.WakeupSender(config.redis_url)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, url_fetches.Claim]]:
-        in_flight = Counter(self._in_flight.values())
-        claims = url_fetches.claim(conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, in_flight=in_flight)
+        claims = url_fetches.claim(
+            conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, in_flight=self._count_in_flight()
+        )
         return [(claim.owner, claim) for claim in claims]
 
     def _describe(self, task: url_fetches.Claim) -> str:

@@ -5,7 +5,6 @@ A slow receiver delays other webhooks only, and of those at most a quarter of th
 
 import logging
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +41,8 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
         self._ssl_context = http_client.tls_context()
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, Delivery]]:
-        counts = Counter(self._in_flight.values())
-        busy_owners = [owner for owner, count in counts.items() if count >= CONCURRENCY_PER_OWNER]
         claims = webhook_deliveries.claim(
-            conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, exclude_owners=busy_owners
+            conn, limit=limit, max_per_owner=CONCURRENCY_PER_OWNER, in_flight=self._count_in_flight()
         )
         rows = jobs.get_many(conn, {claim.job_id for claim in claims})
         owners = sorted({claim.owner for claim in claims})

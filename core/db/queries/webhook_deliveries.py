@@ -49,19 +49,26 @@ def enqueue(conn: sa.Connection, finished_jobs: Iterable[Any]) -> None:
         )
 
 
-def claim(conn: sa.Connection, *, limit: int, max_per_owner: int, exclude_owners: Iterable[str] = ()) -> list[Claim]:
-    """Claim up to `limit` due deliveries, at most `max_per_owner` of one key; call `record_attempt` for each.
+def claim(
+    conn: sa.Connection, *, limit: int, max_per_owner: int, in_flight: Mapping[str, int] | None = None
+) -> list[Claim]:
+    """Claim up to `limit` due deliveries, so that no key has more than `max_per_owner` with those `in_flight`.
 
-    Deliveries of `exclude_owners`, which occupy enough of the dispatcher already, are left out. A delivery whose
-    dispatcher was lost during the last attempt has failed.
+    Call `record_attempt` for each. A delivery whose dispatcher was lost during the last attempt has failed.
     """
+    held = in_flight or {}
     exhausted = sa.update(DELIVERIES).where(
         LEASES.is_due(), DELIVERIES.c.attempts >= len(retry_schedule.RETRY_DELAYS_SECONDS)
     )
     lost_error = "The dispatcher was lost during the last attempt."
     conn.execute(exhausted.values(task_leases.final_values(DeliveryStatus.FAILED) | {"error": lost_error}))
-    rank = sa.func.row_number().over(partition_by=DELIVERIES.c.api_key_id, order_by=DELIVERIES.c.next_attempt_at)
-    eligible = (LEASES.is_due(), DELIVERIES.c.api_key_id.not_in(list(exclude_owners)))
+    rank: sa.ColumnElement[int] = sa.func.row_number().over(
+        partition_by=DELIVERIES.c.api_key_id, order_by=DELIVERIES.c.next_attempt_at
+    )
+    if held:  # a key's first due delivery comes after those in flight
+        rank += sa.case(*((DELIVERIES.c.api_key_id == owner, count) for owner, count in held.items()), else_=0)
+    full_owners = [owner for owner, count in held.items() if count >= max_per_owner]
+    eligible = (LEASES.is_due(), DELIVERIES.c.api_key_id.not_in(full_owners))
     ranked = sa.select(DELIVERIES.c.id, rank.label("rank")).where(*eligible).subquery()
     within_limit = DELIVERIES.c.id.in_(sa.select(ranked.c.id).where(ranked.c.rank <= max_per_owner))
     values = {"attempts": DELIVERIES.c.attempts + 1, "attempted_at": clock.now()}

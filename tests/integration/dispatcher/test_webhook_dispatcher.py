@@ -402,6 +402,25 @@ def test_a_slow_receiver_delays_no_other_delivery(db, make_finished_jobs, webhoo
     assert {row.status for row in log(db)} == {"delivered"}
 
 
+def test_deliveries_in_flight_count_for_the_share_of_a_key(db, make_finished_jobs, database_url):
+    """A key with seven of its eight threads in use gets one more, however many of its deliveries are due."""
+    go_on = threading.Event()
+    with receivers.run_receiver() as slow:
+        slow.responses = [lambda handler: (go_on.wait(60), raw(b"HTTP/1.1 204 OK\r\n\r\n")(handler))] * 17
+        working = webhook_dispatcher.WebhookDispatcher(
+            settings.Settings(database_url=database_url, webhook_allow=LOCAL), db
+        )
+        make_finished_jobs(slow.url, *map(str, range(7)))
+        try:
+            assert working.poll() == 7
+            make_finished_jobs(slow.url, *map(str, range(7, 17)))
+            assert working.poll() == 1
+            assert working.poll() == 0
+        finally:
+            go_on.set()
+            working.finish()
+
+
 @contextlib.contextmanager
 def process(database_url):
     """Run a dispatcher as a process of its own."""

@@ -396,7 +396,7 @@ QUESTIONS = {
     "what is open of each key": (lambda f: f.db.read(quotas.open_loads), "ix_jobs_open"),
     "look for webhooks": (lambda f: f.db.read(webhook_deliveries.has_due), "ix_deliveries_pending"),
     "claim webhooks": (
-        lambda f: f.db.write(webhook_deliveries.claim, limit=1, max_per_owner=8, exclude_owners=[]),
+        lambda f: f.db.write(webhook_deliveries.claim, limit=1, max_per_owner=8, in_flight={f.owner: 3}),
         "ix_deliveries_pending",
     ),
     "claim fetches": (

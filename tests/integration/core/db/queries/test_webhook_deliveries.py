@@ -263,7 +263,8 @@ def test_one_owner_is_not_given_all_hands(db, owner):
     ended(db, other, 2)
     taken = claim(db, limit=8, max_per_owner=4)
     assert sorted(one.owner for one in taken) == sorted([owner] * 4 + [other] * 2)
-    assert claim(db, limit=8, max_per_owner=4, exclude_owners=[owner]) == []
+    assert claim(db, limit=8, max_per_owner=4, in_flight={owner: 4}) == []
+    assert len(claim(db, limit=8, max_per_owner=4, in_flight={owner: 3, other: 2})) == 1
     assert len(claim(db, limit=8, max_per_owner=4)) == 4
 
 
