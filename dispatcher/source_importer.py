@@ -2,23 +2,25 @@
 
 A page is listed, read, hashed, and its image headers are checked; then its images and the cursor are written in one
 transaction, and a wake-up is sent. The bytes stay in the source; those of images in archives become blobs.
-After a time slice an import yields to the others.
+After a time slice an import yields to the others. Its lease is extended for as long as it works.
 """
 
 import itertools
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import sqlalchemy as sa
 
 from core import errors, settings
 from core.broker import wakeup
-from core.db import database
+from core.concurrency import periodic
+from core.db import database, task_leases
 from core.db.new_image import UNREAD_DIGEST, NewImage
 from core.db.queries import quotas, scans
 from core.enums import ScanStatus
@@ -35,10 +37,43 @@ PAGE_IMAGES = 100
 PAGE_BYTES = 64_000_000
 PAGE_FILES = 5_000  # selected or not
 TIME_SLICE_SECONDS = 10.0
+EXTEND_SECONDS = task_leases.LEASE_SECONDS / 4
 MAX_SHOWN_CHARACTERS = 200  # of a name that is left out
 MAX_RECORDED_BYTES = 2**31 - 1  # the largest size that fits the column
 
+P = ParamSpec("P")
+
 log = logging.getLogger(__name__)
+
+
+class HeldScan:
+    """A scan whose lease is extended until it is closed: a page may take longer to read than a lease lasts."""
+
+    def __init__(self, db: database.Database, claim: scans.Claim) -> None:
+        self.claim = claim
+        self._db = db
+        self._lock = threading.Lock()  # each new lease is the fence of the next write
+        self._stop = periodic.start("import lease", self._extend, EXTEND_SECONDS)
+
+    def close(self) -> None:
+        """Extend the lease no more."""
+        self._stop.set()
+
+    def _extend(self) -> None:
+        with self._lock:
+            self.claim = self._db.write(scans.extend_lease, self.claim)
+
+    def store_page(self, page: scans.ScanPage, limits: quotas.Quotas) -> None:
+        """Add a page to the job; see `scans.store_page`."""
+        with self._lock:
+            self.claim = self._db.write(scans.store_page, self.claim, page, limits)
+
+    def write(
+        self, query: Callable[Concatenate[sa.Connection, scans.Claim, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Run a query function that ends the lease."""
+        with self._lock:
+            self._db.write(query, self.claim, *args, **kwargs)
 
 
 class SourceImporter(poller.PollingLoop[scans.Claim]):
@@ -54,19 +89,27 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         self._blob_store = factory.open_blob_store(config.blob_store)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, scans.Claim]]:
-        return [(claim.owner, claim) for claim in scans.claim(conn, limit=limit)]
+        # A lease may have ended although a thread still works: the database was away, or this process was frozen.
+        own_ids = [claim.id for _, claim in self._in_flight.values()]
+        for lost in scans.record_lost(conn, exclude_ids=own_ids):
+            log.warning("%s did not end or extend its lease; this counts as a failure", self._describe(lost))
+        return [(claim.owner, claim) for claim in scans.claim(conn, limit=limit, exclude_ids=own_ids)]
 
     def _describe(self, task: scans.Claim) -> str:
         return f"the import of job {task.job_id}"
 
     def _run_task(self, task: scans.Claim) -> None:
         """Run one time slice of an import, or record why not."""
+        held = HeldScan(self._db, task)
         try:
-            self._import_pages(task)
+            self._import_pages(held)
         except scans.LeaseLost:
             log.info("%s has another holder, or has ended", self._describe(task))
+        finally:
+            held.close()
 
-    def _import_pages(self, claim: scans.Claim) -> None:
+    def _import_pages(self, held: HeldScan) -> None:
+        claim = held.claim
         key_quotas = claim.limits.with_defaults(admission.default_quotas(self._settings))
         deadline, max_images = time.monotonic() + TIME_SLICE_SECONDS, PAGE_IMAGES
         entries: list[base.SourceEntry] = []
@@ -77,24 +120,24 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
             remaining = source.walk(claim.prefix, rules, claim.cursor, max_bytes=max_bytes)
             while entries := _next_page(remaining, max_images, max_bytes):
                 try:
-                    claim = self._import_page(source, claim, entries, key_quotas)
+                    self._import_page(source, held, entries, key_quotas)
                 except errors.TooManyImages:
                     if max_images == 1:
                         raise
                     # The quotas never allow so many images at once, but perhaps fewer.
                     max_images, remaining = max_images // 2, itertools.chain(entries, remaining)
                 if self._stopping or time.monotonic() > deadline:
-                    self._db.write(scans.release, claim)
+                    held.write(scans.release)
                     return
         except errors.TemporarilyRejected as rejection:
-            self._db.write(scans.release, claim, seconds=rejection.retry_after, error=rejection.detail)
+            held.write(scans.release, seconds=rejection.retry_after, error=rejection.detail)
         except (errors.SourceUnavailable, errors.BlobsUnavailable) as error:
             log.warning("%s (%s)", error.detail, getattr(error, "reason", error.__cause__))
-            self._db.write(scans.record_failure, claim, error.detail)
+            held.write(scans.record_failure, error.detail)
         except (errors.SourcePathNotFound, errors.TooManyImages) as error:
-            self._db.write(scans.finish, claim, ScanStatus.FAILED, error.detail)
+            held.write(scans.finish, ScanStatus.FAILED, error.detail)
         else:
-            self._db.write(scans.finish, claim, ScanStatus.DONE)
+            held.write(scans.finish, ScanStatus.DONE)
 
     def _require_source(self, claim: scans.Claim) -> base.Source:
         source = self._sources.get(claim.source)
@@ -109,20 +152,19 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         return source
 
     def _import_page(
-        self, source: base.Source, claim: scans.Claim, entries: Sequence[base.SourceEntry], key_quotas: quotas.Quotas
-    ) -> scans.Claim:
+        self, source: base.Source, held: HeldScan, entries: Sequence[base.SourceEntry], key_quotas: quotas.Quotas
+    ) -> None:
         """Read a page and add it to the job, if admission control and quotas allow it."""
         selected = [entry for entry in entries if not entry.skip_reason]
         max_bytes = self._settings.max_image_bytes
         if selected:
             load = quotas.Load(len(selected), sum(entry.size for entry in selected if entry.size <= max_bytes))
-            self._admission_control.admit(claim.owner, key_quotas, load, claim.priority)
+            self._admission_control.admit(held.claim.owner, key_quotas, load, held.claim.priority)
         images = self._read_images(source, selected)
         self._blob_store.put((image.sha256, image.data) for image in images if image.data is not None)
-        claim = self._db.write(scans.store_page, claim, _to_page(images, entries, claim.cursor), key_quotas)
+        held.store_page(_to_page(images, entries, held.claim.cursor), key_quotas)
         if images:
             self._wakeup.send()
-        return claim
 
     def _read_images(self, source: base.Source, selected: Sequence[base.SourceEntry]) -> list[NewImage]:
         """Read these in order. Each reader gets its share in one task: passing files one by one costs as much."""

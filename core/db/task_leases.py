@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from core.db import clock
 
-LEASE_SECONDS = 60.0  # a delivery attempt takes a quarter of it at most, a page of a scan a few seconds
+LEASE_SECONDS = 60.0  # an attempt to deliver or to fetch takes half of it at most; an import extends its lease
 OVERDUE_SECONDS = 60.0  # a row that has been due for so long has no dispatcher
 
 

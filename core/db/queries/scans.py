@@ -1,7 +1,7 @@
 """Source imports ("scans"): a job is filled from a source, page by page, by the holder of the scan's lease."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ LEASES = task_leases.LeasedTable(SCANS)
 has_due = LEASES.has_due
 MAX_FAILURES = 12
 MAX_ERROR_LENGTH = 500
+DISPATCHER_LOST = "The dispatcher ended or failed while it read the source; its log may say why."
 MAX_LEFT_OUT = 20  # files of a scan whose names are stored
 
 
@@ -109,16 +110,34 @@ def create(conn: sa.Connection, job_id: str, owner: str, scan: NewScan) -> None:
     conn.execute(sa.insert(SCANS).values(values | {"next_attempt_at": clock.now(), "created_at": clock.now()}))
 
 
-def claim(conn: sa.Connection, *, limit: int) -> list[Claim]:
-    """Claim up to `limit` due scans, those first that have waited longest."""
-    ids = [row.id for row in LEASES.claim(conn, limit=limit, returning=[SCANS.c.id])]
+def claim(conn: sa.Connection, *, limit: int, exclude_ids: Collection[str] = ()) -> list[Claim]:
+    """Claim up to `limit` due scans without those of `exclude_ids`, those first that have waited longest."""
+    is_other = SCANS.c.id.not_in(list(exclude_ids))
+    ids = [row.id for row in LEASES.claim(conn, is_other, limit=limit, returning=[SCANS.c.id])]
+    return _select_claims(conn, SCANS.c.id.in_(ids))
+
+
+def record_lost(conn: sa.Connection, *, exclude_ids: Collection[str] = ()) -> list[Claim]:
+    """Record a failure of each scan whose lease has ended while it was held, without those of `exclude_ids`.
+
+    So a scan that ends its dispatchers, or always fails, is not repeated for ever. Return the lost claims.
+    """
+    is_lost = (LEASES.is_due(), SCANS.c.lease_until.is_not(None), SCANS.c.id.not_in(list(exclude_ids)))
+    lost = _select_claims(conn, *is_lost)
+    for claim in lost:
+        record_failure(conn, claim, DISPATCHER_LOST)
+    return lost
+
+
+def _select_claims(conn: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Claim]:
     columns = [SCANS.c[name] for name in CLAIM_NAMES]
     columns += [JOBS.c.priority, API_KEYS.c.id.label("owner"), *(API_KEYS.c[name] for name in quotas.FIELD_NAMES)]
     rows = conn.execute(
         sa.select(*columns)
         .join(JOBS, JOBS.c.id == SCANS.c.job_id)
         .join(API_KEYS, API_KEYS.c.id == JOBS.c.api_key_id)
-        .where(SCANS.c.id.in_(ids))
+        .where(*conditions)
+        .order_by(SCANS.c.next_attempt_at, SCANS.c.id)
     ).all()
     valid_keys = api_keys.valid_ids(conn, {row.owner for row in rows})
     return [
@@ -162,10 +181,16 @@ def store_page(conn: sa.Connection, claim: Claim, page: ScanPage, limits: quotas
     return replace(claim, cursor=page.cursor, consecutive_failures=0, lease_until=lease_until)
 
 
+def extend_lease(conn: sa.Connection, claim: Claim) -> Claim:
+    """Extend the lease. Return the claim with its new lease; unchanged if the lease was lost, or the scan has ended."""
+    values = {"lease_until": clock.now(task_leases.LEASE_SECONDS)}
+    update = sa.update(SCANS).where(LEASES.is_held(claim)).values(values).returning(SCANS.c.lease_until)
+    return replace(claim, lease_until=conn.execute(update).scalar() or claim.lease_until)
+
+
 def release(conn: sa.Connection, claim: Claim, *, seconds: float = 0.0, error: str | None = None) -> None:
     """End the lease; the scan is due again after so many seconds. `error` is the reason of the delay."""
-    values = {"lease_until": None, "next_attempt_at": clock.now(seconds), "error": error and error[:MAX_ERROR_LENGTH]}
-    conn.execute(sa.update(SCANS).where(LEASES.is_held(claim)).values(values))
+    _reschedule(conn, claim, seconds, error, claim.consecutive_failures)
 
 
 def record_failure(conn: sa.Connection, claim: Claim, error: str) -> None:
@@ -174,9 +199,13 @@ def record_failure(conn: sa.Connection, claim: Claim, error: str) -> None:
     if failures >= MAX_FAILURES:
         finish(conn, claim, ScanStatus.FAILED, error)
         return
-    release(conn, claim, seconds=min(2.0**failures, 600.0), error=error)
-    update = sa.update(SCANS).where(SCANS.c.id == claim.id, LEASES.is_pending)
-    conn.execute(update.values(consecutive_failures=failures))
+    _reschedule(conn, claim, min(2.0**failures, 600.0), error, failures)
+
+
+def _reschedule(conn: sa.Connection, claim: Claim, seconds: float, error: str | None, failures: int) -> None:
+    values = {"lease_until": None, "next_attempt_at": clock.now(seconds), "error": error and error[:MAX_ERROR_LENGTH]}
+    update = sa.update(SCANS).where(LEASES.is_held(claim))
+    conn.execute(update.values(values | {"consecutive_failures": failures}))
 
 
 def finish(conn: sa.Connection, claim: Claim, status: ScanStatus, error: str | None = None) -> None:

@@ -80,8 +80,15 @@ def scan(db, job_id):
 
 def pass_time(db):
     """Let every scan be due, and every lease be over, as if time had gone by."""
-    past = {name: sa.text("'2020-01-01 00:00:00'") for name in ("next_attempt_at", "lease_until")}
-    db.write(lambda c: c.execute(sa.update(SCANS).where(SCANS.c.status == "pending").values(past)))
+    pending = sa.update(SCANS).where(SCANS.c.status == "pending")
+    past = sa.text("'2020-01-01 00:00:00.000000'")  # as SQLite has it: a lease is compared as text
+    db.write(lambda c: c.execute(pending.values(next_attempt_at=past)))
+    db.write(lambda c: c.execute(pending.where(SCANS.c.lease_until.is_not(None)).values(lease_until=past)))
+
+
+def scan_row(db, job_id):
+    """The row of a job's scan."""
+    return db.read(lambda c: c.execute(sa.select(SCANS).where(SCANS.c.job_id == job_id)).one())
 
 
 def codes(db, job_id):
@@ -204,6 +211,91 @@ def test_an_image_that_its_bucket_denies_fails_by_itself(db, start_import, run_i
         server.shutdown()
     assert scan(db, job_id) == ("done", 2, 0, None)
     assert codes(db, job_id) == {"archived.png": "blob_missing"}
+
+
+class SlowBucket(Miser):
+    """The same bucket, which sends no image before it may."""
+
+    may_send = threading.Event()
+
+    def do_GET(self):
+        if "list-type" not in self.path:
+            self.may_send.wait(60)
+        super().do_GET()
+
+
+@pytest.fixture
+def slow_importer(db, database_url, monkeypatch):
+    """A scanner of a slow bucket, in this process."""
+    monkeypatch.setattr(SlowBucket, "may_send", threading.Event())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowBucket) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        config = settings.Settings(database_url=database_url, sources="camera=s3://photos")
+        importer = source_importer.SourceImporter(config, db)
+        try:
+            yield importer
+        finally:
+            SlowBucket.may_send.set()
+            importer.finish()
+            server.shutdown()
+
+
+def test_the_lease_is_extended_while_a_page_is_read(db, start_import, slow_importer, monkeypatch):
+    """However long it takes; and the page is stored under the new lease."""
+    monkeypatch.setattr(source_importer, "EXTEND_SECONDS", 0.05)
+    job_id = start_import()
+    assert slow_importer.poll() == 1
+    first = scan_row(db, job_id).lease_until
+    waiting.wait_until(lambda: scan_row(db, job_id).lease_until > first)
+    SlowBucket.may_send.set()
+    slow_importer.finish()
+    assert scan(db, job_id) == ("done", 2, 0, None)
+
+
+def test_a_scan_whose_lease_has_ended_is_not_claimed_beside_its_own_thread(db, start_import, slow_importer):
+    """As after a pause of the database; only another dispatcher takes it over, and counts that as a failure."""
+    job_id = start_import()
+    assert slow_importer.poll() == 1
+    pass_time(db)
+    assert slow_importer.poll() == 0
+    assert scan_row(db, job_id).consecutive_failures == 0
+    SlowBucket.may_send.set()
+    slow_importer.finish()  # its lease is another one: it writes nothing
+    assert scan(db, job_id) == ("pending", 0, 0, None)
+    assert slow_importer.poll() == 0
+    assert scan_row(db, job_id).consecutive_failures == 1
+    pass_time(db)
+    assert slow_importer.poll() == 1
+    slow_importer.finish()
+    assert scan(db, job_id) == ("done", 2, 0, None)
+
+
+def test_lost_dispatchers_are_failures_of_the_scan(db, start_import, run_importer, caplog):
+    """Each is logged and delays the scan; it is repeated, but not for ever."""
+    job_id = start_import()
+    for number in range(1, scans.MAX_FAILURES + 1):
+        assert scan(db, job_id)[0] == "pending"
+        db.write(scans.claim, limit=1)
+        pass_time(db)
+        run_importer()
+        assert scan(db, job_id)[3] == scans.DISPATCHER_LOST
+        assert len([record for record in caplog.records if job_id in record.getMessage()]) == number
+        pass_time(db)
+    assert scan(db, job_id)[0] == "failed"
+    assert factories.get_job(db, job_id).finished_at is not None
+
+
+def test_a_late_failure_changes_nothing(db, start_import):
+    """Of a scan that another holder has taken over."""
+    job_id = start_import()
+    (late,) = db.write(scans.claim, limit=1)
+    pass_time(db)
+    db.write(scans.claim, limit=1)
+    db.write(scans.record_failure, late, "x")
+    assert db.write(scans.extend_lease, late) == late
+    row = scan_row(db, job_id)
+    assert (row.consecutive_failures, row.error) == (0, None)
 
 
 def test_what_was_classified_before_is_answered_at_once(db, start_import, run_importer):
