@@ -94,12 +94,19 @@ def escape_formulas(row: Iterable[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
-    """Open stdout, or a file that appears under its name only when it is complete."""
+    """Open stdout, a pipe or a device; or a file that appears under its name only when it is complete.
+
+    A symbolic link stays: the file that it leads to is written.
+    """
     if path is None or path == "-":
         yield sys.stdout.buffer if binary else sys.stdout
         return
     check_output(path)
-    final_path = Path(path)
+    if _is_stream(path):
+        with _open_file(Path(path), binary=binary) as file:
+            yield file
+        return
+    final_path = Path(os.path.realpath(path))
     temp_path = final_path.with_name(f".{final_path.name}.{os.getpid()}")
     try:
         with _open_file(temp_path, binary=binary) as file:
@@ -115,12 +122,19 @@ def check_output(path: str) -> None:
     Raises:
         errors.BadInput: it is a folder, or its folder does not exist or cannot be written.
     """
-    final_path = Path(path)
+    if _is_stream(path):
+        return
+    final_path = Path(os.path.realpath(path))
     problem = errno.EISDIR if final_path.is_dir() else 0 if final_path.parent.is_dir() else errno.ENOENT
     if not problem and not os.access(final_path.parent, os.W_OK):
         problem = errno.EACCES
     if problem:
         raise errors.BadInput(f"{path} cannot be written: {os.strerror(problem)}. Name another file.", "bad_output")
+
+
+def _is_stream(path: str) -> bool:
+    """Return whether this is a pipe, a device or a socket, which a file must not replace."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112, PTH113
 
 
 def _open_file(path: Path, *, binary: bool) -> IO[Any]:

@@ -104,8 +104,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except errors.SortbeltError as problem:
             raise CommandFailed(error_message(problem), exit_code(problem)) from None
-        except KeyboardInterrupt:
-            raise CommandFailed("Stopped.", 130) from None
+        except KeyboardInterrupt as stopped:
+            raise CommandFailed(" ".join(["Stopped.", *_notes(stopped)]), 130) from None
         except OSError as problem:
             if problem.errno == errno.EPIPE:
                 raise
@@ -135,7 +135,12 @@ def error_message(problem: errors.SortbeltError) -> str:
         parts += [f"{image}: {detail}" if image else detail for image, detail in details if detail not in parts[0]]
     if isinstance(problem, errors.ServerError) and problem.request_id:
         parts.append(f"(request {problem.request_id})")
-    return " ".join(parts)
+    return " ".join([*parts, *_notes(problem)])
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Return the sentences that the client has added to an error."""
+    return getattr(error, "__notes__", [])
 
 
 def _unknown_command_message(name: str) -> str:

@@ -325,7 +325,8 @@ class AsyncClient(base_client.BaseClient[async_transport.AsyncTransport]):
         return AsyncJob(**{name: getattr(job, name) for name in responses.Job.__slots__}, client=self)
 
     async def _request(self, request: operations.Request[T]) -> T:
-        return request.parse(await self._transport.request(request.method, request.path, **request.options))
+        response = await self._transport.request(request.method, request.path, **request.options)
+        return self._transport.parse(response, request.parse)
 
     async def _step(self, step: Any) -> Any:
         if isinstance(step, operations.Request):
@@ -339,7 +340,11 @@ class AsyncClient(base_client.BaseClient[async_transport.AsyncTransport]):
                 step = operation.send(outcome)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # what the generator returns is a T
-            outcome = await self._step(step)
+            try:
+                outcome = await self._step(step)
+            except BaseException as error:
+                operation.throw(error)  # which notes what it has done so far
+                raise
 
     async def _iterate(self, operation: operations.Operation[None]) -> AsyncIterator[Any]:
         step = next(operation, None)

@@ -10,6 +10,9 @@ from sortbelt import errors
 from sortbelt.files import file_names, file_rules
 
 DEFAULT_NAME = "image"
+PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
+TIFF_MODES = {"CMYK", "F", "I", "I;16B", "LAB", "YCbCr"}  # which PNG lacks
+ALPHA_MODES = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}  # which no file has
 Item = str | os.PathLike[str] | tuple[str, bytes]
 
 
@@ -59,9 +62,7 @@ def _expand_one(file: Any) -> Iterator[Item]:
     elif hasattr(file, "read"):
         yield _file_name(file), _read_bytes(file)
     elif _is_pil_image(file):
-        buffer = io.BytesIO()
-        file.save(buffer, "PNG")  # lossless, and for every mode of an image that was decoded
-        yield _file_name(file, "filename"), buffer.getvalue()
+        yield _file_name(file, "filename"), _encode_pil_image(file)
     else:
         raise errors.BadInput(
             f"{type(file).__name__} is not an image: give a path, a folder, bytes, an open file, a PIL image, or "
@@ -80,6 +81,15 @@ def _folder_images(folder: Path) -> Iterator[Item]:
         raise errors.BadInput(f"The folder {folder} has no images: name one that has some.", "no_images")
     for name in images:
         yield file_names.escape_name(name), (folder / name).read_bytes()
+
+
+def _encode_pil_image(image: Any) -> bytes:
+    """Return a PIL image as a lossless file, with the orientation and the colour profile that it was opened with."""
+    if image.mode not in PNG_MODES | TIFF_MODES:
+        image = image.convert(ALPHA_MODES.get(image.mode, "RGB"))
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=image.getexif())
+    return buffer.getvalue()
 
 
 def _read_bytes(file: Any) -> bytes:

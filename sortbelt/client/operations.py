@@ -21,6 +21,7 @@ import httpx
 from sortbelt import errors
 from sortbelt.client import bundle_files, image_files, inputs, listing, multipart, responses, transport
 
+API_PATH = "/v1/"
 PAGE_SIZE = 500  # rows per request
 MAX_SELECTED = 1_000  # images on which one request acts
 MIN_POLL_SECONDS = 0.1
@@ -122,7 +123,8 @@ def scan(
 
 def verify(result_id: str) -> Request[responses.Job]:
     """Create a job that classifies the image of a result again, alone."""
-    return Request("POST", f"/v1/results/{_quote_segment(result_id)}/verify", _parse_job)
+    path = f"/v1/results/{_quote_segment(result_id)}/verify"
+    return Request("POST", path, _parse_job, {"repeatable": False})
 
 
 def submit(
@@ -145,9 +147,13 @@ def submit(
         new_job = yield _create_job(body=body)
     else:
         new_job = yield open_job(**job_options)
-        for batch in batches:
-            yield from add_images(new_job.id, batch, ids)
-        new_job = yield change_job_state(new_job.id, "seal")
+        try:
+            for batch in batches:
+                yield from add_images(new_job.id, batch, ids)
+            new_job = yield change_job_state(new_job.id, "seal")
+        except BaseException as error:
+            error.add_note(f"What was sent is in the open job {new_job.id}: `sortbelt cancel {new_job.id}` ends it.")
+            raise
     return (yield from wait_for(new_job.id)) if wait else new_job
 
 
@@ -437,9 +443,12 @@ def _paginate(
 
 
 def _next_page_path(response: httpx.Response) -> str:
-    """Return path and query of the next page, without its host: the key is sent to no other server."""
+    """Return path and query of the next page, without its host: the key is sent to no other server.
+
+    Without the path of a reverse proxy either: the URL of the server has it.
+    """
     link = urllib.parse.urlsplit(response.links.get("next", {}).get("url", ""))
-    return f"{link.path}?{link.query}" if link.path else ""
+    return f"{API_PATH}{link.path.rpartition(API_PATH)[2]}?{link.query}" if link.path else ""
 
 
 def _parse_job(response: httpx.Response) -> responses.Job:

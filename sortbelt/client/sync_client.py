@@ -528,7 +528,8 @@ class Client(base_client.BaseClient[transport.Transport]):
         return Job(**{name: getattr(job, name) for name in responses.Job.__slots__}, client=self)
 
     def _request(self, request: operations.Request[T]) -> T:
-        return request.parse(self._transport.request(request.method, request.path, **request.options))
+        response = self._transport.request(request.method, request.path, **request.options)
+        return self._transport.parse(response, request.parse)
 
     def _step(self, step: Any) -> Any:
         """Execute a step of an operation."""
@@ -543,7 +544,11 @@ class Client(base_client.BaseClient[transport.Transport]):
                 step = operation.send(outcome)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # what the generator returns is a T
-            outcome = self._step(step)
+            try:
+                outcome = self._step(step)
+            except BaseException as error:
+                operation.throw(error)  # which notes what it has done so far
+                raise
 
     def _iterate(self, operation: operations.Operation[None]) -> Iterator[Any]:
         step = next(operation, None)

@@ -4,13 +4,14 @@ import contextlib
 import datetime as dt
 import email.utils
 import itertools
+import json
 import random
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -22,6 +23,8 @@ GATEWAY_ERROR_STATUSES = {502, 504}
 NOTICE_HEADER = "Sortbelt-Notice"  # a sentence about the request, such as an assumed time zone
 MIN_REPORTED_WAIT_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 1e9  # more than any retry policy waits, and little enough for time arithmetic
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class BaseTransport:
         """Return the response, or raise the exception for its status."""
         self._server_reached = True
         if response.is_success:
+            if "text/html" in response.headers.get("Content-Type", ""):
+                raise self._not_sortbelt_error("it sends a web page")
             if self.notice and NOTICE_HEADER in response.headers:
                 self.notice(response.headers[NOTICE_HEADER])
             return response
@@ -86,12 +91,31 @@ class BaseTransport:
             return errors.error_for_status(status, problem, retry_after(response))
         if status in {413, 429} or status >= 500:  # proxies send these themselves
             return errors.error_for_status(status, {"title": response.reason_phrase}, retry_after(response))
-        return errors.Unreachable(f"{self.url} is not a Sortbelt server (HTTP {status}): check SORTBELT_URL.")
+        return self._not_sortbelt_error(f"HTTP {status}")
+
+    def parse(self, response: httpx.Response, parser: Callable[[httpx.Response], T]) -> T:
+        """Return the parsed response.
+
+        Raises:
+            errors.Unreachable: it should be JSON, and is not.
+        """
+        try:
+            return parser(response)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise self._not_sortbelt_error("its response is not JSON") from None
+
+    def _not_sortbelt_error(self, reason: str) -> errors.Unreachable:
+        return errors.Unreachable(f"{self.url} is not a Sortbelt server ({reason}): check SORTBELT_URL.")
 
     def retry_delay(self, problem: errors.SortbeltError, attempt: int, started_at: float, *, repeatable: bool) -> float:
         """Return the seconds to wait before the next attempt; raise the problem if the request is not retried."""
         delay = self._delay_if_retryable(problem, attempt, time.monotonic() - started_at, repeatable=repeatable)
         if delay is None:
+            if not repeatable and isinstance(problem, _NoResponse) and not problem.never_sent:
+                raise errors.Unreachable(
+                    f"{self.url} did not respond ({problem.reason}), but may have carried out the request: check that "
+                    "before you repeat it."
+                ) from problem
             raise problem
         if self.notice and isinstance(problem, errors.Busy) and delay >= MIN_REPORTED_WAIT_SECONDS:
             self.notice(f"Waiting {delay:.0f} s: {problem}")
@@ -194,6 +218,7 @@ class _NoResponse(errors.Unreachable):
         super().__init__(
             f"No Sortbelt server responds at {url} ({reason}): start one with `sortbelt up`, or check SORTBELT_URL."
         )
+        self.reason = reason
         self.never_sent = never_sent
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from sortbelt import errors
 
@@ -11,15 +12,16 @@ INTERRUPT_GRACE_SECONDS = 2.0  # for a command that got ctrl-C from the terminal
 
 
 class WrappedCommand:
-    """Running command, with SORTBELT_URL and SORTBELT_KEY in its environment.
+    """Running command, with SORTBELT_URL, SORTBELT_KEY and SORTBELT_DATA_DIR in its environment.
 
     Raises:
         errors.BadInput: the command does not exist, or cannot be run.
     """
 
-    def __init__(self, argv: Sequence[str], url: str, key: str) -> None:
+    def __init__(self, argv: Sequence[str], url: str, key: str, data_dir: Path) -> None:
+        server = {"SORTBELT_URL": url, "SORTBELT_KEY": key, "SORTBELT_DATA_DIR": str(data_dir)}
         try:
-            self._process = subprocess.Popen(argv, env={**os.environ, "SORTBELT_URL": url, "SORTBELT_KEY": key})
+            self._process = subprocess.Popen(argv, env={**os.environ, **server})
         except OSError as error:
             raise errors.BadInput(f"{argv[0]} cannot be run: {error.strerror}.", "no_command") from None
         self._stop_requested_at = 0.0

@@ -5,7 +5,7 @@ import importlib
 import sqlite3
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ CURSOR_KEYWORDS = ("select", "with", "values", "table")  # statements that Postg
 
 
 @contextlib.contextmanager
-def connect(url: str) -> Iterator[Callable[[str], Iterator[Sequence[Any]]]]:
+def connect(url: str) -> Iterator[Callable[[str], Generator[Sequence[Any]]]]:
     """Open a database; yield a function that runs one statement and returns column names, then rows, as they come.
 
     Raises:
@@ -26,7 +26,7 @@ def connect(url: str) -> Iterator[Callable[[str], Iterator[Sequence[Any]]]]:
     with _bad_input("check --database-url, or run `sortbelt db upgrade`"):
         connection, open_cursor = open_database(url.partition("://")[2])
 
-    def execute(query: str) -> Iterator[Sequence[Any]]:
+    def execute(query: str) -> Generator[Sequence[Any]]:
         with _bad_input("fix the query; only reading is allowed"), contextlib.closing(open_cursor(query)) as cursor:
             cursor.execute(query)
             yield [column[0] for column in cursor.description or ()]

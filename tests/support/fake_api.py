@@ -37,7 +37,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.is_legacy = False  # an older server, without blobs/check and images by reference
         self.problem_fields = {"pointer", "code", "detail", "image"}  # of each entry in a problem's `errors`
         self.requests = []  # (method, path, headers) of each request
-        self.faults = []  # for the next requests: a status, (status, headers), or "drop"
+        self.faults = []  # for the next requests: a status, (status, headers), "drop", or None for one that succeeds
         self.polls_until_done = 1
         self.label = "sushi"
         self.familiarity = None

@@ -186,13 +186,17 @@ def delete(client: Client, job_ids: tuple[str, ...], *, image_ids: tuple[str, ..
     if not yes:
         what = [f"{len(ids)} {noun}" for ids, noun in ((job_ids, "jobs"), (image_ids, "images")) if ids]
         click.confirm(f"Delete {' and '.join(what)} for good?", abort=True, err=True)
-    purges = [client.delete_job(id_) for id_ in job_ids]
-    images = [client.delete_image(id_) for id_ in image_ids]
-    if as_json:
-        print(terminal.to_json_line({"purges": [purge.raw for purge in purges], "images": images}))
-        return
-    terminal.print_table(PURGE_HEADERS, map(_purge_to_row, purges))
-    print_image_receipts(images)
+    purges: list[responses.PurgeRecord] = []
+    images: list[dict[str, Any]] = []
+    try:
+        purges.extend(client.delete_job(id_) for id_ in job_ids)
+        images.extend(client.delete_image(id_) for id_ in image_ids)
+    finally:  # what was deleted before an error has its receipt
+        if as_json and (purges or images):
+            print(terminal.to_json_line({"purges": [purge.raw for purge in purges], "images": images}))
+        elif purges or images:
+            terminal.print_table(PURGE_HEADERS, map(_purge_to_row, purges))
+            print_image_receipts(images)
 
 
 def wait_for_job(client: Client, job_id: str, timeout: float | None = None) -> responses.Job:

@@ -52,7 +52,8 @@ def sql(query: str | None, *, database_url: str | None, output_format: str, data
     with read_only_database.connect(database_url or child_env.database_url(data_directory.locate(data_dir))) as execute:
         for statement in _statements(lines):
             try:
-                _print(execute(statement), output_format)
+                with contextlib.closing(execute(statement)) as rows:
+                    _print(rows, output_format)
             except (errors.BadInput, KeyboardInterrupt) as problem:
                 if not is_interactive:
                     raise

@@ -115,7 +115,7 @@ def _run(
     elif not command:
         _announce(stack, folder)
     if command:
-        return _run_wrapped_command(stack, stop_signals, command)
+        return _run_wrapped_command(stack, stop_signals, folder, command)
     while not stop_signals.is_requested:
         stack.check()
         time.sleep(supervisor.POLL_SECONDS)
@@ -123,9 +123,11 @@ def _run(
     return 0
 
 
-def _run_wrapped_command(stack: supervisor.Supervisor, stop_signals: StopSignals, command: Sequence[str]) -> int:
+def _run_wrapped_command(
+    stack: supervisor.Supervisor, stop_signals: StopSignals, folder: Path, command: Sequence[str]
+) -> int:
     """Supervise the stack until the command has ended; return its exit code."""
-    wrapped_command = command_runner.WrappedCommand(command, stack.url, stack.key)
+    wrapped_command = command_runner.WrappedCommand(command, stack.url, stack.key, folder)
     try:
         while (code := wrapped_command.exit_code()) is None:
             stack.check()

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from sortbelt import errors
-from sortbelt.client import sync_client
+from sortbelt.client import operations, sync_client
 from tests.integration.api.conftest import run_api_server
 from tests.support import factories
 
@@ -104,3 +104,13 @@ def test_a_client_that_is_newer_than_the_server_gets_an_error(real_client):
         errors.InvalidRequest, match=r"This server \(version [\d.]+\) does not know the parameter 'colour' here.*owner"
     ):
         list(real_client.search(colour="red"))
+
+
+def test_pages_are_followed_behind_a_path_of_a_reverse_proxy(tmp_path, redis_url, _sqlite_template, monkeypatch):
+    """The links of the server have the path, and so has the URL of the client."""
+    monkeypatch.setattr(operations, "PAGE_SIZE", 2)
+    with run_api_server(tmp_path, _sqlite_template, redis_url, PUBLIC_URL="http://x.invalid/photos") as server:
+        client = sync_client.Client(f"http://127.0.0.1:{server.port}/photos", server.key)
+        ids = {client.open_job().id for _ in range(5)}
+        assert {job.id for job in client.jobs()} == ids
+        client.close()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from sortbelt import errors
-from sortbelt.client import transport
+from sortbelt.client import sync_client, transport
 from tests.support import fake_api
 
 NO_RETRIES = transport.RetryPolicy(first=0, down=0, busy=0)
@@ -104,7 +104,7 @@ def test_a_busy_server_is_reported_when_the_retry_policy_ends(open_transport, se
 def test_what_shows_when_done_twice_is_not_repeated_once_it_may_have_been_done(open_transport, server):
     server.faults = ["drop"]
 
-    with pytest.raises(errors.Unreachable):
+    with pytest.raises(errors.Unreachable, match="may have carried out the request: check that before you repeat it"):
         open_transport(server.url).request("POST", "/v1/keys", json={"name": "a", "role": "read"}, repeatable=False)
 
     assert len(server.requests) == 1
@@ -149,16 +149,38 @@ def test_a_server_that_never_responded_is_given_up_sooner(open_transport, server
     assert one.request("GET", "/v1/keys").status_code == 200
 
 
-def test_another_kind_of_server_is_recognised(open_transport, server):
+@pytest.mark.parametrize("status", [200, 404])
+def test_another_kind_of_server_is_recognised(open_transport, server, status):
+    """Also a login page that is there for every address."""
+
     class Other(fake_api._Handler):
         def _any(self):
-            self._json(404, {}, content_type="text/html")
+            self._json(status, {}, content_type="text/html")
 
         do_GET = _any  # noqa: N815 - a name that http.server asks for
 
     server.RequestHandlerClass = Other
+    opened = open_transport(server.url, NO_RETRIES)
     with pytest.raises(errors.Unreachable, match="not a Sortbelt server"):
-        open_transport(server.url, NO_RETRIES).request("GET", "/v1/keys")
+        opened.request("GET", "/v1/keys")
+    with pytest.raises(errors.Unreachable, match="not a Sortbelt server"):
+        list(opened.stream("GET", "/v1/results", "text/csv"))
+
+
+def test_a_response_that_is_not_json_is_of_another_kind_of_server(server):
+    class Other(fake_api._Handler):
+        def do_GET(self):  # noqa: N802 - a name that http.server asks for
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+    server.RequestHandlerClass = Other
+    with (
+        sync_client.Client(server.url, fake_api.KEY) as client,
+        pytest.raises(errors.Unreachable, match="not a Sortbelt server"),
+    ):
+        client.job("1")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "http://a:port", "http://::1:8000"])

@@ -2,12 +2,15 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sortbelt import errors
 from sortbelt.local import command_runner
 from tests.support import waiting
+
+FOLDER = Path("/data")
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def run_command():
     made = []
 
     def make(code):
-        made.append(command_runner.WrappedCommand([sys.executable, "-c", code], "http://here", "sb_key"))
+        made.append(command_runner.WrappedCommand([sys.executable, "-c", code], "http://here", "sb_key", FOLDER))
         return made[-1]
 
     yield make
@@ -29,10 +32,10 @@ def ended(one):
     return one.exit_code()
 
 
-def test_a_command_gets_the_url_of_the_server(run_command):
-    code = "import os; raise SystemExit(os.environ['SORTBELT_URL'] + os.environ['SORTBELT_KEY'] != 'http://heresb_key')"
+def test_a_command_gets_the_address_of_the_server_and_its_data_folder(run_command):
+    code = "import os, sys; sys.exit([os.environ['SORTBELT_' + name] for name in ('URL', 'KEY', 'DATA_DIR')] != "
 
-    assert ended(run_command(code)) == 0
+    assert ended(run_command(f"{code} ['http://here', 'sb_key', '/data'])")) == 0
 
 
 def test_its_exit_code_is_reported_as_a_shell_would(run_command):
@@ -62,5 +65,5 @@ def test_a_command_that_got_ctrl_c_has_time_to_end(run_command, monkeypatch):
 
 def test_a_command_that_does_not_exist_is_said():
     with pytest.raises(errors.BadInput, match="no-such-command cannot be run"):
-        command_runner.WrappedCommand(["no-such-command"], "http://here", "sb_key")
+        command_runner.WrappedCommand(["no-such-command"], "http://here", "sb_key", FOLDER)
     assert "SORTBELT_URL" not in os.environ

@@ -1,6 +1,9 @@
 import csv
 import io
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +139,23 @@ def test_a_score_of_one_is_whole():
     assert export.top_scores(responses.Result.from_json({**GOOD, "scores": {"a": 1.0, "b 0.1": 0.0}})) == (
         "a 1.00, b 0.1 .00"
     )
+
+
+def test_a_link_a_pipe_and_a_device_are_written_and_not_replaced(tmp_path):
+    target, link, pipe = tmp_path / "target.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    link.symlink_to(target.name)
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    for path in (link, pipe, Path(os.devnull)):
+        with export.open_output(str(path)) as file:
+            file.write("all")
+    reader.join()
+
+    assert link.is_symlink()
+    assert target.read_text() == "all"
+    assert received == ["all"]
+    assert pipe.is_fifo()
+    assert Path(os.devnull).is_char_device()
+    assert set(tmp_path.iterdir()) == {target, link, pipe}

@@ -31,6 +31,18 @@ def test_what_was_said_goes_before_the_environment(monkeypatch):
     assert discovery.find_server("http://near", "sb_near") == discovery.ServerConfig("http://near", "sb_near")
 
 
+def test_a_named_data_folder_goes_before_the_environment(occupied_data_dir, monkeypatch):
+    """With its own key, unless the one in the environment is for its server."""
+    monkeypatch.setenv("SORTBELT_URL", "http://far")
+    monkeypatch.setenv("SORTBELT_KEY", "sb_far")
+
+    place = discovery.find_server(data_dir=str(occupied_data_dir))
+    assert (place.url, place.key == "sb_far") == ("http://127.0.0.1:8123", False)
+    monkeypatch.setenv("SORTBELT_URL", "http://127.0.0.1:8123/")
+    assert discovery.find_server(data_dir=str(occupied_data_dir)).key == "sb_far"
+    assert discovery.find_server("http://near", data_dir=str(occupied_data_dir)).url == "http://near"
+
+
 def test_a_key_may_be_in_a_file(tmp_path, monkeypatch):
     (tmp_path / "key").write_text("sb_file\n")
     monkeypatch.setenv("SORTBELT_URL", "http://far")

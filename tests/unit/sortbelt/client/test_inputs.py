@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from imaging import decode
 from sortbelt import errors
 from sortbelt.bulk import walker
 from sortbelt.client import image_files, inputs
@@ -72,3 +73,28 @@ def test_an_input_of_another_kind_is_named(wrong, tmp_path):
         inputs.expand(wrong)
     with pytest.raises(errors.BadInput, match="no images"):
         inputs.expand(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
+)
+def test_a_pil_image_of_any_mode_is_a_file_that_is_classified(mode):
+    """Of those that a file can have, the pixels are the same."""
+    image = Image.new(mode, (4, 3))
+    ((_, data),) = inputs.expand(image)
+    decode.open_image(data)
+    encoded = Image.open(io.BytesIO(data))
+    assert encoded.mode == mode or mode in {"La", "PA", "RGBa", "HSV"}
+    assert encoded.size == (4, 3)
+
+
+def test_a_pil_image_keeps_the_orientation_of_its_file():
+    """Pillow does not turn it when it opens a file; the server does."""
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 3)).save(file, "JPEG", exif=exif)
+    ((_, data),) = inputs.expand(Image.open(file))
+    assert decode.open_image(data).size == (3, 4)
+    ((_, data),) = inputs.expand(ImageOps.exif_transpose(Image.open(file)))
+    assert decode.open_image(data).size == (3, 4)

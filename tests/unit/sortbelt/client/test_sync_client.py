@@ -64,6 +64,15 @@ def test_many_images_travel_in_several_requests_and_are_one_job(client, server):
     assert len(server.jobs) == 1
 
 
+def test_a_submission_that_breaks_off_names_its_job(client, server):
+    """Of several requests: the job is open, and has what was sent."""
+    server.faults = [None, 413]
+    with pytest.raises(errors.InvalidRequest) as caught:
+        client.submit((str(n), b"1") for n in range(100))
+    (job_id,) = server.jobs
+    assert caught.value.__notes__ == [f"What was sent is in the open job {job_id}: `sortbelt cancel {job_id}` ends it."]
+
+
 def test_nothing_to_submit_is_an_error(client):
     with pytest.raises(errors.BadInput, match="at least one"):
         client.submit([])

@@ -59,6 +59,17 @@ def test_questions_come_on_standard_input(finished_database_url):
     assert (run.exit_code, run.stdout) == (0, ";\n1\n")
 
 
+def test_a_reader_that_has_seen_enough_ends_a_query(finished_database_url):
+    """As `| head -1` does: without a traceback."""
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n"
+    command = [sys.executable, "-m", "sortbelt", "sql", numbers, "--format", "csv"]
+    command += ["--database-url", finished_database_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "i\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_what_would_change_something_is_refused(run_cli, finished_database_url):
     run = run_cli("sql", "DELETE FROM results", "--database-url", finished_database_url)
 

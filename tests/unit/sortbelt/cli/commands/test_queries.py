@@ -78,6 +78,17 @@ def test_a_job_is_named_found_and_deleted(run_cli, server, tmp_path):
     assert run_cli("status", job_id).code == 2
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_deleted_before_an_error_has_its_receipt(run_cli, as_json):
+    """The next job does not exist."""
+    job_id = json.loads(run_cli("submit", __file__, "--json").out)["id"]
+    run = run_cli("delete", job_id, "no-such-job", "--yes", *["--json"] * as_json)
+    assert run.code == 2
+    assert "no-such-job" in run.err
+    assert (json.loads(run.out)["purges"][0]["job_id"] if as_json else run.out.split("\t")[0]) == job_id
+    assert run_cli("delete", "no-such-job", "--yes", *["--json"] * as_json).out == ""
+
+
 def test_a_misspelled_command_names_the_closest_one(run_cli):
     """If one is close."""
     assert "Did you mean `sortbelt results`?" in run_cli("result").err
