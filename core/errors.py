@@ -353,7 +353,7 @@ IMAGE_ERRORS = {
     "crashed_decoder": "Decoding the image crashed the decoder twice.",
     "timed_out": "Decoding exceeded the time limit twice.",
     "cpu_time_exceeded": "Decoding exceeded the CPU time limit twice.",
-    "blob_missing": "The bytes of the image are no longer in the blob store, or in their source.",
+    "blob_missing": "The bytes of the image are no longer in the blob store, or cannot be read from their source.",
     "blob_corrupt": "The bytes in the blob store are not those that were uploaded.",
     "fetch_failed": "The bytes of the image could not be fetched from its URL.",
     "bad_output": "The network did not return a score for each label.",

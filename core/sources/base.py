@@ -51,6 +51,14 @@ class Source(Protocol):
             errors.SourceUnavailable: the source does not answer.
         """
 
+    def check(self) -> None:
+        """Check that the source can be listed, by its first entries only.
+
+        Raises:
+            errors.SourceAccessDenied: the source denies access.
+            errors.SourceUnavailable: the source does not answer.
+        """
+
     def read(self, path: str, max_bytes: int) -> bytes:
         """Return the bytes of a file; at most `max_bytes` and one more.
 

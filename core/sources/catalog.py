@@ -47,6 +47,14 @@ class SourceCatalog:
         source = self.get(name)
         return _raise_unknown_source if source is None else functools.partial(source.read, path, max_bytes)
 
+    def check(self, name: str) -> None:
+        """Check that a configured source can be listed; see `Source.check`.
+
+        Raises:
+            errors.SourceUnavailable: it cannot.
+        """
+        self._sources[name].check()
+
     def resolve(self, name_or_url: str, prefix: str) -> tuple[str, str]:
         """Return the name of a source and a prefix in it, given its name or the URL of a location in its bucket.
 

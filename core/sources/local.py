@@ -76,6 +76,17 @@ class LocalSource:
         finally:
             os.close(folder_fd)
 
+    def check(self) -> None:
+        """See `Source.check`."""
+        root_fd = self._open_folder([])
+        try:
+            with os.scandir(root_fd) as entries:
+                next(entries, None)
+        except OSError as error:
+            raise errors.SourceUnavailable(self.name, str(error.strerror)) from error
+        finally:
+            os.close(root_fd)
+
     def read(self, path: str, max_bytes: int) -> bytes:
         """See `Source.read`."""
         parts = file_names.unescape_name(path).split("/")

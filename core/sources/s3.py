@@ -62,6 +62,11 @@ class S3Source:
             archive = source_archives.OpenArchive(file, path, reader.size)
             yield from source_archives.list_images(archive, rules, after, max_bytes=max_bytes)
 
+    def check(self) -> None:
+        """See `Source.check`."""
+        with contextlib.suppress(errors.SourcePathNotFound), self._translate_errors():  # one key is not a path
+            next(self._store.list(chunk_size=1), None)
+
     def read(self, path: str, max_bytes: int) -> bytes:
         """See `Source.read`."""
         with self._translate_errors():

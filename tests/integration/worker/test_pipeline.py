@@ -1,6 +1,7 @@
 import collections
 import concurrent.futures
 import hashlib
+import http.server
 import threading
 import time
 
@@ -143,6 +144,79 @@ def test_an_unavailable_source_does_not_delay_other_images(
     monkeypatch.setattr(pipeline.sources, "_retry_at", {})
     pipeline.run()
     assert factories.job_counts(db, by_reference) == {"done": 20}
+    assert helpers.attempts(db) == {1}
+
+
+class Bucket(http.server.BaseHTTPRequestHandler):
+    """A bucket that denies access to what contains one of `denied`."""
+
+    LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+
+    def do_GET(self):
+        folder, denied = self.server.folder, self.server.denied
+        is_denied = any(part in self.path for part in denied)
+        body = b"" if is_denied else self.LISTING if "list-type" in self.path else self._read(folder)
+        self.send_response(403 if is_denied else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _read(self, folder):
+        return (folder / self.path.rpartition("/")[2]).read_bytes()
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+@pytest.fixture
+def make_bucket(submit_from_source, monkeypatch):
+    """Serve the images of the source as a bucket, which denies access to some; return the setting for it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        server.folder = submit_from_source.root
+
+        def make(*denied):
+            server.denied = denied
+            return "camera=s3://photos"
+
+        yield make
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("count", "denied"), [(12, [3]), (3, [0, 1, 2]), (1, [0])], ids=["one", "all", "single"])
+def test_an_image_that_its_bucket_denies_fails_by_itself(
+    db, make_pipeline, submit_from_source, make_bucket, count, denied
+):
+    """At once, also where a batch has no other image; the bucket can be listed, so it is not down."""
+    job_id = submit_from_source(count)
+    names = [f"{number:03}.jpg" for number in denied]
+    pipeline = make_pipeline(sources=make_bucket(*names))
+    pipeline.run()
+    expected = {"done": count - len(denied), "failed": len(denied)}
+    assert factories.job_counts(db, job_id) == {status: number for status, number in expected.items() if number}
+    image, result = factories.IMAGES, factories.RESULTS
+    query = sa.select(image.c.name, result.c.error_code, result.c.error_detail).join(result)
+    failed = db.read(lambda conn: conn.execute(query.where(result.c.error_code.is_not(None))).all())
+    assert {row.name: row.error_code for row in failed} == dict.fromkeys(names, "blob_missing")
+    assert all("camera can be listed" in row.error_detail for row in failed)
+    assert pipeline.sources.available() == ["camera"]
+
+
+def test_a_bucket_that_denies_everything_keeps_its_images_waiting(
+    db, make_pipeline, submit_from_source, make_bucket, monkeypatch
+):
+    """As one whose credentials have expired: no attempt is spent, and all are done once it grants access again."""
+    job_id = submit_from_source(12)
+    pipeline = make_pipeline(sources=make_bucket("photos"))
+    pipeline.run()
+    assert factories.job_counts(db, job_id) == {"queued": 12}
+    assert pipeline.sources.available() == []
+    make_bucket()
+    monkeypatch.setattr(pipeline.sources, "_retry_at", {})
+    pipeline.run()
+    assert factories.job_counts(db, job_id) == {"done": 12}
     assert helpers.attempts(db) == {1}
 
 

@@ -248,12 +248,21 @@ def test_a_source_that_is_away_is_unavailable_and_not_empty(tmp_path, monkeypatc
     gone = local.LocalSource("gone", str(tmp_path / "none"))
     servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{servers.free_port()}")
     for source in (gone, s3.S3Source("gone", "s3://nowhere/x")):
-        for action in (lambda s=source: s.read("a.jpg", 100), lambda s=source: chosen(s)):
+        for action in (lambda s=source: s.read("a.jpg", 100), lambda s=source: chosen(s), source.check):
             with pytest.raises(errors.SourceUnavailable) as caught:
                 action()
             assert caught.value.source == "gone"
             assert caught.value.reason
             assert caught.value.detail == "The source gone does not answer; it is retried."
+
+
+def test_a_check_of_a_source_that_can_be_listed(any_source, s3_url, monkeypatch):
+    """Also of an empty one, and of one with a key that is not a path."""
+    any_source.check()
+    servers.set_s3_environment(monkeypatch, s3_url)
+    for name, keys in {"check-empty": {}, "check-bad-keys": {"b/../c.jpg": b"x"}}.items():
+        servers.create_bucket(s3_url, name, keys)
+        s3.S3Source("photos", f"s3://{name}").check()
 
 
 def test_an_object_key_that_is_not_a_path_is_reported(s3_url, monkeypatch):
