@@ -101,7 +101,7 @@ class DecoderProcess:
         try:
             self._send(chunk, descriptors, batch)
             self._receive(chunk, batch)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             culprit = self._current_row(chunk)
             self._replace_child(wait_seconds=0)
             limit = f"{self._limits.seconds:g} s (SORTBELT_DECODE_SECONDS)"
@@ -159,6 +159,7 @@ class DecoderProcess:
 
         Raises:
             TimeoutError: one of the images takes too long by the wall clock.
+            BlockingIOError: the child stops in the middle of its reply for too long.
             ValueError: the child sent a malformed reply.
             errors.BlobsUnavailable: the child cannot read the blob store.
         """
@@ -200,7 +201,7 @@ class DecoderProcess:
 
     def _start(self) -> child_process.ChildProcess:
         config = {"parent": os.getpid(), **self._config}
-        return child_process.ChildProcess(protocol.memory_bytes(self._preprocess), config)
+        return child_process.ChildProcess(protocol.memory_bytes(self._preprocess), config, self._limits.seconds)
 
     def _replace_child(self, wait_seconds: float = child_process.EXIT_SECONDS) -> int:
         """Start another child in place of this one; return the exit code of the old one."""

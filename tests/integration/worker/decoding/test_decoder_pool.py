@@ -312,6 +312,19 @@ def test_a_hung_decoder_is_replaced_and_its_image_times_out(make_pool, blob_stor
     assert not suspended[0][0].is_running()
 
 
+@pytest.mark.parametrize("part", ["b'!'", "struct.pack('!i', 9) + b'[['"], ids=["in its size", "in its text"])
+def test_a_decoder_that_stops_in_the_middle_of_a_reply_times_out(make_pool, put_blob, make_jpeg, patch_decoding, part):
+    """It is replaced, and the image fails at the retry; the others are fine."""
+    patch_decoding(
+        f"len(data) == 7 and (os.write(int(sys.argv[1]), {part}), time.sleep(60))", at_start="import struct, sys"
+    )
+    pool = make_pool(1, seconds=1)
+    first_pid = pool.pids()[0]
+    _, outcomes = pool.decode([put_blob(make_jpeg(0)), put_blob(b"stopped"), put_blob(make_jpeg(2))])
+    assert codes(outcomes) == [None, "timed_out", None]
+    assert not psutil.pid_exists(first_pid)
+
+
 def progressive(size, scans):
     """Return a progressive JPEG whose last scan is repeated `scans` times."""
     file = io.BytesIO()
