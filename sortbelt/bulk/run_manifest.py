@@ -73,8 +73,8 @@ def default_path(url: str, key: str, root: str, model: str | None) -> Path:
     return runs_dir / f"{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.sqlite"
 
 
-class SyncState:
-    """Open manifest, locked against other processes. For one thread.
+class RunManifest:
+    """Manifest of a folder, open and locked against other processes. For one thread.
 
     Args:
         path: path of the file, created if missing.

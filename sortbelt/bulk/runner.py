@@ -95,7 +95,7 @@ class BulkRun:
     Args:
         client: client of the server.
         directory: the folder.
-        sync_state: its manifest; written from the thread that calls the run.
+        manifest: its manifest; written from the thread that calls the run.
         run_options: options of the run.
         on_update: called with the run after each change.
 
@@ -109,13 +109,13 @@ class BulkRun:
         self,
         client: Client,
         directory: walker.DirectoryWalker,
-        sync_state: run_manifest.SyncState,
+        manifest: run_manifest.RunManifest,
         run_options: RunOptions | None = None,
         on_update: Callable[[BulkRun], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._directory = directory
-        self._state = sync_state
+        self._manifest = manifest
         self._run_options = run_options or RunOptions()
         self._on_update = on_update
         self._change_detector = change_detection.ChangeDetector(client)
@@ -155,13 +155,13 @@ class BulkRun:
         Raises:
             errors.BadInput: the folder has no images, or the earlier run cannot be resumed.
         """
-        self._latest_job = self._state.latest_job()
+        self._latest_job = self._manifest.latest_job()
         if self._latest_job:
             self._change_detector.always_look_up()
             self._resume(self._latest_job)
         if self._run_options.retry_failed:
             self._record_earlier_failures()
-        self._state.clear_not_sent()
+        self._manifest.clear_not_sent()
         self.walk_summary = self._directory.summarize(self._is_new, allow_empty=allow_empty)
         self.stats.unchanged = self.walk_summary.image_count - self.walk_summary.new_count
 
@@ -182,11 +182,11 @@ class BulkRun:
             )
         if not self.job.sealed:
             # Images whose acceptance an earlier run did not record are sent again, and are counted then.
-            self._open_job, self._count_before = latest_job, self._state.count_images(latest_job)
+            self._open_job, self._count_before = latest_job, self._manifest.count_images(latest_job)
 
     def _record_earlier_failures(self) -> None:
         """Record the failures of earlier jobs, which must have ended."""
-        for job in self._state.jobs_without_recorded_failures():
+        for job in self._manifest.jobs_without_recorded_failures():
             if not self._client.job(job.id).ended:
                 raise errors.BadInput(
                     f"Job {job.id} has not ended: run without --retry-failed to wait for it.", "still_running"
@@ -194,7 +194,7 @@ class BulkRun:
             self._record_job_failures(job)
 
     def _is_new(self, image: image_files.Image) -> bool:
-        entry = self._state.lookup(image.name)
+        entry = self._manifest.lookup(image.name)
         return entry is None or not entry.is_unchanged(image) or self._should_retry(entry)
 
     def _should_retry(self, entry: run_manifest.ImageEntry) -> bool:
@@ -206,7 +206,7 @@ class BulkRun:
             self._uploader.upload, self._upload_batches(), thread_count=UPLOAD_THREADS
         ):
             assert self._open_job  # noqa: S101 - a batch has a job
-            self._state.mark_sent(self._open_job, upload_result.accepted)
+            self._manifest.mark_sent(self._open_job, upload_result.accepted)
             self.stats.sent += len(upload_result.accepted)
             self._record_not_sent(upload_result.failures)
             self._update(*upload_result.jobs)
@@ -217,7 +217,7 @@ class BulkRun:
         if self._open_job:
             sealed = self._client.seal(self._open_job.id)
             self._update(sealed)
-            self.stats.missing += max(0, self._state.count_images(self._open_job) - sealed.counts.total)
+            self.stats.missing += max(0, self._manifest.count_images(self._open_job) - sealed.counts.total)
             self._open_job = None
 
     def wait_until_ended(self) -> None:
@@ -232,7 +232,7 @@ class BulkRun:
 
     def failures(self) -> Iterator[run_manifest.FailedImage]:
         """Yield the images without a label, by name; complete after `record_failures`."""
-        return self._state.failures(self._latest_job)
+        return self._manifest.failures(self._latest_job)
 
     def watch(self, idle_seconds: float | None) -> None:
         """Send what is added to the folder, until nothing was added for `idle_seconds`, or for ever.
@@ -261,7 +261,7 @@ class BulkRun:
     def _upload_batches(self) -> Iterator[uploader.UploadBatch]:
         blocks = change_detection.blocks(self._candidates())
         for change_set in parallel.parallel_map(self._change_detector.detect, blocks, thread_count=HASH_THREADS):
-            self._state.mark_touched(change_set.touched)
+            self._manifest.mark_touched(change_set.touched)
             self.stats.changed += len(change_set.changed)
             self._record_not_sent(change_set.unreadable)
             if change_set.new:
@@ -280,7 +280,7 @@ class BulkRun:
 
     def _candidates(self) -> Iterator[change_detection.Candidate]:
         for image in self._directory.walk():
-            entry = self._state.lookup(image.name)
+            entry = self._manifest.lookup(image.name)
             if self._is_watching and _is_recent(image):
                 continue
             if entry is None:
@@ -301,14 +301,14 @@ class BulkRun:
                 model=run_options.model,
                 priority=run_options.priority,
                 webhook=run_options.webhook,
-                idempotency_key=self._state.job_idempotency_key(),
+                idempotency_key=self._manifest.job_idempotency_key(),
             )
-            self._open_job = self._latest_job = self._state.add_job(self.job.id)
+            self._open_job = self._latest_job = self._manifest.add_job(self.job.id)
             self._count_before = -self.stats.sent
         return self._open_job
 
     def _record_not_sent(self, failures: list[run_manifest.FailedImage]) -> None:
-        self._state.mark_not_sent(failures)
+        self._manifest.mark_not_sent(failures)
         self.stats.not_sent += len(failures)
 
     def _update(self, *updates: responses.Job) -> None:
@@ -333,8 +333,8 @@ class BulkRun:
         )
         while failures := list(itertools.islice(failed_images, FAILURE_BATCH_SIZE)):
             summary.failed += len(failures)
-            self._state.mark_failed(job, failures)
-        self._state.mark_failures_recorded(job.id)
+            self._manifest.mark_failed(job, failures)
+        self._manifest.mark_failures_recorded(job.id)
         return summary
 
 

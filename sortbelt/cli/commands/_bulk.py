@@ -1,4 +1,4 @@
-"""Shared by the subcommands that run a folder or a source: state, progress, ctrl-C, and the final report."""
+"""Shared by the subcommands that run a folder or a source: manifest, progress, ctrl-C, and the final report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_LISTED_FAILURES = 20  # printed one by one; --failures writes all of them
 
 
 @contextlib.contextmanager
-def open_state(
+def open_manifest(
     client: Client,
     source: str,
     model: str | None,
@@ -29,30 +29,32 @@ def open_state(
     *,
     fresh: bool = False,
     dry_run: bool = False,
-) -> Iterator[run_manifest.SyncState]:
+) -> Iterator[run_manifest.RunManifest]:
     """Open the manifest of a folder; with `dry_run`, a copy of it.
 
     Raises:
         errors.NotFound: there is no job with the given id.
         errors.BadInput: the file cannot be used as a manifest, or cannot be written.
     """
-    state_path = Path(path) if path else run_manifest.default_path(client.config.url, client.config.key, source, model)
-    sync_state = run_manifest.SyncState(state_path, source, dry_run=dry_run)
+    manifest_path = (
+        Path(path) if path else run_manifest.default_path(client.config.url, client.config.key, source, model)
+    )
+    folder_manifest = run_manifest.RunManifest(manifest_path, source, dry_run=dry_run)
     try:
-        latest_job = sync_state.latest_job()
+        latest_job = folder_manifest.latest_job()
         if fresh or (job_id and (latest_job is None or latest_job.id != job_id)):
             if job_id:
                 client.job(job_id)  # a mistyped id must not clear the manifest
-            sync_state.clear()
+            folder_manifest.clear()
             if job_id:
-                sync_state.add_job(job_id)
-        yield sync_state
+                folder_manifest.add_job(job_id)
+        yield folder_manifest
     except sqlite3.Error as error:
         raise errors.BadInput(
-            f"The manifest {state_path} cannot be used ({error}): name another file with --manifest.", "bad_manifest"
+            f"The manifest {manifest_path} cannot be used ({error}): name another file with --manifest.", "bad_manifest"
         ) from None
     finally:
-        sync_state.close()
+        folder_manifest.close()
 
 
 def show_progress(bar: progress.Progress, bulk_run: runner.BulkRun) -> None:

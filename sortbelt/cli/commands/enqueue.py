@@ -106,12 +106,12 @@ def enqueue(
     assert source is not None  # noqa: S101 - else there was a selection
     directory = walker.DirectoryWalker(source, include, exclude)
     with (
-        _bulk.open_state(client, source, model, manifest, job_id, fresh=fresh, dry_run=dry_run) as sync_state,
+        _bulk.open_manifest(client, source, model, manifest, job_id, fresh=fresh, dry_run=dry_run) as folder_manifest,
         progress.create_progress() as bar,
     ):
         client.notify(bar.show_waiting)
         bulk_run = runner.BulkRun(
-            client, directory, sync_state, run_options, lambda bulk_run: _bulk.show_progress(bar, bulk_run)
+            client, directory, folder_manifest, run_options, lambda bulk_run: _bulk.show_progress(bar, bulk_run)
         )
         bulk_run.prepare(allow_empty=watch)
         if dry_run:

@@ -101,10 +101,10 @@ def sort(
         code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
     else:
         is_complete = True
-        with _bulk.open_state(client, source, model, manifest, dry_run=dry_run) as sync_state:
+        with _bulk.open_manifest(client, source, model, manifest, dry_run=dry_run) as folder_manifest:
             if not dry_run:
-                is_complete = _classify_directory(client, source, sync_state, model)
-            results = checked(_latest_results(client, sync_state))
+                is_complete = _classify_directory(client, source, folder_manifest, model)
+            results = checked(_latest_results(client, folder_manifest))
             code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
         code = code or (0 if is_complete else 1)
     sys.exit(code)
@@ -123,20 +123,22 @@ def _warn_of_unknown_familiarity(results: Iterator[responses.Result]) -> Iterato
         )
 
 
-def _classify_directory(client: Client, source: str, sync_state: run_manifest.SyncState, model: str | None) -> bool:
+def _classify_directory(
+    client: Client, source: str, folder_manifest: run_manifest.RunManifest, model: str | None
+) -> bool:
     """Classify new images, and name those that are not sent; return whether there are none of these."""
     with progress.create_progress() as bar:
         client.notify(bar.show_waiting)
         bulk_run = runner.BulkRun(
             client,
             walker.DirectoryWalker(source),
-            sync_state,
+            folder_manifest,
             runner.RunOptions(model, name=_options.job_name(source)),
             lambda bulk_run: _bulk.show_progress(bar, bulk_run),
         )
-        bulk_run.prepare(allow_empty=sync_state.latest_job() is not None)
+        bulk_run.prepare(allow_empty=folder_manifest.latest_job() is not None)
         _bulk.execute_run(bulk_run)
-    _bulk.print_failures("not sent", sync_state.failures(None), bulk_run.stats.not_sent)
+    _bulk.print_failures("not sent", folder_manifest.failures(None), bulk_run.stats.not_sent)
     walked = bulk_run.walk_summary
     if walked.left_out:
         for note in _bulk.skipped_notes(walked.left_out, walked.left_out_files):
@@ -144,12 +146,12 @@ def _classify_directory(client: Client, source: str, sync_state: run_manifest.Sy
     return not (bulk_run.stats.not_sent or bulk_run.stats.missing or walked.left_out)
 
 
-def _latest_results(client: Client, sync_state: run_manifest.SyncState) -> Iterator[responses.Result]:
+def _latest_results(client: Client, folder_manifest: run_manifest.RunManifest) -> Iterator[responses.Result]:
     """Yield the results of all jobs of the folder, for each image the latest one."""
-    for job in sync_state.jobs():
+    for job in folder_manifest.jobs():
         try:
             for result in client.results(job.id):
-                entry = sync_state.lookup(result.image)
+                entry = folder_manifest.lookup(result.image)
                 if entry and entry.job == job.number:
                     yield result
         except errors.NotFound:

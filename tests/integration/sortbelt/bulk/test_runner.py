@@ -45,7 +45,7 @@ def client(server):
 @contextlib.contextmanager
 def folder_run(client, root, wishes=None, file=None):
     """A run of this process."""
-    book = run_manifest.SyncState(file or root.parent / "book.sqlite", str(root))
+    book = run_manifest.RunManifest(file or root.parent / "book.sqlite", str(root))
     with contextlib.closing(book):
         run = runner.BulkRun(client, walker.DirectoryWalker(str(root)), book, wishes)
         run.prepare()
@@ -313,7 +313,7 @@ def test_a_run_whose_records_lag_behind_counts_each_image_once(client, image_dir
     """Images that the server accepted just before a crash are sent again, and not counted twice."""
     with folder_run(client, image_dir) as run:
         run.send()
-    with contextlib.closing(run_manifest.SyncState(image_dir.parent / "book.sqlite", str(image_dir))) as book:
+    with contextlib.closing(run_manifest.RunManifest(image_dir.parent / "book.sqlite", str(image_dir))) as book:
         book.clear()
         book.add_job(run.job.id)
 
