@@ -35,22 +35,24 @@ def walk(path: str, name: str, rules: file_rules.FileRules, skipped: SkippedFile
     An archive that cannot be read, or not further, is yielded as an image that is unreadable.
     """
     archive_name = file_names.escape_name(name or os.path.basename(path))  # noqa: PTH119 - a string is all that is needed
-    last_skipped = ""
+    last_skipped, mtime_ns = "", 0
     try:
         with _open(path) as file:
             info = os.fstat(file.fileno())
+            mtime_ns = info.st_mtime_ns
             for member in archives.list_members(file, path, info.st_size):
                 relative = f"{name}/{member.path}" if name else member.path
                 part, reason = (
                     (relative, member.skip_reason) if member.skip_reason else rules.find_skipped(relative, name)
                 )
                 if not reason:
-                    yield _to_image(path, relative, member, file, info.st_mtime_ns)
+                    yield _to_image(path, relative, member, file, mtime_ns)
                 elif part != last_skipped:
                     skipped.add(part, reason)
                 last_skipped = part
     except (OSError, archives.ArchiveError) as error:
-        yield image_files.Image(archive_name, 0, image_files.Unreadable(_archive_error(archive_name, error)))
+        source = image_files.Unreadable(_archive_error(archive_name, error))
+        yield image_files.Image(archive_name, 0, source, mtime_ns)
 
 
 def _to_image(path: str, relative: str, member: archives.Member, file: BinaryIO, mtime_ns: int) -> image_files.Image:

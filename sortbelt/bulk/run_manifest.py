@@ -43,12 +43,15 @@ class RunJob(NamedTuple):
 
 
 class ImageEntry(NamedTuple):
-    """Image as it was when it was sent: file size and time, digest, job number, and error code if it failed."""
+    """Image as it was when it was sent: file size and time, digest, job number, and error code if it failed.
+
+    `job` is None if the image could not be sent; its size and time are 0 unless the server rejected it.
+    """
 
     size: int
     mtime_ns: int
     sha256: str
-    job: int
+    job: int | None
     code: str | None
 
     def is_unchanged(self, image: image_files.Image) -> bool:
@@ -57,11 +60,13 @@ class ImageEntry(NamedTuple):
 
 
 class FailedImage(NamedTuple):
-    """Image without a label, and its error."""
+    """Image without a label, and its error; with size and time of its file if the server rejected it."""
 
     name: str
     code: str
     detail: str
+    size: int = 0
+    mtime_ns: int = 0
 
 
 def default_path(url: str, key: str, root: str, model: str | None) -> Path:
@@ -167,9 +172,9 @@ class RunManifest:
         return (RunJob(*row) for row in rows)
 
     def lookup(self, name: str) -> ImageEntry | None:
-        """Return the entry of an image that is in a job."""
+        """Return the entry of an image that is in a job, or could not be sent."""
         row = self._conn.execute(
-            "SELECT size, mtime_ns, sha256, job, code FROM pictures WHERE name = ? AND job IS NOT NULL", (name,)
+            "SELECT size, mtime_ns, sha256, job, code FROM pictures WHERE name = ?", (name,)
         ).fetchone()
         return ImageEntry(row[0], row[1], row[2].hex(), row[3], row[4]) if row else None
 
@@ -192,14 +197,24 @@ class RunManifest:
 
     def mark_not_sent(self, failures: Iterable[FailedImage]) -> None:
         """Record images that could not be sent; the next run retries them."""
-        rows = ((f.name, f.code, f.detail) for f in failures)
+        rows = ((f.name, f.size, f.mtime_ns, f.code, f.detail) for f in failures)
         with self._conn:
-            self._conn.executemany("REPLACE INTO pictures VALUES (?, 0, 0, x'', NULL, ?, ?)", rows)
+            self._conn.executemany("REPLACE INTO pictures VALUES (?, ?, ?, x'', NULL, ?, ?)", rows)
+
+    def count_not_sent(self) -> int:
+        """Return the number of images that could not be sent."""
+        query = "SELECT count(*) FROM pictures WHERE job IS NULL AND code IS NOT NULL"
+        return int(self._conn.execute(query).fetchone()[0])
 
     def clear_not_sent(self) -> None:
         """Forget the images that could not be sent."""
         with self._conn:
             self._conn.execute("DELETE FROM pictures WHERE job IS NULL")
+
+    def clear_unreadable(self) -> None:
+        """Forget the images that could not be read, but not those that the server rejected."""
+        with self._conn:
+            self._conn.execute("DELETE FROM pictures WHERE job IS NULL AND mtime_ns = 0")
 
     def mark_failed(self, job: RunJob, failures: Iterable[FailedImage]) -> None:
         """Record images that failed in a job."""

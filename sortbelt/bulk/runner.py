@@ -198,10 +198,14 @@ class BulkRun:
         return entry is None or not entry.is_unchanged(image) or self._should_retry(entry)
 
     def _should_retry(self, entry: run_manifest.ImageEntry) -> bool:
-        return self._run_options.retry_failed and entry.code is not None
+        return self._run_options.retry_failed and entry.job is not None and entry.code is not None
 
     def send(self) -> None:
-        """Send everything that is new, in parallel requests."""
+        """Send everything that is new, in parallel requests.
+
+        Called again, it tries again what could not be read, and of what the server rejected the files that changed.
+        """
+        self._manifest.clear_unreadable()
         for upload_result in parallel.parallel_map(
             self._uploader.upload, self._upload_batches(), thread_count=UPLOAD_THREADS
         ):
@@ -210,6 +214,7 @@ class BulkRun:
             self.stats.sent += len(upload_result.accepted)
             self._record_not_sent(upload_result.failures)
             self._update(*upload_result.jobs)
+        self.stats.not_sent = self._manifest.count_not_sent()
         self._update()
 
     def seal(self) -> None:
@@ -308,8 +313,9 @@ class BulkRun:
         return self._open_job
 
     def _record_not_sent(self, failures: list[run_manifest.FailedImage]) -> None:
-        self._manifest.mark_not_sent(failures)
-        self.stats.not_sent += len(failures)
+        if failures:
+            self._manifest.mark_not_sent(failures)
+            self.stats.not_sent = self._manifest.count_not_sent()
 
     def _update(self, *updates: responses.Job) -> None:
         current = [self.job] if self.job else []

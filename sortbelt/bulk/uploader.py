@@ -90,7 +90,9 @@ class Uploader:
             result.accepted.extend(batch)
         except errors.InvalidRequest as problem:
             if len(batch) == 1:
-                result.failures.append(run_manifest.FailedImage(batch[0].name, problem.code, str(problem)))
+                image = batch[0]
+                failure = run_manifest.FailedImage(image.name, problem.code, str(problem), image.size, image.mtime_ns)
+                result.failures.append(failure)
                 return
             for half in _halves(batch):
                 self._upload_files(job_id, half, result)

@@ -1,6 +1,7 @@
 """Folder runs, through the command and through the object."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -688,3 +690,117 @@ def test_an_archive_is_sent_once(run_cli, server, tmp_path, suffix):
             Path(shutil.make_archive(tmp_path / "made", kind, folder)).rename(path)
         run = run_cli("enqueue", path, "--json")
         assert (run.code, json.loads(run.out.splitlines()[-1])["sent"]) == (0, sent), run.err
+
+
+class StepwiseWalker(walker.DirectoryWalker):
+    """A walker that calls one function before each walk; after the last one it ends a watching run."""
+
+    def __init__(self, root, *steps):
+        super().__init__(str(root))
+        self.steps = itertools.chain([nothing], steps, [end_watching])  # the first walk is that of `prepare`
+
+    def walk(self):
+        """Change the folder, and walk it."""
+        next(self.steps, nothing)()
+        return super().walk()
+
+
+class WatchingEndedError(Exception):
+    """No step is left."""
+
+
+def end_watching():
+    """End the run."""
+    raise WatchingEndedError
+
+
+def watch(client, root, *steps, options=None):
+    """A watching run with a step before each of its walks; return the run, its failures, and `not_sent` over time."""
+    not_sent = []
+    with contextlib.closing(run_manifest.RunManifest(root.parent / "book.sqlite", str(root))) as book:
+        run = runner.BulkRun(
+            client, StepwiseWalker(root, *steps), book, options, lambda run: not_sent.append(run.stats.not_sent)
+        )
+        run.prepare(allow_empty=True)
+        with pytest.raises(WatchingEndedError):
+            run.watch(None)
+        run.send()
+        run.seal()
+        run.wait_until_ended()
+        run.record_failures()
+        return run, [(f.name, f.code) for f in run.failures()], not_sent
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """A watching run takes files at once, and does not pause."""
+    monkeypatch.setattr(runner, "MIN_FILE_AGE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "MIN_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "WALK_REST_FACTOR", 0)
+
+
+def nothing():
+    """Leave the folder as it is."""
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_is_not_sent_from_a_watched_folder_is_counted_once(server, client, tmp_path):
+    """An unreadable file is tried at each look, one that the server rejected only if it has changed."""
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"1")
+    (root / "bad.zip").write_bytes(b"no archive")
+    (root / "huge.jpg").write_bytes(bytes(20_000))
+    (root / "vast.jpg").write_bytes(bytes(30_000))
+    server.max_body_bytes = 19_000
+    at_edit = []
+
+    def edit():
+        at_edit.append(rejections())
+        (root / "huge.jpg").write_bytes(bytes(25_000))
+
+    def rejections():
+        return sum(path.endswith("/images") for _, path, _ in server.requests)
+
+    options = runner.RunOptions(max_failure_rate=0.9)
+    run, failures, _ = watch(client, root, nothing, *[nothing] * 30, edit, nothing, nothing, options=options)
+
+    assert (run.stats.sent, run.stats.not_sent) == (1, 3)
+    assert failures == [("bad.zip", "bad_archive"), ("huge.jpg", "body_too_large"), ("vast.jpg", "body_too_large")]
+    assert rejections() == at_edit[0] + 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_file_of_a_watched_folder_that_can_be_sent_after_all_is_no_failure(server, client, tmp_path):
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "huge.jpg").write_bytes(bytes(20_000))
+    server.max_body_bytes = 19_000
+
+    run, failures, _ = watch(client, root, nothing, lambda: (root / "huge.jpg").write_bytes(b"1"))
+
+    assert (run.stats.sent, run.stats.not_sent, failures, run.is_successful) == (1, 0, [], True)
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+@pytest.mark.usefixtures("eager")
+def test_an_archive_that_is_still_written_to_is_no_failure(client, tmp_path, monkeypatch, pauses):
+    """It is left alone while it is recent; if the writing pauses, it is damaged only until it goes on."""
+    root = tmp_path / "camera"
+    root.mkdir()
+    path, whole = root / "a.zip", tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("one.jpg", b"1")
+    monkeypatch.setattr(runner, "MIN_FILE_AGE_SECONDS", 3600.0)
+
+    def copy(data):
+        path.write_bytes(data)
+        if pauses or len(data) == whole.stat().st_size:
+            os.utime(path, (1, 1))
+
+    run, failures, not_sent = watch(
+        client, root, lambda: copy(whole.read_bytes()[:-9]), nothing, lambda: copy(whole.read_bytes()), nothing
+    )
+
+    assert max(not_sent) == pauses
+    assert (run.stats.sent, run.stats.not_sent, failures, run.is_successful) == (1, 0, [], True)
