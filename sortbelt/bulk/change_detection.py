@@ -22,12 +22,12 @@ class Candidate(NamedTuple):
     Attributes:
         image: as the walk found it.
         sha256: digest of the bytes sent under this name before; empty if there are none.
-        name_taken: whether the open job has this name already and cannot accept other bytes for it.
+        job_sha256: digest of the bytes that the open job has under this name, or may have: it accepts no others.
     """
 
     image: image_files.Image
     sha256: str = ""
-    name_taken: bool = False
+    job_sha256: str = ""
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _read(image: image_files.Image) -> image_files.Image:
 def _categorize(candidate: Candidate, image: image_files.Image, change_set: ChangeSet) -> None:
     if candidate.sha256 == image.sha256:
         change_set.touched.append(image)
-    elif candidate.name_taken:
+    elif candidate.job_sha256 not in ("", image.sha256):
         change_set.changed.append(image)
     else:
         change_set.new.append(image)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,10 @@ from sortbelt.local import file_lock
 
 SQLITE_HEADER = b"SQLite format 3\0"
 SCHEMA_VERSION = 1
-SCHEMA = """
+# Images that the open job may have, although they are not recorded as sent to it. Older manifests lack the table.
+UPLOADS_SCHEMA = "CREATE TABLE IF NOT EXISTS uploads (name TEXT PRIMARY KEY, sha256 BLOB NOT NULL) WITHOUT ROWID;"
+SCHEMA = f"""
+{UPLOADS_SCHEMA}
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 -- New rows have sealed = 0; earlier versions set it to 1, and no version reads it.
 CREATE TABLE jobs (
@@ -135,6 +138,7 @@ class RunManifest:
         with self._conn:
             self._conn.execute("DELETE FROM jobs")
             self._conn.execute("DELETE FROM pictures")
+            self._conn.execute("DELETE FROM uploads")
             self._conn.execute("DELETE FROM facts WHERE name = 'order'")
 
     def job_idempotency_key(self) -> str:
@@ -178,11 +182,28 @@ class RunManifest:
         ).fetchone()
         return ImageEntry(row[0], row[1], row[2].hex(), row[3], row[4]) if row else None
 
-    def mark_sent(self, job: RunJob, sent_images: Iterable[image_files.Image]) -> None:
+    def mark_uploading(self, new_images: Iterable[image_files.Image]) -> None:
+        """Record images before they are sent to the open job, which has them after a kill -9 or not."""
+        rows = ((p.name, bytes.fromhex(p.sha256)) for p in new_images)
+        with self._conn:
+            self._conn.executemany("REPLACE INTO uploads VALUES (?, ?)", rows)
+
+    def lookup_upload(self, name: str) -> str:
+        """Return the digest of the bytes that the open job may have under a name; empty if it has none."""
+        row = self._conn.execute("SELECT sha256 FROM uploads WHERE name = ?", (name,)).fetchone()
+        return row[0].hex() if row else ""
+
+    def clear_uploads(self) -> None:
+        """Forget what an open job may have: there is none."""
+        with self._conn:
+            self._conn.execute("DELETE FROM uploads")
+
+    def mark_sent(self, job: RunJob, sent_images: Sequence[image_files.Image]) -> None:
         """Record images as sent to a job."""
         rows = ((p.name, p.size, p.mtime_ns, bytes.fromhex(p.sha256), job.number) for p in sent_images)
         with self._conn:
             self._conn.executemany("REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, NULL, NULL)", rows)
+            self._conn.executemany("DELETE FROM uploads WHERE name = ?", ((p.name,) for p in sent_images))
 
     def count_images(self, job: RunJob) -> int:
         """Return the number of images that are in a job."""
@@ -195,10 +216,16 @@ class RunManifest:
         with self._conn:
             self._conn.executemany("UPDATE pictures SET size = ?, mtime_ns = ? WHERE name = ?", rows)
 
-    def mark_not_sent(self, failures: Iterable[FailedImage]) -> None:
+    def mark_not_sent(self, failures: Sequence[FailedImage], open_job: RunJob | None) -> None:
         """Record images that could not be sent; the next run retries them."""
+        sent_names = ((f.name, open_job.number) for f in failures if open_job)
+        rejected_names = ((f.name,) for f in failures if f.mtime_ns)
         rows = ((f.name, f.size, f.mtime_ns, f.code, f.detail) for f in failures)
         with self._conn:
+            # A file that was sent and cannot be read any more: the job still has its name.
+            keep_sent = "REPLACE INTO uploads SELECT name, sha256 FROM pictures WHERE name = ? AND job = ?"
+            self._conn.executemany(keep_sent, sent_names)
+            self._conn.executemany("DELETE FROM uploads WHERE name = ?", rejected_names)
             self._conn.executemany("REPLACE INTO pictures VALUES (?, ?, ?, x'', NULL, ?, ?)", rows)
 
     def count_not_sent(self) -> int:
@@ -243,6 +270,8 @@ def _open_database(path: Path) -> sqlite3.Connection:
             _create_tables(conn)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"version {version} is not supported")
+        else:
+            conn.executescript(UPLOADS_SCHEMA)
         with contextlib.suppress(OSError):
             path.chmod(0o600)
     except sqlite3.Error as error:

@@ -159,6 +159,8 @@ class BulkRun:
         if self._latest_job:
             self._change_detector.always_look_up()
             self._resume(self._latest_job)
+        if self._open_job is None:
+            self._manifest.clear_uploads()
         if self._run_options.retry_failed:
             self._record_earlier_failures()
         self._manifest.clear_not_sent()
@@ -224,6 +226,7 @@ class BulkRun:
             self._update(sealed)
             self.stats.missing += max(0, self._manifest.count_images(self._open_job) - sealed.counts.total)
             self._open_job = None
+            self._manifest.clear_uploads()
 
     def wait_until_ended(self) -> None:
         """Wait until the job has ended."""
@@ -274,6 +277,7 @@ class BulkRun:
 
     def _split_for_upload(self, change_set: change_detection.ChangeSet) -> Iterator[uploader.UploadBatch]:
         job = self._ensure_open_job()
+        self._manifest.mark_uploading(change_set.new)
         known_images = [image for image in change_set.new if image.sha256 in change_set.known_digests]
         self.stats.by_reference += len(known_images)
         if known_images:
@@ -288,15 +292,18 @@ class BulkRun:
             entry = self._manifest.lookup(image.name)
             if self._is_watching and _is_recent(image):
                 continue
-            if entry is None:
-                yield change_detection.Candidate(image)
-            elif entry.is_unchanged(image) and not self._should_retry(entry):
+            if entry is not None and entry.is_unchanged(image) and not self._should_retry(entry):
                 continue
-            else:
-                is_name_taken = self._open_job is not None and self._open_job.number == entry.job
-                yield change_detection.Candidate(
-                    image, "" if self._should_retry(entry) and not is_name_taken else entry.sha256, is_name_taken
-                )
+            yield self._to_candidate(image, entry)
+
+    def _to_candidate(
+        self, image: image_files.Image, entry: run_manifest.ImageEntry | None
+    ) -> change_detection.Candidate:
+        if self._open_job is not None and entry is not None and entry.job == self._open_job.number:
+            return change_detection.Candidate(image, entry.sha256, entry.sha256)
+        sha256 = "" if entry is None or self._should_retry(entry) else entry.sha256
+        job_sha256 = self._manifest.lookup_upload(image.name) if self._open_job is not None else ""
+        return change_detection.Candidate(image, sha256, job_sha256)
 
     def _ensure_open_job(self) -> run_manifest.RunJob:
         if self._open_job is None:
@@ -314,7 +321,7 @@ class BulkRun:
 
     def _record_not_sent(self, failures: list[run_manifest.FailedImage]) -> None:
         if failures:
-            self._manifest.mark_not_sent(failures)
+            self._manifest.mark_not_sent(failures, self._open_job)
             self.stats.not_sent = self._manifest.count_not_sent()
 
     def _update(self, *updates: responses.Job) -> None:

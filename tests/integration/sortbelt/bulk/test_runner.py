@@ -20,6 +20,7 @@ import pytest
 from sortbelt import errors
 from sortbelt.bulk import change_detection, run_manifest, runner, walker
 from sortbelt.cli import progress
+from sortbelt.client import image_files
 from sortbelt.client.sync_client import Client
 from tests.support import fake_api
 
@@ -283,6 +284,66 @@ def test_failures_are_written_as_csv_or_ndjson(run_cli, image_dir, tmp_path):
 
     assert (tmp_path / "failed.csv").read_text().splitlines()[1] == "broken.png,undecodable,Not an image."
     assert json.loads((tmp_path / "failed.ndjson").read_text())["code"] == "undecodable"
+
+
+def test_a_file_that_is_edited_between_a_kill_and_the_rerun_is_classified_anew(server, image_dir, run_cli):
+    """The server had accepted the old bytes, and the killed run could not record it."""
+    real, edited = server.add_images, []
+
+    def add_and_kill(job, images):
+        real(job, images)
+        if images:  # else the job is being opened
+            edited.append(images[0][0])
+            run.kill()
+
+    server.add_images = add_and_kill
+    with started(server, image_dir) as run:
+        run.communicate()
+    server.add_images = real
+    (image_dir / edited[0]).write_bytes(b"edited")
+
+    reports = [report(run_cli("enqueue", image_dir, "--json")) for _ in range(2)]
+
+    first_job, second_job = server.jobs.values()
+    assert run.returncode == -signal.SIGKILL
+    assert reports[0]["changed"] == 1
+    assert len(first_job["images"]) == 101
+    assert second_job["images"] == {edited[0]: b"edited"}
+    assert set(server.upload_counts.values()) == {1, 2}
+
+
+def test_a_file_that_was_sent_and_cannot_be_read_meanwhile_is_classified_anew(server, image_dir, client, monkeypatch):
+    """The open job still has its old bytes under this name."""
+    path = image_dir / "0" / "000.jpg"
+    with folder_run(client, image_dir) as run:
+        run.send()
+    path.write_bytes(b"edited, and too large")
+    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 9)
+    with folder_run(client, image_dir) as run:
+        run.send()
+        assert (run.stats.not_sent, run.stats.sent) == (1, 0)
+    monkeypatch.undo()
+
+    with folder_run(client, image_dir) as run:
+        run.send()
+        assert (run.stats.changed, run.stats.sent) == (1, 0)
+        run.seal()
+    with folder_run(client, image_dir) as run:
+        run.send()
+
+    assert [len(job["images"]) for job in server.jobs.values()] == [101, 1]
+
+
+def test_a_manifest_of_the_version_before_is_used(run_cli, server, image_dir, tmp_path):
+    """It has no table of what is being sent."""
+    run_cli("enqueue", image_dir, "--manifest", tmp_path / "book.sqlite")
+    with contextlib.closing(sqlite3.connect(tmp_path / "book.sqlite")) as conn:
+        conn.execute("DROP TABLE uploads")
+    (image_dir / "new.jpg").write_bytes(b"new")
+
+    run = run_cli("enqueue", image_dir, "--json", "--manifest", tmp_path / "book.sqlite")
+
+    assert (report(run)["sent"], report(run)["unchanged"]) == (1, 101)
 
 
 def test_too_many_failures_stop_the_run_and_say_how_to_go_on(run_cli, server, image_dir):
