@@ -205,7 +205,7 @@ class BulkRun:
     def send(self) -> None:
         """Send everything that is new, in parallel requests.
 
-        Called again, it tries again what could not be read, and of what the server rejected the files that changed.
+        Called again, it retries what could not be read, and of what the server rejected the files that changed.
         """
         self._manifest.clear_unreadable()
         for upload_result in parallel.parallel_map(
