@@ -139,20 +139,36 @@ class RunManifest:
             self._conn.execute("DELETE FROM jobs")
             self._conn.execute("DELETE FROM pictures")
             self._conn.execute("DELETE FROM uploads")
-            self._conn.execute("DELETE FROM facts WHERE name = 'order'")
+            self._conn.execute("DELETE FROM facts WHERE name IN ('order', 'first job', 'complete')")
 
     def job_idempotency_key(self) -> str:
         """Return the idempotency key for the next job: the same until `add_job`, even after kill -9."""
         return self._get_or_insert_fact("order", secrets.token_hex(16))
 
     def add_job(self, job_id: str) -> RunJob:
-        """Record a new job, for the images from now on."""
+        """Record a new job, for the images from now on: the first one of a run, unless that is not complete."""
         with self._conn:
             self._conn.execute("DELETE FROM facts WHERE name = 'order'")
-            self._conn.execute("INSERT INTO jobs (id, sealed, settled) VALUES (?, 0, 0)", (job_id,))
+            number = self._conn.execute("INSERT INTO jobs (id, sealed, settled) VALUES (?, 0, 0)", (job_id,)).lastrowid
+            self._conn.execute(
+                "INSERT INTO facts VALUES ('first job', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value "
+                "WHERE EXISTS (SELECT 1 FROM facts WHERE name = 'complete')",
+                (str(number),),
+            )
+            self._conn.execute("DELETE FROM facts WHERE name = 'complete'")
         job = self.latest_job()
         assert job is not None  # noqa: S101 - for the type checker
         return job
+
+    def mark_run_complete(self) -> None:
+        """Record that the run has not been interrupted: the next new job is the first one of another run."""
+        self._get_or_insert_fact("complete", "1")
+
+    def run_jobs(self) -> list[RunJob]:
+        """Return the jobs of the latest run, interruptions included, oldest first."""
+        first_job = "(SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'first job')"
+        latest_job = "(SELECT max(number) FROM jobs)"  # in manifests of earlier versions
+        return list(self._select_jobs(f"WHERE number >= coalesce({first_job}, {latest_job}) ORDER BY number"))
 
     def mark_failures_recorded(self, job_id: str) -> None:
         """Record that `mark_failed` has got all failures of the job."""
@@ -249,11 +265,12 @@ class RunManifest:
         with self._conn:
             self._conn.executemany("UPDATE pictures SET code = ?, detail = ? WHERE name = ? AND job = ?", rows)
 
-    def failures(self, job: RunJob | None) -> Iterator[FailedImage]:
-        """Yield the failed images of a job, and those that could not be sent."""
-        number = job.number if job else None
+    def failures(self, first_job: RunJob | None) -> Iterator[FailedImage]:
+        """Yield the failed images of a job and of later ones, and those that could not be sent."""
+        number = first_job.number if first_job else None
         rows = self._conn.execute(
-            "SELECT name, code, detail FROM pictures WHERE code IS NOT NULL AND (job = ? OR job IS NULL) ORDER BY name",
+            "SELECT name, code, detail FROM pictures WHERE code IS NOT NULL AND (job >= ? OR job IS NULL) "
+            "ORDER BY name",
             (number,),
         )
         return (FailedImage(*row) for row in rows)

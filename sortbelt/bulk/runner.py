@@ -46,7 +46,7 @@ class RunStats:
         sent: added to the job.
         by_reference: of these, without an upload.
         unchanged: already sent by earlier runs.
-        changed: changed after they were sent to the open job.
+        changed: changed after they were sent to the open job, and not sent again.
         not_sent: unreadable, or rejected by the server.
         missing: sent, but not in the job, which had other images of the same names.
     """
@@ -101,7 +101,6 @@ class BulkRun:
 
     Attributes:
         walk_summary: content of the folder, from `prepare` on.
-        job: latest state of the job; None while there is none.
         stats: image counts so far.
     """
 
@@ -125,29 +124,40 @@ class BulkRun:
         self._count_before = 0  # images that earlier runs recorded as sent to the open job
         self._is_watching = False  # whether files may still be written to
         self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
-        self.job: responses.Job | None = None
         self.stats = RunStats()
+        self._jobs: dict[str, responses.Job] = {}  # latest states, by id
+        self._label_summary = LabelSummary()
+
+    @property
+    def job(self) -> responses.Job | None:
+        """Return the latest state of the newest job; None while there is none."""
+        return self._jobs.get(self._latest_job.id) if self._latest_job else None
+
+    @property
+    def jobs(self) -> list[responses.Job]:
+        """Return the latest states of the jobs of the run, oldest first; complete after `record_failures`."""
+        return [self._jobs[job.id] for job in self._manifest.run_jobs() if job.id in self._jobs]
 
     @property
     def submitted_count(self) -> int:
-        """Return the number of images in the job."""
+        """Return the number of images in the newest job."""
         return self._count_before + self.stats.sent
 
     @property
     def expected_count(self) -> int:
-        """Return the number of images that the job will have."""
+        """Return the number of images that the newest job will have."""
         return max(self.submitted_count, self._count_before + self.walk_summary.new_count - self.stats.changed)
 
     @property
-    def is_successful(self) -> bool:
-        """Return whether every image was sent and, if the job has ended, classified."""
-        is_complete = not (self.stats.not_sent or self.stats.missing or self.walk_summary.left_out)
-        return is_complete and (self.job is None or not self.job.ended or self.job.all_well)
+    def is_complete(self) -> bool:
+        """Return whether every image was sent."""
+        stats = self.stats
+        return not (stats.not_sent or stats.missing or stats.changed or self.walk_summary.left_out)
 
     @property
-    def ended(self) -> bool:
-        """Return whether the job has ended."""
-        return self.job is not None and self.job.ended
+    def is_successful(self) -> bool:
+        """Return whether every image was sent and, in the jobs that have ended, classified; after `record_failures`."""
+        return self.is_complete and not self._label_summary.failed
 
     def prepare(self, *, allow_empty: bool = False) -> None:
         """Load the state of earlier runs and walk the folder, without sending anything.
@@ -169,20 +179,20 @@ class BulkRun:
 
     def _resume(self, latest_job: run_manifest.RunJob) -> None:
         try:
-            self.job = self._client.job(latest_job.id)
+            job = self._jobs[latest_job.id] = self._client.job(latest_job.id)
         except errors.NotFound:
             raise errors.BadInput(
                 f"Job {latest_job.id}, which has this folder's images, is not on the server any more, or belongs to "
                 "another key: --fresh starts a new job with all images.",
                 "job_gone",
             ) from None
-        if self.job.status == "cancelled" and not self._run_options.retry_failed:
+        if job.status == "cancelled" and not self._run_options.retry_failed:
             raise errors.BadInput(
                 f"Job {latest_job.id}, which has this folder's images, was cancelled: --retry-failed sends what it "
                 "left undone, --fresh starts a new job with all images.",
                 "job_cancelled",
             )
-        if not self.job.sealed:
+        if not job.sealed:
             # Images whose acceptance an earlier run did not record are sent again, and are counted then.
             self._open_job, self._count_before = latest_job, self._manifest.count_images(latest_job)
 
@@ -193,7 +203,7 @@ class BulkRun:
                 raise errors.BadInput(
                     f"Job {job.id} has not ended: run without --retry-failed to wait for it.", "still_running"
                 )
-            self._record_job_failures(job)
+            self._record_job_failures(job, LabelSummary())
 
     def _is_new(self, image: image_files.Image) -> bool:
         entry = self._manifest.lookup(image.name)
@@ -219,6 +229,14 @@ class BulkRun:
         self.stats.not_sent = self._manifest.count_not_sent()
         self._update()
 
+    def send_all(self) -> None:
+        """Send everything that is new; images that changed after they were sent to the open job go into another one."""
+        self.send()
+        if self.stats.changed:
+            self.seal()
+            self.stats.changed = 0
+            self.send()
+
     def seal(self) -> None:
         """Seal the open job: it accepts no more images."""
         if self._open_job:
@@ -229,18 +247,44 @@ class BulkRun:
             self._manifest.clear_uploads()
 
     def wait_until_ended(self) -> None:
-        """Wait until the job has ended."""
-        if self.job and not self.job.ended:
-            for job in self._client.watch(self.job.id):
-                self._update(job)
+        """Wait until the jobs of the run have ended."""
+        self._load_jobs()
+        for job in self.jobs:
+            if not job.ended:
+                for update in self._client.watch(job.id):
+                    self._update(update)
+
+    def _load_jobs(self) -> None:
+        """Get the jobs of the run that were sealed before an interruption."""
+        for job in self._manifest.run_jobs():
+            if job.id not in self._jobs:
+                self._load_job(job.id)
+
+    def _load_job(self, job_id: str) -> None:
+        """Get the state of a job; an earlier one that is not on the server any more does not count."""
+        try:
+            self._update(self._client.job(job_id))
+        except errors.NotFound:
+            if self._latest_job is None or job_id == self._latest_job.id:
+                raise
+            self._jobs.pop(job_id, None)
+
+    def mark_complete(self) -> None:
+        """Record that the run was not interrupted: a new job belongs to another run."""
+        self._manifest.mark_run_complete()
 
     def record_failures(self) -> LabelSummary:
-        """Record the failures of the job, which has ended, in the manifest; return its labels."""
-        return self._record_job_failures(self._latest_job) if self._latest_job else LabelSummary()
+        """Record the failures of the run's jobs that have ended in the manifest; return the labels of their images."""
+        self._load_jobs()
+        self._label_summary = LabelSummary()
+        for job in self._manifest.run_jobs():
+            if job.id in self._jobs and self._jobs[job.id].ended:
+                self._record_job_failures(job, self._label_summary)
+        return self._label_summary
 
     def failures(self) -> Iterator[run_manifest.FailedImage]:
         """Yield the images without a label, by name; complete after `record_failures`."""
-        return self._manifest.failures(self._latest_job)
+        return self._manifest.failures(next(iter(self._manifest.run_jobs()), None))
 
     def watch(self, idle_seconds: float | None) -> None:
         """Send what is added to the folder, until nothing was added for `idle_seconds`, or for ever.
@@ -259,12 +303,13 @@ class BulkRun:
                 idle_since = time.monotonic()
             else:
                 delay = max(delay, WALK_REST_FACTOR * (time.monotonic() - started_at))
-                self._refresh_job()
+                self._refresh_jobs()
             time.sleep(delay)
 
-    def _refresh_job(self) -> None:
-        if self.job and not self.job.ended:
-            self._update(self._client.job(self.job.id))
+    def _refresh_jobs(self) -> None:
+        for job in self.jobs:
+            if not job.ended:
+                self._load_job(job.id)
 
     def _upload_batches(self) -> Iterator[uploader.UploadBatch]:
         blocks = change_detection.blocks(self._candidates())
@@ -308,14 +353,15 @@ class BulkRun:
     def _ensure_open_job(self) -> run_manifest.RunJob:
         if self._open_job is None:
             run_options = self._run_options
-            self.job = self._client.open_job(
+            job = self._client.open_job(
                 name=run_options.name,
                 model=run_options.model,
                 priority=run_options.priority,
                 webhook=run_options.webhook,
                 idempotency_key=self._manifest.job_idempotency_key(),
             )
-            self._open_job = self._latest_job = self._manifest.add_job(self.job.id)
+            self._open_job = self._latest_job = self._manifest.add_job(job.id)
+            self._jobs[job.id] = job
             self._count_before = -self.stats.sent
         return self._open_job
 
@@ -325,30 +371,33 @@ class BulkRun:
             self.stats.not_sent = self._manifest.count_not_sent()
 
     def _update(self, *updates: responses.Job) -> None:
-        current = [self.job] if self.job else []
-        # Responses to parallel requests arrive in any order: the most advanced is the latest.
-        self.job = max([*updates, *current], key=_progress_key, default=None)
+        for job in updates:
+            # Responses to parallel requests arrive in any order: the most advanced is the latest.
+            self._jobs[job.id] = max(job, self._jobs.get(job.id, job), key=_progress_key)
         self._on_update(self)
         self._check_failure_rate()
 
     def _check_failure_rate(self) -> None:
         failed, ended = self.stats.not_sent, self.stats.not_sent
-        if self.job:
-            failed, ended = failed + self.job.counts.failed, ended + self.job.counts.ended
+        for job in self._jobs.values():
+            failed, ended = failed + job.counts.failed, ended + job.counts.ended
         self._run_options.check_failure_rate(failed, ended)
 
-    def _record_job_failures(self, job: run_manifest.RunJob) -> LabelSummary:
-        summary = LabelSummary()
+    def _record_job_failures(self, job: run_manifest.RunJob, summary: LabelSummary) -> None:
         failed_images = (
             to_failed_image(result)
             for result in self._client.results(job.id, limit=RESULT_PAGE_SIZE)
-            if not summary.count_label(result)
+            if self._is_current(result.image, job) and not summary.count_label(result)
         )
         while failures := list(itertools.islice(failed_images, FAILURE_BATCH_SIZE)):
             summary.failed += len(failures)
             self._manifest.mark_failed(job, failures)
         self._manifest.mark_failures_recorded(job.id)
-        return summary
+
+    def _is_current(self, name: str, job: run_manifest.RunJob) -> bool:
+        """Return whether a job has the latest bytes of an image, as far as is known."""
+        entry = self._manifest.lookup(name)
+        return entry is None or entry.job == job.number
 
 
 def _is_recent(image: image_files.Image) -> bool:

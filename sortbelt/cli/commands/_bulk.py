@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
 
 MAX_LISTED_FAILURES = 20  # printed one by one; --failures writes all of them
+MAX_LISTED_JOBS = 20  # a watched folder may have more
 
 
 @contextlib.contextmanager
@@ -66,15 +68,16 @@ def show_progress(bar: progress.Progress, bulk_run: runner.BulkRun) -> None:
 def execute_run(
     bulk_run: runner.BulkRun, idle_seconds: float | None = None, *, watch: bool = False, wait: bool = True
 ) -> None:
-    """Send the folder, seal the job and, if wanted, wait for its end; on ctrl-C say how to go on."""
+    """Send the folder, seal the job and, if wanted, wait for the end of all; on ctrl-C say how to go on."""
     with _client.interruptible(lambda: _resume_hint(bulk_run)):
         if watch:
             bulk_run.watch(idle_seconds)
         else:
-            bulk_run.send()
+            bulk_run.send_all()
         bulk_run.seal()
         if wait:
             bulk_run.wait_until_ended()
+        bulk_run.mark_complete()
 
 
 def _resume_hint(bulk_run: runner.BulkRun) -> str:
@@ -95,15 +98,15 @@ class Report(NamedTuple):
     """Outcome of a run.
 
     Attributes:
-        job: the job; None if there is none.
-        summary: labels of the job, if it has ended.
+        jobs: its jobs, oldest first.
+        summary: labels of the jobs that have ended.
         failed_count: images without a label.
         failures: returns these images.
         fields: further fields of the JSON report.
         notes: sentences for people.
     """
 
-    job: responses.Job | None
+    jobs: Sequence[responses.Job]
     summary: runner.LabelSummary
     failed_count: int
     failures: Callable[[], Iterable[run_manifest.FailedImage]]
@@ -117,11 +120,12 @@ def print_report(report: Report, failures_path: str | None, *, as_json: bool) ->
         export.write_failures(report.failures(), failures_path)
     labels, listed = report.summary.labels.most_common(), itertools.islice(report.failures(), MAX_LISTED_FAILURES)
     if as_json:
-        job = report.job
+        newest_job = report.jobs[-1] if report.jobs else None
         job_fields = {
-            "job_id": job and job.id,
-            "status": job and job.status,
-            "counts": job.raw["counts"] if job else {},
+            "job_id": newest_job and newest_job.id,
+            "job_ids": [job.id for job in report.jobs],
+            "status": newest_job and newest_job.status,
+            "counts": _sum_counts(report.jobs),
         }
         failures = [{"image": f.name, "code": f.code, "detail": f.detail} for f in listed]
         print(terminal.to_json_line({**job_fields, "labels": dict(labels), **report.fields, "failures": failures}))
@@ -130,9 +134,15 @@ def print_report(report: Report, failures_path: str | None, *, as_json: bool) ->
     print_failures("failed", listed, report.failed_count, ": --failures FILE writes them all")
     for note in report.notes:
         _options.print_stderr(note)
-    if report.job:
-        id_, status = report.job.id, report.job.outcome
-        _options.print_stderr(f"Job {id_} {status}: `sortbelt results {id_}` shows every image.")
+    for job in report.jobs[-MAX_LISTED_JOBS:]:
+        _options.print_stderr(f"Job {job.id} {job.outcome}: `sortbelt results {job.id}` shows every image.")
+
+
+def _sum_counts(jobs: Iterable[responses.Job]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for job in jobs:
+        counts.update(job.raw["counts"])
+    return dict(counts)
 
 
 def print_failures(outcome: str, failures: Iterable[run_manifest.FailedImage], count: int, advice: str = "") -> None:

@@ -56,7 +56,7 @@ def execute_import(
         bar.finish()
     summary = import_run.summarize() if job.ended else runner.LabelSummary()
     report = _bulk.Report(
-        job,
+        [job],
         summary,
         summary.failed,
         lambda: import_run.failures() if summary.failed else (),

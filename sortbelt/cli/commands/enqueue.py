@@ -143,7 +143,7 @@ def _print_plan(bulk_run: runner.BulkRun, *, as_json: bool) -> None:
 
 
 def _report(bulk_run: runner.BulkRun) -> _bulk.Report:
-    summary = bulk_run.record_failures() if bulk_run.ended else runner.LabelSummary()
+    summary = bulk_run.record_failures()
     stats = bulk_run.stats
     names = ("sent", "by_reference", "unchanged", "changed", "not_sent", "missing")
     fields: dict[str, object] = {name: getattr(stats, name) for name in names}
@@ -156,7 +156,7 @@ def _report(bulk_run: runner.BulkRun) -> _bulk.Report:
     if bulk_run.job and stats.unchanged and not stats.sent:
         notes.append(f"Nothing is new since job {bulk_run.job.id}; --fresh classifies everything again.")
     return _bulk.Report(
-        bulk_run.job,
+        bulk_run.jobs,
         summary,
         stats.not_sent + summary.failed,
         bulk_run.failures,

@@ -143,7 +143,7 @@ def _classify_directory(
     if walked.left_out:
         for note in _bulk.skipped_notes(walked.left_out, walked.left_out_files):
             _options.print_stderr(note)
-    return not (bulk_run.stats.not_sent or bulk_run.stats.missing or walked.left_out)
+    return bulk_run.is_complete
 
 
 def _latest_results(client: Client, folder_manifest: run_manifest.RunManifest) -> Iterator[responses.Result]:

@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -306,7 +307,9 @@ def test_a_file_that_is_edited_between_a_kill_and_the_rerun_is_classified_anew(s
 
     first_job, second_job = server.jobs.values()
     assert run.returncode == -signal.SIGKILL
-    assert reports[0]["changed"] == 1
+    assert [(report["counts"]["total"], report["changed"]) for report in reports] == [(102, 0)] * 2
+    assert [report["labels"] for report in reports] == [{"sushi": 100}] * 2
+    assert reports[1]["sent"] == 0
     assert len(first_job["images"]) == 101
     assert second_job["images"] == {edited[0]: b"edited"}
     assert set(server.upload_counts.values()) == {1, 2}
@@ -680,6 +683,75 @@ def test_an_image_that_changes_in_a_watched_folder_is_classified_anew_in_another
     assert all(job["sealed"] for job in server.jobs.values())
 
 
+def test_the_summary_of_a_resumed_run_is_about_all_of_its_jobs(server, client, run_cli, tmp_path):
+    """It was interrupted after it had sealed one job. The next run, with another job, is about that one only."""
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"1")
+    (root / "broken.jpg").write_bytes(b"2")
+    with folder_run(client, root) as run:
+        run.send()
+        run.seal()
+        (root / "b.jpg").write_bytes(b"3")
+        run.send()
+    command = ["enqueue", root, "--manifest", tmp_path / "book.sqlite"]
+
+    reports = []
+    for _ in range(2):
+        result = run_cli(*command, "--json")
+        assert result.code == 1
+        reports.append(report(result))
+    text = run_cli(*command, "--no-wait")
+    (root / "c.jpg").write_bytes(b"4")
+    other = run_cli(*command, "--json")
+
+    *jobs, other_job = server.jobs
+    for one in reports:
+        assert (one["job_id"], one["job_ids"], one["labels"]) == (jobs[1], jobs, {"sushi": 2})
+        assert (one["counts"]["total"], one["counts"]["done"], one["counts"]["failed"]) == (3, 2, 1)
+        assert [failure["image"] for failure in one["failures"]] == ["broken.jpg"]
+    assert (text.code, text.out) == (1, "sushi\t2\n")
+    assert f"Job {jobs[0]} done, 1 failed" in text.err
+    assert f"Job {jobs[1]} done:" in text.err
+    assert (other.code, report(other)["job_ids"], report(other)["failures"]) == (0, [other_job], [])
+
+
+def test_an_earlier_job_of_the_run_that_was_deleted_does_not_count(server, client, run_cli, tmp_path):
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "broken.jpg").write_bytes(b"1")
+    with folder_run(client, root) as run:
+        run.send()
+        run.seal()
+        (root / "b.jpg").write_bytes(b"2")
+        run.send()
+    server.jobs.pop(next(iter(server.jobs)))
+
+    result = run_cli("enqueue", root, "--manifest", tmp_path / "book.sqlite", "--json")
+
+    assert (result.code, report(result)["job_ids"], report(result)["labels"]) == (0, list(server.jobs), {"sushi": 1})
+
+
+@pytest.mark.parametrize("mended", [False, True])
+@pytest.mark.usefixtures("eager")
+def test_a_watching_run_ends_with_the_failures_of_all_its_jobs(server, client, tmp_path, mended):
+    """But a failure is none if the image was replaced by one that is classified."""
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"1")
+    (root / "b.jpg").write_bytes(b"")
+
+    ended = watch(client, root, nothing, lambda: (root / ("b.jpg" if mended else "a.jpg")).write_bytes(b"22"), nothing)
+
+    assert [job["images"] for job in server.jobs.values()] == [
+        {"a.jpg": b"1", "b.jpg": b""},
+        {"b.jpg" if mended else "a.jpg": b"22"},
+    ]
+    assert (ended.is_successful, ended.failures) == (mended, [] if mended else [("b.jpg", "undecodable")])
+    assert ended.summary.labels == {"sushi": 1 + mended}
+    assert ended.summary.failed == 1 - mended
+
+
 def test_when_the_network_dies_the_rerun_goes_on(server, image_dir):
     with Client(server.url, fake_api.KEY) as client, folder_run(client, image_dir) as run:
         real = client.add_images
@@ -776,7 +848,7 @@ def end_watching():
 
 
 def watch(client, root, *steps, options=None):
-    """A watching run with a step before each of its walks; return the run, its failures, and `not_sent` over time."""
+    """A watching run with a step before each of its walks; return its outcome."""
     not_sent = []
     with contextlib.closing(run_manifest.RunManifest(root.parent / "book.sqlite", str(root))) as book:
         run = runner.BulkRun(
@@ -788,8 +860,15 @@ def watch(client, root, *steps, options=None):
         run.send()
         run.seal()
         run.wait_until_ended()
-        run.record_failures()
-        return run, [(f.name, f.code) for f in run.failures()], not_sent
+        summary = run.record_failures()
+        failures = [(f.name, f.code) for f in run.failures()]
+        return SimpleNamespace(
+            stats=run.stats,
+            is_successful=run.is_successful,
+            summary=summary,
+            failures=failures,
+            not_sent=not_sent,
+        )
 
 
 @pytest.fixture
@@ -824,10 +903,14 @@ def test_what_is_not_sent_from_a_watched_folder_is_counted_once(server, client, 
         return sum(path.endswith("/images") for _, path, _ in server.requests)
 
     options = runner.RunOptions(max_failure_rate=0.9)
-    run, failures, _ = watch(client, root, nothing, *[nothing] * 30, edit, nothing, nothing, options=options)
+    ended = watch(client, root, nothing, *[nothing] * 30, edit, nothing, nothing, options=options)
 
-    assert (run.stats.sent, run.stats.not_sent) == (1, 3)
-    assert failures == [("bad.zip", "bad_archive"), ("huge.jpg", "body_too_large"), ("vast.jpg", "body_too_large")]
+    assert (ended.stats.sent, ended.stats.not_sent) == (1, 3)
+    assert ended.failures == [
+        ("bad.zip", "bad_archive"),
+        ("huge.jpg", "body_too_large"),
+        ("vast.jpg", "body_too_large"),
+    ]
     assert rejections() == at_edit[0] + 1
 
 
@@ -838,9 +921,9 @@ def test_a_file_of_a_watched_folder_that_can_be_sent_after_all_is_no_failure(ser
     (root / "huge.jpg").write_bytes(bytes(20_000))
     server.max_body_bytes = 19_000
 
-    run, failures, _ = watch(client, root, nothing, lambda: (root / "huge.jpg").write_bytes(b"1"))
+    ended = watch(client, root, nothing, lambda: (root / "huge.jpg").write_bytes(b"1"))
 
-    assert (run.stats.sent, run.stats.not_sent, failures, run.is_successful) == (1, 0, [], True)
+    assert (ended.stats.sent, ended.stats.not_sent, ended.failures, ended.is_successful) == (1, 0, [], True)
 
 
 @pytest.mark.parametrize("pauses", [False, True])
@@ -859,9 +942,9 @@ def test_an_archive_that_is_still_written_to_is_no_failure(client, tmp_path, mon
         if pauses or len(data) == whole.stat().st_size:
             os.utime(path, (1, 1))
 
-    run, failures, not_sent = watch(
+    ended = watch(
         client, root, lambda: copy(whole.read_bytes()[:-9]), nothing, lambda: copy(whole.read_bytes()), nothing
     )
 
-    assert max(not_sent) == pauses
-    assert (run.stats.sent, run.stats.not_sent, failures, run.is_successful) == (1, 0, [], True)
+    assert max(ended.not_sent) == pauses
+    assert (ended.stats.sent, ended.stats.not_sent, ended.failures, ended.is_successful) == (1, 0, [], True)
