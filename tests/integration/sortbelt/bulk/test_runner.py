@@ -735,7 +735,7 @@ def test_an_earlier_job_of_the_run_that_was_deleted_does_not_count(server, clien
 @pytest.mark.parametrize("mended", [False, True])
 @pytest.mark.usefixtures("eager")
 def test_a_watching_run_ends_with_the_failures_of_all_its_jobs(server, client, tmp_path, mended):
-    """But a failure is none if the image was replaced by one that is classified."""
+    """But an image that failed and was replaced by one that is classified does not count."""
     root = tmp_path / "camera"
     root.mkdir()
     (root / "a.jpg").write_bytes(b"1")
