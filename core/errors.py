@@ -404,7 +404,11 @@ class SourceUnavailable(ServiceUnavailable):
         """For logs only: it may reveal the source's address."""
 
 
-class SourceAccessDenied(SourceUnavailable):
+class SourceReadError(SourceUnavailable):
+    """An image source answers, and does not give one image: its disk has an error there, or it denies access."""
+
+
+class SourceAccessDenied(SourceReadError):
     """An image source answers, and denies access."""
 
     @property

@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 def reader(sources: catalog.SourceCatalog, claim: claim_queries.Claim) -> decode_batch.Reader | None:
     """Return a function that reads an image from its source; None for an image that has no source.
 
-    It raises errors.SourceUnavailable, for which the worker suspends the source and hands the image back, only if the
-    source itself cannot be listed. If it can, the image is read once more; if that fails too, and the source can still
-    be listed, the image fails as `blob_missing`. It would else stop all images of its source, claim after claim.
+    For errors.SourceUnavailable the worker suspends the source and hands the image back. An image that is denied, or on
+    a damaged part of a disk, would so stop all images of its source, claim after claim: if the source can be listed,
+    the image is read once more, and if that fails likewise, it fails as `blob_missing`.
     """
     read = sources.reader(claim.source, claim.location, claim.bytes)
     return None if read is None else functools.partial(_read, sources, read)
@@ -28,12 +28,12 @@ def reader(sources: catalog.SourceCatalog, claim: claim_queries.Claim) -> decode
 def _read(sources: catalog.SourceCatalog, read: decode_batch.Reader) -> bytes:
     try:
         return read()
-    except errors.SourceUnavailable as error:
+    except errors.SourceReadError as error:
         sources.check(error.source)
     time.sleep(PAUSE_SECONDS)
     try:
         return read()
-    except errors.SourceUnavailable as error:
+    except errors.SourceReadError as error:
         sources.check(error.source)
         log.warning("an image of the source %s fails, because it cannot be read: %s", error.source, error.reason)
         raise errors.BlobMissing(

@@ -133,6 +133,8 @@ class LocalSource:
         return folder_fd
 
     def _raise_if_transient(self, error: OSError) -> None:
+        if error.errno == errno.EIO:
+            raise errors.SourceReadError(self.name, str(error.strerror)) from error
         if error.errno in TRANSIENT_ERRNOS:
             raise errors.SourceUnavailable(self.name, str(error.strerror)) from error
 

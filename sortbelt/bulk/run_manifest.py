@@ -226,6 +226,11 @@ class RunManifest:
         query = "SELECT count(*) FROM pictures WHERE job = ?"
         return int(self._conn.execute(query, (job.number,)).fetchone()[0])
 
+    def image_names(self, job: RunJob) -> Iterator[str]:
+        """Yield the names of the images that are in a job."""
+        for (name,) in self._conn.execute("SELECT name FROM pictures WHERE job = ?", (job.number,)):
+            yield name
+
     def mark_touched(self, touched_images: Iterable[image_files.Image]) -> None:
         """Record new sizes and times of files with unchanged bytes."""
         rows = ((p.size, p.mtime_ns, p.name) for p in touched_images)

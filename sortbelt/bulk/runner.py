@@ -183,13 +183,13 @@ class BulkRun:
         except errors.NotFound:
             raise errors.BadInput(
                 f"Job {latest_job.id}, which has this folder's images, is not on the server any more, or belongs to "
-                "another key: --fresh starts a new job with all images.",
+                "another key: `sortbelt enqueue --fresh` starts a new job with all images.",
                 "job_gone",
             ) from None
         if job.status == "cancelled" and not self._run_options.retry_failed:
             raise errors.BadInput(
-                f"Job {latest_job.id}, which has this folder's images, was cancelled: --retry-failed sends what it "
-                "left undone, --fresh starts a new job with all images.",
+                f"Job {latest_job.id}, which has this folder's images, was cancelled: `sortbelt enqueue "
+                "--retry-failed` sends what it left undone, --fresh starts a new job with all images.",
                 "job_cancelled",
             )
         if not job.sealed:

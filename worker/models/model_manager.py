@@ -182,7 +182,11 @@ class ModelManager:
             errors.ServiceUnavailable: its bundle cannot be fetched now, or another worker is testing it.
             manifest.InvalidBundle: it cannot be used.
         """
-        folder = self._folder(version)
+        try:
+            folder = self._folder(version)
+        except manifest.InvalidBundle as error:  # recorded: it would else be the next one again, before all later ones
+            self._db.write(model_tests.end, self._worker_id, version.id, str(error))
+            raise
         with self._test_lock:
             if not self._db.write(model_tests.begin, self._worker_id, version.id):
                 raise errors.ServiceUnavailable("It has just been tested, or another worker is testing it.")

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -13,6 +14,7 @@ from sortbelt.cli import progress, terminal
 from sortbelt.cli.commands import _bulk, _client, _options
 from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
+from sortbelt.files import file_names
 
 DEFAULT_MODE = sort_by_label.TransferMode.COPY
 MAX_PRINTED_PROBLEMS = 20
@@ -96,18 +98,26 @@ def sort(
     )
     checked = iter if unfamiliar is None else _warn_of_unknown_familiarity
     if job_id:
+        if model or manifest:
+            raise click.UsageError("--job sorts by the results of that job: leave --model and --manifest out.")
         walker.check_folder(source)
-        results = checked(iter(client.results(client.job(job_id).id)))
-        code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
+        job = client.job(job_id)
+        code = _sort_results(sorter, checked(iter(client.results(job.id))), dry_run=dry_run, as_json=as_json)
+        is_complete = job.ended
+        if not is_complete:
+            _options.print_stderr(
+                f"Job {job.id} has not ended, and images without a result are not sorted: sort again after "
+                f"`sortbelt wait {job.id}`."
+            )
     else:
         is_complete = True
         with _bulk.open_manifest(client, source, model, manifest, dry_run=dry_run) as folder_manifest:
             if not dry_run:
                 is_complete = _classify_directory(client, source, folder_manifest, model)
-            results = checked(_latest_results(client, folder_manifest))
-            code = _sort_results(sorter, results, dry_run=dry_run, as_json=as_json)
-        code = code or (0 if is_complete else 1)
-    sys.exit(code)
+            latest = _LatestResults(client, source, folder_manifest)
+            code = _sort_results(sorter, checked(iter(latest)), dry_run=dry_run, as_json=as_json)
+            is_complete = is_complete and not latest.missing
+    sys.exit(code or (0 if is_complete else 1))
 
 
 def _warn_of_unknown_familiarity(results: Iterator[responses.Result]) -> Iterator[responses.Result]:
@@ -146,16 +156,35 @@ def _classify_directory(
     return bulk_run.is_complete
 
 
-def _latest_results(client: Client, folder_manifest: run_manifest.RunManifest) -> Iterator[responses.Result]:
-    """Yield the results of all jobs of the folder, for each image the latest one."""
-    for job in folder_manifest.jobs():
-        try:
-            for result in client.results(job.id):
-                entry = folder_manifest.lookup(result.image)
-                if entry and entry.job == job.number:
-                    yield result
-        except errors.NotFound:
-            _options.print_stderr(f"Job {job.id} is not on the server any more: its images are not sorted.")
+class _LatestResults:
+    """The results of all jobs of the folder, for each image the latest one."""
+
+    def __init__(self, client: Client, source: str, folder_manifest: run_manifest.RunManifest) -> None:
+        self._client = client
+        self._source = Path(source)
+        self._manifest = folder_manifest
+        self.missing = 0
+        """Images in the folder whose job is not on the server any more."""
+
+    def __iter__(self) -> Iterator[responses.Result]:
+        for job in self._manifest.jobs():
+            try:
+                for result in self._client.results(job.id):
+                    entry = self._manifest.lookup(result.image)
+                    if entry and entry.job == job.number:
+                        yield result
+            except errors.NotFound:
+                self._report_missing(job)
+
+    def _report_missing(self, job: run_manifest.RunJob) -> None:
+        paths = (self._source / file_names.unescape_name(name) for name in self._manifest.image_names(job))
+        missing = sum(path.exists() for path in paths)
+        self.missing += missing
+        if missing:
+            _options.print_stderr(
+                f"Job {job.id} is not on the server any more, which leaves out {missing} of the folder's images: "
+                f"`sortbelt enqueue {self._source} --fresh` classifies the folder again."
+            )
 
 
 def _sort_results(

@@ -9,8 +9,9 @@ from worker import source_reader
 class FlakySource(local.LocalSource):
     """A folder in which the first reads, and then the first checks, fail."""
 
-    def __init__(self, root, reads, checks):
+    def __init__(self, root, reads, checks, error=errors.SourceReadError):
         super().__init__("camera", str(root))
+        self.error = error
         self.failing = {"read": reads, "check": checks}
 
     def read(self, path, max_bytes):
@@ -24,7 +25,7 @@ class FlakySource(local.LocalSource):
     def _fail(self, action):
         if self.failing[action]:
             self.failing[action] -= 1
-            raise errors.SourceUnavailable(self.name, "timed out")
+            raise self.error(self.name, "timed out")
 
 
 def make_reader(source, path):
@@ -52,6 +53,15 @@ def test_a_source_that_cannot_be_listed_is_down(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"bytes")
     with pytest.raises(errors.SourceUnavailable):
         make_reader(FlakySource(tmp_path, reads=1, checks=1), "a.jpg")()
+
+
+def test_a_source_that_is_busy_is_down(tmp_path):
+    """Such as a bucket that throttles reads: all of its images wait, although it can be listed."""
+    (tmp_path / "a.jpg").write_bytes(b"bytes")
+    source = FlakySource(tmp_path, reads=9, checks=0, error=errors.SourceUnavailable)
+    with pytest.raises(errors.SourceUnavailable):
+        make_reader(source, "a.jpg")()
+    assert source.failing["read"] == 8
 
 
 def test_an_image_in_the_blob_store_has_no_reader():

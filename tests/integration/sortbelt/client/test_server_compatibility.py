@@ -106,7 +106,7 @@ def test_a_client_that_is_newer_than_the_server_gets_an_error(real_client):
         list(real_client.search(colour="red"))
 
 
-def test_pages_are_followed_behind_a_path_of_a_reverse_proxy(tmp_path, redis_url, _sqlite_template, monkeypatch):
+def test_pages_are_followed_behind_a_path_of_a_reverse_proxy(tmp_path, redis_url, _sqlite_template, monkeypatch):  # noqa: PT019 - the template is a value
     """The links of the server have the path, and so has the URL of the client."""
     monkeypatch.setattr(operations, "PAGE_SIZE", 2)
     with run_api_server(tmp_path, _sqlite_template, redis_url, PUBLIC_URL="http://x.invalid/photos") as server:

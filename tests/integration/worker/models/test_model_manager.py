@@ -190,6 +190,22 @@ def test_a_version_with_an_altered_blob_is_rejected(db, blob_store, make_model_m
     assert "not the file that was added" in manager.rejected()[f"{bundles.NAME}@12"]
 
 
+def test_an_unreadable_bundle_does_not_stop_the_tests_of_later_ones(
+    db, blob_store, make_model_manager, bundles_by_version, admin_key_id
+):
+    """Its outcome is recorded as that of any other bundle that cannot be used."""
+    manager = make_model_manager()
+    for version in ("12", "13"):
+        uploads.register_bundle(db, blob_store, bundles.read_files(bundles_by_version[version]), admin_key_id)
+    first, second = (db.read(models.get_version, bundles.NAME, version) for version in ("12", "13"))
+    blob_store.path(first.files["weights.safetensors"]).write_bytes(b"other")
+    manager.test_next()
+    manager.test_next()
+    first, second = (db.read(models.get_version, bundles.NAME, version) for version in ("12", "13"))
+    assert "not the file that was added" in first.test_error
+    assert (second.tested_at is None, second.test_error) == (False, None)
+
+
 def test_an_unavailable_store_postpones_the_swap(blob_store, make_model_manager, promote_version, monkeypatch):
     """The version is not rejected; the former one is served until the store is back."""
     manager = make_model_manager()

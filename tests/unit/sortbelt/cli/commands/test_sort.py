@@ -135,3 +135,35 @@ def test_what_is_not_sent_is_named(run_cli, server, image_dir, tmp_path):
 
 def test_a_target_inside_the_folder_is_wrong_usage(run_cli, image_dir):
     assert run_cli("sort", image_dir, "--into", image_dir / "out").code == 2
+
+
+def test_images_of_a_job_that_was_deleted_are_counted_as_missing(run_cli, server, image_dir, tmp_path):
+    """Those that are still in the folder: others were moved before."""
+    (image_dir / "broken.jpg").unlink()
+    job_id = json.loads(run_cli("enqueue", image_dir, "--json").out)["job_id"]
+    (image_dir / "c.jpg").write_bytes(b"c")
+    assert run_cli("enqueue", image_dir).code == 0
+    run_cli("delete", job_id, "--yes")
+    (image_dir / "a.jpg").unlink()
+
+    run = run_cli("sort", image_dir, "--into", tmp_path / "out")
+
+    assert placed(tmp_path / "out") == ["sushi/c.jpg"]
+    assert run.code == 1
+    assert (
+        f"Job {job_id} is not on the server any more, which leaves out 1 of the folder's images: `sortbelt enqueue"
+        in run.err
+    )
+    assert run_cli("enqueue", image_dir, "--fresh").code == 0
+    assert run_cli("sort", image_dir, "--into", tmp_path / "out").code == 0
+
+
+def test_a_job_that_has_not_ended_is_no_success(run_cli, server, image_dir, tmp_path):
+    (image_dir / "broken.jpg").unlink()
+    job_id = json.loads(run_cli("enqueue", image_dir, "--json").out)["job_id"]
+    server.polls_until_done = 10_000
+    run = run_cli("sort", image_dir, "--into", tmp_path / "out", "--job", job_id)
+    assert run.code == 1
+    assert f"Job {job_id} has not ended" in run.err
+    assert f"`sortbelt wait {job_id}`" in run.err
+    assert run_cli("sort", image_dir, "--into", tmp_path / "out", "--job", job_id, "--model", "other").code == 2
