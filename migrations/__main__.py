@@ -42,7 +42,7 @@ def main() -> int:
     """Migrate; exit with 0, 2 for a bad setting, 3 if the database cannot be reached."""
     config = settings.read_or_exit()
     try:
-        db = database.Database(config.database_url)
+        db = database.Database(config.database_url, is_migration=True)
         db.write(upgrade)
         if config.admin_key is not None:
             db.write(api_keys.ensure, "admin", enums.Role.ADMIN, config.admin_key.get_secret_value())

@@ -117,8 +117,8 @@ def _statements_compiled_once() -> Iterator[None]:
     create_engine, dialects = database._create_engine, {}
     compiled: dict[str, dict[object, object]] = {}
 
-    def create_with_shared_cache(url: str) -> sa.Engine:
-        engine = create_engine(url)
+    def create_with_shared_cache(url: str, **options: bool) -> sa.Engine:
+        engine = create_engine(url, **options)
         dialect = dialects.get(engine.dialect.name)
         if getattr(dialect, "server_version_info", None) is None:  # its engine has never connected
             dialects[engine.dialect.name] = dialect = engine.dialect

@@ -39,12 +39,17 @@ DAMAGE_CODES = {"XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 class Database:
     """One database. Connections are opened when they are first needed.
 
+    Args:
+        url: its SQLAlchemy URL.
+        is_migration: whether its tables are migrated: PostgreSQL then ends no long statement, and SQLite, which builds
+            a table anew to change it, does not delete what refers to the old one.
+
     Attributes:
         damage: why the database is known to be damaged; None if it is not.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _create_engine(url)
+    def __init__(self, url: str, *, is_migration: bool = False) -> None:
+        self.engine = _create_engine(url, is_migration=is_migration)
         self.damage: str | None = None
         self._writer_lock = threading.Lock()
         self._files = _watch_files(self.engine)
@@ -131,15 +136,15 @@ class Database:
         self.engine.dispose()
 
 
-def _create_engine(url: str) -> sa.Engine:
+def _create_engine(url: str, *, is_migration: bool) -> sa.Engine:
     if url.startswith("sqlite"):
         engine = sa.create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "connect", functools.partial(_prepare_sqlite, foreign_keys=not is_migration))
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
     timeouts = {
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
-        "statement_timeout": "30s",
+        "statement_timeout": "0" if is_migration else "30s",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_SECONDS}s",
     }
     options = " ".join(["-c timezone=utc", *(f"-c {name}={value}" for name, value in timeouts.items())])
@@ -151,9 +156,10 @@ def _create_engine(url: str) -> sa.Engine:
         pool_timeout=CONNECT_TIMEOUT_SECONDS,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": options, **KEEPALIVE_OPTIONS},
     )
-    from core.db import postgres_timeouts  # noqa: PLC0415 (imported only if PostgreSQL is used)
+    if not is_migration:
+        from core.db import postgres_timeouts  # noqa: PLC0415 (imported only if PostgreSQL is used)
 
-    postgres_timeouts.PostgresTimeouts(engine)
+        postgres_timeouts.PostgresTimeouts(engine)
     return engine
 
 
@@ -167,7 +173,7 @@ def _watch_files(engine: sa.Engine) -> sqlite_files.SqliteFiles | None:
     return files
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, _record: Any, *, foreign_keys: bool) -> None:
     # The driver begins transactions itself, and lazily: two of those cannot both be upgraded to write.
     connection.isolation_level = None
     for form in ("NFC", "NFD"):
@@ -175,7 +181,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # each commit is on disk when it returns, also for a power failure
-    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
     cursor.execute("PRAGMA journal_size_limit = 67108864")
     cursor.close()
 

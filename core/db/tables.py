@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "1023"
+REVISION = "1024"
 """The newest migration: what these tables match. A program works on this revision and on later ones with the same first
 digit. A migration that older programs cannot work with takes the next digit; they then refuse to start."""
 
@@ -201,6 +201,8 @@ class Image(Base):
         # The same of each key, so that the keys can take turns.
         _partial_index("ix_images_queued_of", "model_name", "api_key_id", "priority", "id", where="status = 'queued'"),
         _partial_index("ix_images_running", "job_id", where="status = 'running'"),
+        # An id is never given again: a worker may still hold a deleted image, and it has a receipt.
+        {"sqlite_autoincrement": True},
     )
 
 

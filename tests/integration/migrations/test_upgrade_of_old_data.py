@@ -1,5 +1,6 @@
 """A database of the revision before the renames, rows in every table: what the queries say after the upgrade."""
 
+import contextlib
 import datetime as dt
 import hashlib
 from pathlib import Path
@@ -11,7 +12,7 @@ from alembic.config import Config
 
 import migrations
 from core import enums
-from core.db import revision, tables, views
+from core.db import database, revision, tables, views
 from core.db.queries import (
     api_keys,
     claims,
@@ -201,12 +202,18 @@ OLD_ROWS = [
 ]
 
 
-def migrate(conn, step, target):
-    """Run one Alembic command in this connection's transaction."""
+def migrate(db, step, target):
+    """Run one Alembic command in a transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes["connection"] = conn
-    step(config, target)
+
+    def run(connection):
+        config.attributes["connection"] = connection
+        step(config, target)
+
+    url = db.engine.url.render_as_string(hide_password=False)
+    with contextlib.closing(database.Database(url, is_migration=True)) as migrated:
+        migrated.write(run)
 
 
 def insert_old_rows(conn):
@@ -219,10 +226,10 @@ def insert_old_rows(conn):
 @pytest.fixture
 def upgraded_db(db):
     """A database that was filled at revision 0011 and then upgraded."""
-    db.write(migrate, command.downgrade, "base")
-    db.write(migrate, command.upgrade, "0011")
+    migrate(db, command.downgrade, "base")
+    migrate(db, command.upgrade, "0011")
     db.write(insert_old_rows)
-    db.write(migrate, command.upgrade, "head")
+    migrate(db, command.upgrade, "head")
     return db
 
 
@@ -280,7 +287,7 @@ def test_work_goes_on_after_the_upgrade(upgraded_db):
 
 def test_a_downgrade_restores_the_old_names(upgraded_db):
     """The older downgrades use them."""
-    upgraded_db.write(migrate, command.downgrade, "0011")
+    migrate(upgraded_db, command.downgrade, "0011")
     for table, row in OLD_ROWS:
         query = sa.text(f"SELECT {', '.join(row)} FROM {table}")  # noqa: S608 (constants of this file)
         assert upgraded_db.read(lambda conn, query=query: conn.execute(query).all()), table

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db.queries import claims as claim_queries
-from core.db.queries import expired_leases, jobs
+from core.db.queries import deletions, expired_leases, jobs, retention
 from core.maintenance import reaper
 from tests.support import factories
 
@@ -157,6 +157,29 @@ def test_a_worker_that_handed_back_holds_nothing_of_its_heirs(db, owner):
     assert db.write(claim_queries.release, first) == 0  # repeated, because the answer to the first was lost
     assert factories.complete_claims(db, first, label="wrong") == 0
     assert factories.complete_claims(db, second) == 1
+
+
+def test_a_late_worker_writes_nothing_for_the_images_after_deleted_ones(db, owner):
+    """Their ids are new, also if the newest images were deleted, and the same worker holds them."""
+    deleted = factories.create_job(db, owner, "cat", "dog")
+    held = factories.claim_images(db)
+    db.write(deletions.delete_job, deleted, owner, owner)
+    while db.write(retention.deletion_step, deleted).jobs:
+        pass
+    job_id = factories.create_job(db, owner, "fish", "bird")
+    assert len(factories.claim_images(db)) == 2
+    assert factories.complete_claims(db, held) == 0
+    assert factories.job_counts(db, job_id) == {"running": 2}
+
+
+def test_a_deleted_image_has_its_receipt_and_the_next_one_is_another(db, owner):
+    """On SQLite, the next image had the id of the newest one that was deleted, and so its receipt."""
+    for name in ("cat", "dog"):
+        factories.create_job(db, owner, name)
+        (claim,) = factories.claim_images(db)
+        factories.complete_claims(db, [claim])
+        _, digest = db.write(deletions.delete_image, claim.image_id, owner, owner)
+        assert digest == factories.new_image(name).sha256
 
 
 def test_a_late_worker_may_still_complete_an_unclaimed_image(db, owner):
