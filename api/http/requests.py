@@ -16,8 +16,9 @@ from core import errors, json_values
 MAX_JSON_BYTES = 3_000_000
 """The largest JSON body without images: a thousand images with long names and metadata have fewer."""
 MAX_JSON_VALUES = 100_000
-"""The most commas of a larger body, whose bytes must be base64, which has none."""
+"""The most commas of a JSON body: a thousand images with long names and metadata have fewer, and base64 has none."""
 LARGE_JSON_BYTES = 100_000
+"""A larger JSON body waits for other large ones, so that no thread that callers share may parse it."""
 NO_ALIASES = re.compile(r"(?!)")
 Model = TypeVar("Model", bound=base.RequestModel)
 # Python parses JSON without letting other threads run: one large body at a time leaves them their turns.
@@ -98,9 +99,9 @@ def _json_text(max_bytes: int = MAX_JSON_BYTES) -> str:
             f"The body is not UTF-8, which JSON must be: byte {error.start:,} is 0x{error.object[error.start]:02x}. "
             "Encode the body as UTF-8."
         ) from None
-    if len(text) > MAX_JSON_BYTES and text.count(",") > MAX_JSON_VALUES:
+    if text.count(",") > MAX_JSON_VALUES:
         raise errors.BadParameter(
-            f"A JSON body of more than {MAX_JSON_BYTES:,} bytes may have {MAX_JSON_VALUES:,} values. Send fewer images."
+            f"The JSON body has more than {MAX_JSON_VALUES:,} values, by its commas. Send fewer images or other values."
         )
     return text
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.http import suspension
+from api.http import requests, suspension
 from api.server import fair_executor, submission_thread, wsgi_call
 from api.server.response import Response
 from core.concurrency import blocking_call
@@ -33,11 +33,10 @@ class ViewRunner:
 
 
 def _is_small_submission(environ: dict[str, Any], path: str) -> bool:
-    return (
-        environ["REQUEST_METHOD"] == "POST"
-        and path == SUBMISSION_PATH
-        and int(environ["CONTENT_LENGTH"]) <= MAX_SUBMISSION_BYTES
-    )
+    if environ["REQUEST_METHOD"] != "POST" or path != SUBMISSION_PATH:
+        return False
+    is_json = "json" in environ["CONTENT_TYPE"].partition(";")[0].lower()
+    return int(environ["CONTENT_LENGTH"]) <= (requests.LARGE_JSON_BYTES if is_json else MAX_SUBMISSION_BYTES)
 
 
 def _run_blocking(request: suspension.SuspendedRequest) -> Response | suspension.SuspendedRequest:

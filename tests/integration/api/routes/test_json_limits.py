@@ -37,13 +37,38 @@ def test_json_over_its_limit_is_rejected(admin_client, path, content_type):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("path", SUBMISSION_PATHS)
-def test_a_large_submission_has_few_values(admin_client, path):
-    """Only images in base64 make a submission large: millions of values, which take seconds, are rejected."""
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("count", [100_001, 2_000_000])
+def test_json_has_few_values(admin_client, path, count):
+    """More take seconds, in which no other thread runs; above 3 MB only images in base64 are accepted anyway."""
     path = path.replace("{job}", admin_client.post("/v1/jobs", json={"open": True}).json["id"])
-    body = '{"images": [' + "0," * 2_000_000 + "0]}"
+    body = '{"images": [], "metadata": {"a": [' + "0," * count + "0]}}"
     response = admin_client.post(path, data=body, content_type="application/json")
-    assert "100,000 values" in assert_problem(response, 422, "bad_parameter")
+    if path in PATHS[2:] and len(body) > requests.MAX_JSON_BYTES:
+        assert_problem(response, 413, "body_too_large")
+    else:
+        assert "more than 100,000 values" in assert_problem(response, 422, "bad_parameter")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("origin", "place", "code"),
+    [
+        ("sha256", "0" * 64, "unknown_blob"),
+        ("url", "https://a.example/" + "w_1,h_1/".ljust(50, "x") * 40, "bad_parameter"),  # fetching is off
+        ("data", "data:image/jpeg;base64," + "/9j/" * 2_000, None),
+    ],
+)
+def test_the_largest_submissions_have_fewer_values(admin_client, origin, place, code):
+    """A thousand images with names and ids of full length, which may have commas too, and 16 kB of metadata."""
+    names = [f"{n:04}" + "one,".ljust(51, "x") * 20 for n in range(1_000)]
+    images = [{"name": name, "custom_id": name[:255], origin: place} for name in names]
+    body = json.dumps({"images": images, "metadata": {"a": [0] * 5_000}})
+    response = admin_client.post("/v1/jobs", data=body, content_type="application/json")
+    if code is None:
+        assert (response.status_code, response.json["counts"]["total"]) == (202, 1_000)
+    else:
+        assert "values" not in assert_problem(response, 422, code)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
