@@ -76,10 +76,13 @@ class JobWatcher:
     @contextlib.contextmanager
     def _register_waiter(self, job_id: str, key_id: str | None, known_row: Any) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
+        is_first = not self._waiters
         self._waiters[job_id].add(changed)
         if key_id is not None:
             self._waiters_by_key[key_id] += 1
         self._start_tasks()
+        if is_first:  # the poll loop waits for it
+            self._wakeup.set()
         if known_row is not None:
             self._rows.setdefault(job_id, known_row)
         # An event between the caller's read and this registration must not be missed.
@@ -138,13 +141,15 @@ class JobWatcher:
             self._wakeup.clear()
             if not self._waiters:
                 await self._wakeup.wait()
+                keys_checked_at = polled_at = time.monotonic()  # the caller has just read the job and its key
                 continue
             if time.monotonic() - polled_at >= interval:  # also under many events of other jobs: an event may be lost
                 polled_at = time.monotonic()
                 self._dirty.update(self._waiters)
             dirty, self._dirty = self._dirty & self._waiters.keys(), set()
             try:
-                await self._refresh(list(dirty))
+                if dirty:
+                    await self._refresh(list(dirty))
                 if time.monotonic() - keys_checked_at > KEY_CHECK_SECONDS:
                     keys_checked_at = time.monotonic()
                     await self._check_keys(list(self._waiters_by_key))

@@ -1,4 +1,7 @@
 import asyncio
+import contextlib
+import time
+import types
 from concurrent import futures
 
 import pytest
@@ -153,6 +156,56 @@ def test_a_known_row_is_read_again_after_an_event(db, owner, redis_url, monkeypa
             await each.aclose()
 
     asyncio.run(watching())
+
+
+async def parked(watched, db, owner):
+    """Wait until events are received, and the last waiter has been gone for many polls."""
+    async with contextlib.aclosing(watched.changes(factories.create_job(db, owner, "z"))) as rows:
+        await anext(rows)
+        await asyncio.wait_for(subscribed(watched), 20)
+    await asyncio.sleep(1.0)
+
+
+def test_the_first_waiter_with_a_known_row_is_polled(db, owner, redis_url, monkeypatch):
+    """An event may be lost, and some ends have none; nobody else waits, who would have the jobs polled."""
+    for name in ("SUBSCRIBED_POLL_SECONDS", "UNSUBSCRIBED_POLL_SECONDS"):
+        monkeypatch.setattr(job_watcher, name, 0.05)
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
+    mine = factories.create_job(db, owner, "a")
+    known_row = db.read(jobs.get, mine, owner)
+
+    async def watching():
+        await parked(watched, db, owner)
+        async with contextlib.aclosing(watched.changes(mine, known_row=known_row)) as rows:
+            assert await anext(rows) is known_row
+            factories.complete_claims(db, [claim for claim in factories.claim_images(db) if claim.job_id == mine])
+            return await asyncio.wait_for(anext(rows), 20)
+
+    assert asyncio.run(watching()).done == 1
+
+
+def test_the_first_waiter_with_a_known_row_reads_nothing_at_once(db, owner, redis_url, monkeypatch):
+    """Its caller has just read the job; however long nobody waited before."""
+    monkeypatch.setattr(job_watcher, "SUBSCRIBED_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(job_watcher, "UNSUBSCRIBED_POLL_SECONDS", 0.05)
+    watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
+    looks, real, offset = [], watched._refresh, [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + offset[0])
+    monkeypatch.setattr(job_watcher, "time", clock)
+    mine = factories.create_job(db, owner, "a")
+    known_row = db.read(jobs.get, mine, owner)
+
+    async def watching():
+        await parked(watched, db, owner)
+        monkeypatch.setattr(watched, "_refresh", lambda ids: looks.append(ids) or real(ids))
+        monkeypatch.setattr(job_watcher, "SUBSCRIBED_POLL_SECONDS", 600.0)
+        offset[0] = 10_000.0
+        async with contextlib.aclosing(watched.changes(mine, known_row=known_row)) as rows:
+            assert await anext(rows) is known_row
+            await asyncio.sleep(0.5)
+
+    asyncio.run(watching())
+    assert looks == []
 
 
 def test_concurrent_results_are_read_in_one_query(db, owner, monkeypatch):
