@@ -168,12 +168,23 @@ def to_parquet(pages: RowPages, table: Table) -> Iterator[bytes]:
     schema = pa.schema([(name, special_types.get(name, pa.string())) for name in table.columns])
     buffer = chunk_buffer.ChunkBuffer()
     with pq.ParquetWriter(pa.PythonFile(buffer), schema, compression="snappy") as writer:
-        all_rows = itertools.chain.from_iterable(pages)
-        while rows := list(itertools.islice(all_rows, ROW_GROUP_SIZE)):
-            columns = {name: [_map_items(value(row)) for row in rows] for name, value in table.columns.items()}
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=ROW_GROUP_SIZE)
+        for rows in _row_groups(pages):
+            if rows:
+                columns = {name: [_map_items(value(row)) for row in rows] for name, value in table.columns.items()}
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=ROW_GROUP_SIZE)
             yield buffer.drain()
     yield buffer.drain()
+
+
+def _row_groups(pages: RowPages) -> Iterator[Sequence[Any]]:
+    """Yield the rows of pages in groups of `ROW_GROUP_SIZE`, and no rows after a page that fills none."""
+    rows: list[Any] = []
+    for page in pages:
+        rows += page
+        group_size = ROW_GROUP_SIZE if len(rows) >= ROW_GROUP_SIZE else 0
+        yield rows[:group_size]
+        rows = rows[group_size:]
+    yield rows
 
 
 def _map_items(value: Any) -> Any:
@@ -186,7 +197,7 @@ def to_label_studio(pages: RowPages, table: Table) -> Iterator[bytes]:
     separator = "["
     for rows in pages:
         tasks = ",\n".join(json.dumps(_label_studio_task(row, table.image(row))) for row in rows)
-        yield (separator + tasks).encode()
+        yield (separator + tasks if tasks else "").encode()
         separator = ",\n" if tasks else separator
     yield b"]\n" if separator != "[" else b"[]\n"
 

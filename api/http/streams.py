@@ -51,8 +51,7 @@ def _iterate_pages(
 ) -> Iterator[Sequence[Any]]:
     key_checked_at = time.monotonic()
     while True:
-        if rows:
-            yield rows
+        yield rows  # also none: other callers get their turns between two pages
         remaining = None if remaining is None else remaining - len(rows)
         if rows.next_cursor is None or remaining == 0:
             return

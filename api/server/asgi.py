@@ -239,6 +239,8 @@ class AsgiApp:
                 not disconnected.done()
                 and (chunk := await self._views.threads.run(sender, next, response.chunks, None)) is not None
             ):
+                if not chunk:  # a server might write it as the end of the body
+                    continue
                 async with asyncio.timeout(deferred_responses.WRITE_TIMEOUT_SECONDS):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

@@ -46,8 +46,8 @@ def stream(rows: Sequence[Any], store: base.BlobStore, sources: catalog.SourceCa
                 data = image_bytes.read(store, row.sha256, sources.reader(row.source, row.location, row.bytes))
             except errors.SortbeltError as error:
                 left_out.append(f"{row.name}: {error.detail}\n")
-                continue
-            archive.writestr(name, data)
+            else:
+                archive.writestr(name, data)
             yield buffer.drain()
         if left_out:
             archive.writestr(LEFT_OUT_NAME, "".join(left_out))

@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from api.http import export_formats, streams
-from core.db.queries import api_keys
+from core.db.queries import api_keys, results
 from tests.support import factories
 from tests.support.api_client import assert_problem
 
@@ -110,6 +110,31 @@ def test_an_empty_stream_is_a_valid_file(submit_client, form):
         assert json.loads(data) == []
     else:
         assert len(data.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("form", export_formats.EXPORTERS)
+def test_each_page_is_a_chunk_however_rare_the_matches_are(admin_client, multi_page_job, monkeypatch, form):
+    """Other callers have their turns between chunks, and a client that has gone is noticed; empty ones are harmless."""
+    monkeypatch.setitem(results.list_page.__kwdefaults__, "max_scanned", 1)
+    reads, real = [], results.list_page
+    monkeypatch.setattr(results, "list_page", lambda *args, **how: reads.append(how) or real(*args, **how))
+    response = admin_client.get("/v1/results?name=5", headers={"Accept": form})
+    chunks, reads_before = [], []
+    for chunk in response.response:
+        reads_before.append(len(reads))
+        chunks.append(chunk)
+    assert len(reads) > 11
+    assert set(range(1, len(reads) + 1)) <= set(reads_before)
+    data = b"".join(chunks)
+    if form == "application/vnd.apache.parquet":
+        names = pyarrow.parquet.read_table(io.BytesIO(data))["image"].to_pylist()
+    elif form == "text/csv":
+        names = [row["image"] for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
+    elif form == "application/x-ndjson":
+        names = [json.loads(line)["image"] for line in data.splitlines()]
+    else:
+        names = [task["data"]["image"] for task in json.loads(data)]
+    assert names == ["05"]
 
 
 def test_a_stream_ends_at_its_limit(submit_client, multi_page_job):

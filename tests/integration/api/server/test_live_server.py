@@ -363,7 +363,7 @@ def test_an_unavailable_database_is_a_503_within_seconds(tmp_path, redis_url, da
 
 
 def test_a_long_stream_takes_no_memory_and_waits_for_its_client(tmp_path, redis_url, database_template):
-    """Forty thousand results to a client that pauses: complete, and the server has not grown."""
+    """Forty thousand results to a client that pauses, complete; the server has not grown. An empty page is no end."""
     with run_api_server(tmp_path, database_template, redis_url, measured=True) as server:
         rows = 40_000
         factories.fill_results(f"sqlite:///{tmp_path}/sortbelt.db", rows)
@@ -380,6 +380,10 @@ def test_a_long_stream_takes_no_memory_and_waits_for_its_client(tmp_path, redis_
             assert received.count(b'"image"') == rows
             assert received.endswith(b"0" + CRLF + CRLF)
         assert max(sizes) < 150_000_000
+        path = "/v1/results?name=10000"  # not among the newest 20,000: the first page is empty
+        status, body = server.send_raw(server.request_head("GET", path, Accept="application/x-ndjson"), seconds=60)
+        assert status == 200
+        assert body.count(b'"image": "10000"') == 1
 
 
 def test_a_killed_server_leaves_no_process_on_its_port(tmp_path, redis_url, database_template):

@@ -175,14 +175,14 @@ def test_a_body_without_a_key_is_not_kept(asgi_app):
     assert not asgi_app._body_budget.reserved
 
 
-def endless(progress):
+def endless(progress, chunk=b"x" * 1000):
     """Return a WSGI application whose response has no end; it records its progress."""
 
     def pieces():
         try:
             while True:
                 progress["pieces"] += 1
-                yield b"x" * 1000
+                yield chunk
         finally:
             progress["closed"] = True
 
@@ -217,6 +217,27 @@ def test_a_response_is_made_no_faster_than_it_is_read():
     assert progress["pieces"] <= 6
     assert progress["closed"]
     assert all(message["more_body"] for message in sent[1:4])
+
+
+def test_an_empty_chunk_is_not_sent_and_a_disconnect_is_noticed_after_it():
+    """In a chunked response an empty chunk would be the end."""
+    progress = {"pieces": 0, "closed": False}
+    one = asgi.AsgiApp(endless(progress, b""), threads=2, max_body_bytes=100)
+    sent = []
+
+    async def receive():
+        if not progress["pieces"]:
+            return piece(b"")
+        while progress["pieces"] < 5:  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(one(SCOPE | {"headers": [KEY]}, receive, send))
+    assert progress["closed"]
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
 @pytest.mark.parametrize(("is_known", "expected"), [(False, "203.0.113.7"), (True, "sb_one")])
