@@ -4,6 +4,7 @@ import { pause } from "./visibility.js";
 
 const NAME = "sortbelt.key";
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";
+const FOREIGN = "Something other than Sortbelt answered, perhaps the login page of a proxy or a network. Reload this page, and log in where it asks.";
 const WAIT_SECONDS = 20;
 const EMPTY_PAGES = 25; // skipped in search of a page with rows
 const MIN_SECONDS = 0.5; // between two requests for a job that changes all the time
@@ -19,13 +20,17 @@ export const key = () => sessionStorage.getItem(NAME);
 export const keep = (value) => sessionStorage.setItem(NAME, value);
 export const forget = () => sessionStorage.removeItem(NAME);
 
-// Throw a Problem with the server's detail for every status that is not a success or in `also`.
+// Throw a Problem with the server's detail for every status that is not a success or in `also`, and for an answer of
+// another type than the accepted one.
 export async function ask(path, { headers = {}, also = [304], signal, ...more } = {}) {
   const sent = { Accept: "application/json", ...headers, Authorization: `Bearer ${key()}` };
   const response = await fetch(path, { ...more, signal, headers: sent }).catch((error) => {
     throw signal?.aborted ? error : new Problem(UNREACHABLE);
   });
-  if (response.ok || also.includes(response.status)) return response;
+  const type = response.headers.get("Content-Type") ?? "";
+  const isOurs = response.status === 304 || sent.Accept === "*/*" || type.startsWith(sent.Accept);
+  if (isOurs && (response.ok || also.includes(response.status))) return response;
+  if (response.ok) throw foreign();
   throw problem(response.status, response.headers.get("Retry-After"), await response.text().catch(() => ""));
 }
 
@@ -81,7 +86,7 @@ export async function save(path, name, options) {
 export function problem(status, seconds, text) {
   let body = {};
   try {
-    body = JSON.parse(text);
+    body = JSON.parse(text) ?? {};
   } catch {
     // a proxy answered, not the server
   }
@@ -91,3 +96,4 @@ export function problem(status, seconds, text) {
 }
 
 export const unreachable = () => new Problem(UNREACHABLE);
+export const foreign = () => new Problem(FOREIGN, { code: "not_sortbelt" });

@@ -1,7 +1,7 @@
 // Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
 // images again, as after a closed tab, go on where the upload of the open job ended.
 
-import { key, once, problem, unreachable } from "./http.js";
+import { foreign, key, once, problem, unreachable } from "./http.js";
 import { pause } from "./visibility.js";
 import { group, size } from "./files.js";
 
@@ -120,8 +120,12 @@ function request(path, { body, type, once: idempotencyKey }, onProgress, signal)
     if (idempotencyKey) xhr.setRequestHeader("Idempotency-Key", idempotencyKey);
     if (onProgress) xhr.upload.onprogress = (event) => onProgress({ bytes: event.loaded });
     xhr.onload = () => {
-      if (xhr.status < 300) resolve(JSON.parse(xhr.responseText));
-      else reject(problem(xhr.status, xhr.getResponseHeader("Retry-After"), xhr.responseText));
+      if (xhr.status >= 300) return reject(problem(xhr.status, xhr.getResponseHeader("Retry-After"), xhr.responseText));
+      try {
+        resolve(JSON.parse(xhr.responseText));
+      } catch {
+        reject(foreign()); // thrown here, it would leave the promise pending for ever
+      }
     };
     xhr.onerror = () => reject(unreachable());
     xhr.onabort = () => reject(signal.reason);

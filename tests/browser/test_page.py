@@ -295,3 +295,22 @@ def test_it_fits_a_phone_and_supports_dark_mode(logged_in_page):
         expect(logged_in_page.get_by_role("heading", name=view)).to_be_focused()
         assert logged_in_page.evaluate("document.documentElement.scrollWidth") == 360
     assert logged_in_page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 21, 20)"
+
+
+def test_the_login_page_of_a_proxy_is_reported(logged_in_page, image_paths):
+    """HTML in place of an answer ends an upload with an error, and is neither data of a view nor a downloaded file."""
+    page, login_page = logged_in_page, {"content_type": "text/html", "body": "<!doctype html><title>Log in</title>"}
+    advice = re.compile("Something other than Sortbelt answered.* log in where it asks")
+    page.route(re.compile("/v1/(jobs$|stats|results)"), lambda route: route.fulfill(**login_page))
+    page.get_by_label("Choose images").set_input_files([file_payload(image_paths[0])])
+    expect(page.locator("#sending").get_by_role("alert")).to_have_text(advice)
+    page.get_by_role("link", name="Statistics").click()
+    expect(page.get_by_role("main").get_by_role("alert").first).to_have_text(advice)
+    page.get_by_role("link", name="Results").click()
+    page.get_by_role("button", name="Download CSV").click()
+    expect(page.locator("#said")).to_have_text(advice)
+
+    page.unroute_all(behavior="wait")
+    page.get_by_role("link", name="Jobs").click()
+    submit(page, file_payload(image_paths[0]))
+    expect(page.locator(".head .badge")).to_have_text("done")
