@@ -7,6 +7,7 @@ const UNREACHABLE = "The server does not answer. Is it running, and is this mach
 const FOREIGN = "Something other than Sortbelt answered, perhaps the login page of a proxy or a network. Reload this page, and log in where it asks.";
 const WAIT_SECONDS = 20;
 const EMPTY_PAGES = 25; // skipped in search of a page with rows
+const RETRY_SECONDS = { min: 1, max: 600 }; // a Retry-After may be 0, or a date by another clock
 const MIN_SECONDS = 0.5; // between two requests for a job that changes all the time
 
 export class Problem extends Error {
@@ -83,7 +84,7 @@ export async function save(path, name, options) {
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
-export function problem(status, seconds, text) {
+export function problem(status, retryAfter, text) {
   let body = {};
   try {
     body = JSON.parse(text) ?? {};
@@ -92,7 +93,16 @@ export function problem(status, seconds, text) {
   }
   if (status === 401) document.dispatchEvent(new CustomEvent("refused", { detail: body.detail }));
   const sentence = body.detail ?? `The server answered with status ${status}.`;
-  return new Problem(sentence, { status, code: body.code ?? "", seconds: seconds === null ? null : Number(seconds) });
+  return new Problem(sentence, { status, code: body.code ?? "", seconds: delay(retryAfter) });
+}
+
+// Return the seconds of a Retry-After header, a number or a date; null without one that can be read.
+function delay(header) {
+  if (!header) return null;
+  const given = Number(header);
+  const seconds = Number.isNaN(given) ? (Date.parse(header) - Date.now()) / 1000 : given;
+  if (!Number.isFinite(seconds)) return null;
+  return Math.min(Math.max(seconds, RETRY_SECONDS.min), RETRY_SECONDS.max);
 }
 
 export const unreachable = () => new Problem(UNREACHABLE);

@@ -1,5 +1,6 @@
 """The web page in a real browser, on a real stack."""
 
+import datetime as dt
 import re
 
 import pytest
@@ -314,3 +315,33 @@ def test_the_login_page_of_a_proxy_is_reported(logged_in_page, image_paths):
     page.get_by_role("link", name="Jobs").click()
     submit(page, file_payload(image_paths[0]))
     expect(page.locator(".head .badge")).to_have_text("done")
+
+
+def test_a_date_in_retry_after_is_waited_for(logged_in_page, allowed_console_lines):
+    """Proxies send dates; no request is repeated before that moment."""
+    allowed_console_lines.append("503 (Service Unavailable)")
+    page, requested_urls = logged_in_page, []
+    page.clock.install(time=dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
+    page.clock.pause_at(dt.datetime(2030, 1, 1, 1, tzinfo=dt.UTC))
+
+    def refuse(route):
+        requested_urls.append(route.request.url)
+        route.fulfill(status=503, headers={"Retry-After": "Tue, 01 Jan 2030 01:00:30 GMT"})
+
+    page.route("**/v1/workers", refuse)
+    page.get_by_role("link", name="Workers").click()
+    expect(page.get_by_text("The server answered with status 503.")).to_be_visible()
+    page.clock.run_for(29_000)
+    page.evaluate("fetch('livez').then(() => null)")  # a request sent before it would have been counted
+    assert len(requested_urls) == 1
+    with page.expect_request("**/v1/workers"):
+        page.clock.run_for(2_000)
+
+
+
+@pytest.mark.parametrize("header", ["0", "-1", "soon", "Infinity", "Tue, 01 Jan 2019 00:00:00 GMT", "9999999999"])
+def test_requests_are_not_repeated_at_once_whatever_retry_after_says(logged_in_page, header):
+    """A wait of 0 or one that overflows a timer would repeat requests without a pause."""
+    script = "async (header) => (await import('./static/http.js')).problem(503, header, '').seconds"
+    seconds = logged_in_page.evaluate(script, header)
+    assert seconds is None or 1 <= seconds <= 600
