@@ -21,7 +21,7 @@ from dispatcher import http_client, poller
 
 CONCURRENCY = 6  # each holds an image in memory
 CONCURRENCY_PER_OWNER = CONCURRENCY // 2
-ATTEMPT_TIMEOUT_SECONDS = 30.0  # for one attempt, in total
+FETCH_TIMEOUT_SECONDS = 30.0  # for one attempt, in total
 FETCH_FAILED = "fetch_failed"
 STORE_RETRY_SECONDS = 60.0  # while images cannot be stored
 DISPATCHER_LOST = "The dispatcher was lost during the last attempt; retry the job, or submit the image itself."
@@ -126,8 +126,8 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         if not received:
             return
         try:
-            limits = self._db.read(quotas.of_keys, [owner], self._default_quotas)
-            if owner in limits and limits[owner].bytes_per_minute:
+            quotas_by_key = self._db.read(quotas.of_keys, [owner], self._default_quotas)
+            if owner in quotas_by_key and quotas_by_key[owner].bytes_per_minute:
                 load = quotas.Load(bytes=received)
                 self._db.write(quotas.charge_afterwards, {owner: load}, self._default_quotas)
         except errors.DatabaseUnavailable as error:
@@ -149,14 +149,14 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         try:
             with http_client.exchange(
-                "GET", url, headers, self._url_policy, self._ssl_context, ATTEMPT_TIMEOUT_SECONDS
+                "GET", url, headers, self._url_policy, self._ssl_context, FETCH_TIMEOUT_SECONDS
             ) as response:
                 _check_status(response.status)
                 return _read_body(response, max_bytes)
         except url_policy.DestinationForbidden as error:
             raise FetchFailed(f"No image may be fetched from this URL: {error}.", is_final=True) from None
         except http_client.TIMEOUT_ERRORS:
-            seconds = f"{ATTEMPT_TIMEOUT_SECONDS:g} seconds"
+            seconds = f"{FETCH_TIMEOUT_SECONDS:g} seconds"
             raise FetchFailed(f"The host of the URL did not send the image within {seconds}.", is_final=False) from None
         except http_client.CONNECTION_ERRORS as error:
             reason = f"{type(error).__name__} {error}"[:300]

@@ -40,8 +40,12 @@ class WorkMeter:
         if not seconds:
             return
         try:
-            limits = db.read(quotas.of_keys, seconds, default_quotas)
-            loads = {key: quotas.Load(seconds=seconds[key]) for key in limits if limits[key].work_seconds_per_minute}
+            quotas_by_key = db.read(quotas.of_keys, seconds, default_quotas)
+            loads = {
+                key: quotas.Load(seconds=seconds[key])
+                for key in quotas_by_key
+                if quotas_by_key[key].work_seconds_per_minute
+            }
             if loads:
                 db.write(quotas.charge_afterwards, loads, default_quotas)
         except errors.DatabaseUnavailable:

@@ -117,7 +117,7 @@ def _find_caller(services: Services, address: str, key: str) -> api_keys.Caller 
         )
     identity = services.db.read(api_keys.authenticate, key)
     if identity is not None:
-        limits = identity.limits.with_defaults(services.default_quotas)
-        identity = dataclasses.replace(identity, limits=limits)
+        key_quotas = identity.key_quotas.with_defaults(services.default_quotas)
+        identity = dataclasses.replace(identity, key_quotas=key_quotas)
         services.auth_cache.put(key, identity)
     return identity

@@ -30,13 +30,13 @@ def _add_headers(db: database.Database, response: flask.Response) -> flask.Respo
     caller = flask.g.get("caller")  # None for a request that was not authenticated
     if caller is None or flask.request.endpoint not in LIMITED_ENDPOINTS:
         return response
-    if caller.limits.per_minute == quotas.NO_LOAD or response.status_code == 403:
+    if caller.key_quotas.per_minute == quotas.NO_LOAD or response.status_code == 403:
         return response
     try:
-        remaining = db.read(quotas.get_usage, caller.id, caller.limits).remaining
+        remaining = db.read(quotas.get_usage, caller.id, caller.key_quotas).remaining
     except errors.DatabaseUnavailable:
         return response
-    limits = caller.limits.per_minute
+    limits = caller.key_quotas.per_minute
     units = [unit for unit in quotas.RATE_UNITS if getattr(limits, unit)]
     response.headers["RateLimit-Policy"] = ", ".join(_policy(unit, limits) for unit in units)
     response.headers["RateLimit"] = ", ".join(_remaining(unit, limits, remaining) for unit in units)

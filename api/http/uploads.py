@@ -70,7 +70,7 @@ def parse_submission(
         fresh=options.fresh,
         webhook_url=options.webhook,
         public_base_url=request.url_root if options.webhook else None,
-        limits=caller.limits,
+        key_quotas=caller.key_quotas,
     )
     return ParsedSubmission(job, images, reject_invalid=is_raw)
 

@@ -116,7 +116,7 @@ def add(job_id: str, query: job_requests.RawImageParams) -> flask.Response:
     services, caller = container.services(), auth.caller()
     try:
         images = uploads.parse_images(query)
-        job = services.intake.add_images(_valid_job_id(job_id), caller.id, images, key_quotas=caller.limits)
+        job = services.intake.add_images(_valid_job_id(job_id), caller.id, images, key_quotas=caller.key_quotas)
     except (errors.ClientError, exceptions.HTTPException):
         services.db.read(jobs.get, _valid_job_id(job_id), caller.id)  # that there is no such job matters more
         raise
@@ -196,7 +196,7 @@ def retry(job_id: str) -> flask.Response:
     left out, and counted in `left_out`; if there are no others, the error is `nothing_to_retry`.
     """
     services, caller = container.services(), auth.caller()
-    new_job_id = services.intake.retry_failed(_valid_job_id(job_id), caller.id, caller.limits)
+    new_job_id = services.intake.retry_failed(_valid_job_id(job_id), caller.id, caller.key_quotas)
     left_out = services.db.read(retries.count_left_out, job_id)
     fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
     row = services.db.read(jobs.get, new_job_id, caller.id)

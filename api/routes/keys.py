@@ -29,9 +29,9 @@ def create() -> tuple[key_responses.NewKey, int]:
     without a result at a time. Requests over a quota are rejected with 429 and `Retry-After`.
     """
     request = requests.parse_json_body(key_requests.NewKeyRequest)
-    key, limits = api_keys.generate(), quotas.Quotas.from_row(request)
+    key, key_quotas = api_keys.generate(), quotas.Quotas.from_row(request)
     row = container.services().db.write(
-        api_keys.create, request.name, request.role, key, expires_in=request.expires_in, limits=limits
+        api_keys.create, request.name, request.role, key, expires_in=request.expires_in, key_quotas=key_quotas
     )
     return {**key_responses.serialize_key(row), "key": key}, 201
 

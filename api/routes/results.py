@@ -85,7 +85,7 @@ def verify(result_id: str) -> flask.Response:
     metadata = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}
     metadata |= {"environment": result_responses.serialize_environment(row)}
     priority = enums.Priority.INTERACTIVE
-    new_job = jobs.NewJob(caller.id, row.model_name, priority, metadata, fresh=True, limits=caller.limits)
+    new_job = jobs.NewJob(caller.id, row.model_name, priority, metadata, fresh=True, key_quotas=caller.key_quotas)
     job = services.intake.create_from_stored_images(new_job, [new_image.NewImage.copy_of(row, row.name)])
     return responses.accepted_response(job, caller, services.eta_cache)
 

@@ -109,7 +109,7 @@ def resubmit() -> flask.Response:
         name=request.job_name,
         fresh=request.fresh,
         idempotency_key=requests.idempotency_key(),
-        limits=caller.limits,
+        key_quotas=caller.key_quotas,
     )
     names = selections.unique_names([row.name for row in stored])
     images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]

@@ -19,7 +19,7 @@ from core.storage import base, renditions
 MIN_CONCURRENT = 2
 RESERVED_THREADS = 2  # view threads that thumbnails leave to other requests
 RENDER_VERSION = "2"  # raise it when renditions change: it is part of their names and ETags
-TRIM_SHARE = 0.1  # of the limit of kept bytes: after so many new ones it is checked
+TRIM_INTERVAL_SHARE = 0.1  # of the limit: the new bytes after which stored renditions are trimmed
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 THUMBNAIL, PREVIEW = thumbnail_child.THUMBNAIL, thumbnail_child.PREVIEW
 
@@ -91,7 +91,7 @@ class Thumbnailer:
             self._store.renditions.put(sha256, kind, data)
             with self._trim_lock:
                 self._untrimmed_bytes += len(data)
-                is_due = self._untrimmed_bytes > TRIM_SHARE * self._settings.thumbnail_cache_bytes
+                is_due = self._untrimmed_bytes > TRIM_INTERVAL_SHARE * self._settings.thumbnail_cache_bytes
                 self._untrimmed_bytes = 0 if is_due else self._untrimmed_bytes
             if is_due:
                 renditions.trim(self._store.renditions, self._settings.thumbnail_cache_bytes)

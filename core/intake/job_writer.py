@@ -72,7 +72,9 @@ class JobWriter:
         job, images = submission
         if self._admission_control is not None:
             try:
-                self._admission_control.admit(job.owner, job.limits, jobs.submission_load(job, images), job.priority)
+                self._admission_control.admit(
+                    job.owner, job.key_quotas, jobs.submission_load(job, images), job.priority
+                )
             except errors.TemporarilyRejected as error:
                 return error
         return None

@@ -103,7 +103,7 @@ class SubmissionService:
         if job.idempotency_key is not None:
             job = replace(job, fingerprint=_fingerprint(job, images))
         is_small = sum(image.bytes for image in images) <= job_writer.MAX_BYTES
-        if job.sealed and is_small and not job.limits.is_limited:
+        if job.sealed and is_small and not job.key_quotas.is_limited:
             return self._job_writer.submit(job, images)
         # Many bytes take long, and another process may hold the lock of the key: no other submission waits for that.
         return blocking_call.BlockingCall(lambda: self._create_alone(job, images))
@@ -117,10 +117,10 @@ class SubmissionService:
             if repeated is not None:
                 return repeated
         load = jobs.submission_load(job, images)
-        self._check_admission(job.owner, job.limits, load, job.priority)
-        if job.limits.is_limited:
-            self._charge(job.owner, job.limits, load)
-            job = replace(job, limits=job.limits.without_rates())
+        self._check_admission(job.owner, job.key_quotas, load, job.priority)
+        if job.key_quotas.is_limited:
+            self._charge(job.owner, job.key_quotas, load)
+            job = replace(job, key_quotas=job.key_quotas.without_rates())
         self._store_blobs(images)
         return self._insert(job, images)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 FOLDER = "renditions"  # in the blob store
-TRIM_SHARE = 0.9  # of the limit that is left by a trim, so that not every rendition needs one
+KEPT_SHARE = 0.9  # of the limit: what a trim leaves, so that not every new rendition causes another
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def trim(store: RenditionStore, max_bytes: int) -> int:
         errors.BlobsUnavailable: the store does not answer.
     """
     stored = sorted(store.list_all(), key=lambda rendition: rendition.written_at)
-    excess = sum(rendition.bytes for rendition in stored) - TRIM_SHARE * max_bytes
-    if excess <= (1 - TRIM_SHARE) * max_bytes:
+    excess = sum(rendition.bytes for rendition in stored) - KEPT_SHARE * max_bytes
+    if excess <= (1 - KEPT_SHARE) * max_bytes:
         return 0
     oldest = []
     for rendition in stored:

@@ -35,7 +35,7 @@ class Caller:
     id: str
     name: str
     role: enums.Role
-    limits: quotas.Quotas = quotas.UNSET
+    key_quotas: quotas.Quotas = quotas.UNSET
     seconds_valid: float = float("inf")
     """The seconds until the key expires."""
 
@@ -71,7 +71,7 @@ def create(
     key: str,
     *,
     expires_in: float | None = None,
-    limits: quotas.Quotas = quotas.UNSET,
+    key_quotas: quotas.Quotas = quotas.UNSET,
 ) -> sa.Row[Any]:
     """Create a key, without end or for so many seconds.
 
@@ -79,7 +79,7 @@ def create(
         errors.KeyNameTaken: another valid key has the name.
         errors.BadParameter: the key does not have the form that `generate` gives it.
     """
-    values = _key_row(name, role, key) | asdict(limits) | {"expires_at": _expiry(expires_in)}
+    values = _key_row(name, role, key) | asdict(key_quotas) | {"expires_at": _expiry(expires_in)}
     statement = insert(conn.dialect.name, API_KEYS).values(values)
     statement = statement.on_conflict_do_nothing(index_elements=["name"], index_where=API_KEYS.c.revoked_at.is_(None))
     row = conn.execute(statement.returning(API_KEYS)).one_or_none()

@@ -107,7 +107,7 @@ class NewJob:
     """Where the webhook goes when the job has finished."""
     public_base_url: str | None = None
     """The server's URL as the caller knows it: the links in the webhook begin with it."""
-    limits: quotas.Quotas = quotas.UNSET
+    key_quotas: quotas.Quotas = quotas.UNSET
     """The owner's quotas."""
     max_open_jobs: int = 0
     """How many open jobs the owner may have; 0 means no limit."""
@@ -136,7 +136,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     """
     referred = {image.sha256 for _, images in submissions for image in images if image.reference}
     gone = known_blobs.hold(conn, referred) if referred else referred
-    for owner in sorted({job.owner for job, _ in submissions if job.limits.is_limited or not job.sealed}):
+    for owner in sorted({job.owner for job, _ in submissions if job.key_quotas.is_limited or not job.sealed}):
         quotas.lock_key(conn, owner)
     cached_by_key = new_images.lookup_cached(
         conn, [((job.owner, job.model), images) for job, images in submissions if not job.fresh]
@@ -154,8 +154,8 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         if row is not None:
             if gone:
                 known_blobs.require(images, gone)
-            if job.limits.is_limited:
-                quotas.consume(conn, job.owner, job.limits, submission_load(job, images), exclude_job=row.id)
+            if job.key_quotas.is_limited:
+                quotas.consume(conn, job.owner, job.key_quotas, submission_load(job, images), exclude_job=row.id)
             if not job.sealed:
                 quotas.check_open_jobs(conn, job.owner, job.max_open_jobs)
     new_images.insert(
@@ -273,7 +273,7 @@ def add_images(
     job_id: str,
     owner: str,
     images: Sequence[NewImage],
-    limits: quotas.Quotas = quotas.UNSET,
+    key_quotas: quotas.Quotas = quotas.UNSET,
 ) -> int:
     """Add images to an open job, without those whose name it has already. Return how many are new.
 
@@ -284,7 +284,7 @@ def add_images(
         errors.UnknownBlob: bytes that a new image refers to are not stored any more.
     """
     gone = known_blobs.hold(conn, {image.sha256 for image in images if image.reference})
-    if limits.is_limited:
+    if key_quotas.is_limited:
         quotas.lock_key(conn, owner)
     job = get_for_update(conn, job_id, owner)
     existing_names = _existing_names(conn, job_id, [image.name for image in images])
@@ -293,7 +293,7 @@ def add_images(
         raise errors.JobSealed.of(job_id)
     known_blobs.require(added, gone)
     if added:
-        quotas.consume(conn, owner, limits, new_images.total_load(added))
+        quotas.consume(conn, owner, key_quotas, new_images.total_load(added))
     cached = new_images.lookup_cached(conn, [((owner, job.model), added)])[owner, job.model]
     new_images.insert(conn, [(job, added, cached)])
     if added:
@@ -303,10 +303,10 @@ def add_images(
 
 
 def extend(
-    conn: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage], limits: quotas.Quotas = quotas.UNSET
+    conn: sa.Connection, job_id: str, owner: str, images: Sequence[NewImage], key_quotas: quotas.Quotas = quotas.UNSET
 ) -> JobRow:
     """Add images as `add_images` does, and return the job as it is then."""
-    add_images(conn, job_id, owner, images, limits)
+    add_images(conn, job_id, owner, images, key_quotas)
     return get(conn, job_id, owner)
 
 

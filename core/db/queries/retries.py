@@ -36,7 +36,7 @@ def create_retry(
     conn: sa.Connection,
     job_id: str,
     owner: str,
-    limits: quotas.Quotas = quotas.UNSET,
+    key_quotas: quotas.Quotas = quotas.UNSET,
     traceparent: str | None = None,
 ) -> str:
     """Create a job of the images that got no label and might; called again, return the same job. Returns its id.
@@ -49,7 +49,7 @@ def create_retry(
         errors.NothingToRetry: no image can be retried.
         errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
     """
-    if limits.is_limited:
+    if key_quotas.is_limited:
         quotas.lock_key(conn, owner)
     job = jobs.get_for_update(conn, job_id, owner)
     if (existing := existing_retry(conn, job_id)) is not None:
@@ -61,7 +61,7 @@ def create_retry(
         left_out = ", ".join(f"{count:,} {code}" for code, count in count_left_out(conn, job_id).items())
         rejected_note = f", and the others would fail again ({left_out}): submit other files" if left_out else ""
         raise errors.NothingToRetry(f"There is nothing to retry: {job.done:,} images have a label{rejected_note}.")
-    quotas.consume(conn, owner, limits, load)
+    quotas.consume(conn, owner, key_quotas, load)
     copied = {
         name: getattr(job, name)
         for name in ("api_key_id", "name", "model", "priority", "webhook_url", "public_base_url")

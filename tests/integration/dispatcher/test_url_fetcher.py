@@ -139,14 +139,14 @@ def test_an_image_is_fetched_and_then_claimed(db, submit, fetch, image_host, sto
 
 def test_fetched_bytes_are_charged_to_the_key(db, owner, submit, fetch, image_host):
     """Those of an image that is too large too; the next submission waits until they are paid for."""
-    limits = quotas.Quotas(bytes_per_minute=1_000)
+    key_quotas = quotas.Quotas(bytes_per_minute=1_000)
     db.write(api_keys.update, owner, {"bytes_per_minute": 1_000})
     image_host.responses["/large.png"] = 200, {}, bytes(60_000)
-    submit({"a.png": f"{image_host.url}/a.png", "large.png": f"{image_host.url}/large.png"}, limits=limits)
+    submit({"a.png": f"{image_host.url}/a.png", "large.png": f"{image_host.url}/large.png"}, key_quotas=key_quotas)
     fetch()
-    assert -60_000 < db.read(quotas.get_usage, owner, limits).remaining.bytes < -49_000
+    assert -60_000 < db.read(quotas.get_usage, owner, key_quotas).remaining.bytes < -49_000
     with pytest.raises(errors.RateLimited, match="none of its 1,000 bytes of images per minute"):
-        submit({"b.png": f"{image_host.url}/a.png"}, limits=limits)
+        submit({"b.png": f"{image_host.url}/a.png"}, key_quotas=key_quotas)
 
 
 def test_the_same_submission_again_is_the_same_job(db, submit, fetch, image_host):

@@ -243,7 +243,7 @@ def test_rows_of_every_table_are_readable_after_the_upgrade(upgraded_db):
 
     caller = read(api_keys.authenticate, KEY)
     assert (caller.id, caller.role) == (KEY_ID, enums.Role.SUBMIT)
-    assert read(quotas.get_usage, KEY_ID, caller.limits).remaining.images == 40.0
+    assert read(quotas.get_usage, KEY_ID, caller.key_quotas).remaining.images == 40.0
 
     done, waiting = read(jobs.get, DONE, KEY_ID), read(jobs.get, OPEN, KEY_ID)
     assert (done.status, done.webhook_url, done.public_base_url) == ("done", "https://hooks.example/x", "https://s/")

@@ -52,7 +52,7 @@ def test_the_schema_is_checked_again_after_a_while(db, make_pipeline, submit_job
 
 def test_work_is_charged_to_the_key(db, make_pipeline, submit_job, make_jpeg, owner):
     """The CPU time of decoding, and a part of the network's time; during an outage it is charged later."""
-    limits = quotas.Quotas(work_seconds_per_minute=60)
+    key_quotas = quotas.Quotas(work_seconds_per_minute=60)
     pipeline = make_pipeline()
     submit_job(5, ("cut.jpg", make_jpeg(99)[:2000]))
     pipeline.run()
@@ -60,11 +60,11 @@ def test_work_is_charged_to_the_key(db, make_pipeline, submit_job, make_jpeg, ow
     network = sum(each["forward_ms"] / each["batch"] for each in timings if each["batch"]) / 1000
     gone = database.Database(f"postgresql+psycopg://u:pw@127.0.0.1:{servers.free_port()}/x")
     with pytest.raises(errors.DatabaseUnavailable):
-        pipeline.work.charge(gone, limits)
+        pipeline.work.charge(gone, key_quotas)
     gone.close()
-    pipeline.work.charge(db, limits)
-    pipeline.work.charge(db, limits)
-    spent = 60 - db.read(quotas.get_usage, owner, limits).remaining.seconds
+    pipeline.work.charge(db, key_quotas)
+    pipeline.work.charge(db, key_quotas)
+    spent = 60 - db.read(quotas.get_usage, owner, key_quotas).remaining.seconds
     assert network * 0.5 < spent < 50
 
 

@@ -14,7 +14,7 @@ from core.maintenance import orphans
 from core.storage import local
 from tests.support import factories
 
-LIMITS = quotas.Quotas(images_per_minute=1000, bytes_per_minute=100_000)
+KEY_QUOTAS = quotas.Quotas(images_per_minute=1000, bytes_per_minute=100_000)
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def stored(blob_store):
 
 def remaining_bytes(db, owner):
     """Return how many bytes a key may still submit."""
-    return db.read(quotas.get_usage, owner, LIMITS).remaining.bytes
+    return db.read(quotas.get_usage, owner, KEY_QUOTAS).remaining.bytes
 
 
 def test_a_used_idempotency_key_is_rejected_before_bytes_are_stored(intake_service, blob_store, db, owner):
     """Row 3: another submission under it is not kept and costs nothing, and a repeat is the first job."""
-    job = factories.new_job(owner, idempotency_key="k", limits=LIMITS)
+    job = factories.new_job(owner, idempotency_key="k", key_quotas=KEY_QUOTAS)
     first = intake_service.create_job(job, [upload(1)])
     left = remaining_bytes(db, owner)
     for number in range(2, 6):
@@ -71,15 +71,15 @@ def test_images_that_are_not_added_are_not_stored(intake_service, blob_store, db
     if is_sealed:
         db.write(jobs.seal, job_id, owner)
         with pytest.raises(errors.JobSealed):
-            intake_service.add_images(job_id, owner, [upload(2, "new")], key_quotas=LIMITS)
-    intake_service.add_images(job_id, owner, [upload(3)], key_quotas=LIMITS)
+            intake_service.add_images(job_id, owner, [upload(2, "new")], key_quotas=KEY_QUOTAS)
+    intake_service.add_images(job_id, owner, [upload(3)], key_quotas=KEY_QUOTAS)
     assert stored(blob_store) == 1
-    assert remaining_bytes(db, owner) == LIMITS.bytes_per_minute
+    assert remaining_bytes(db, owner) == KEY_QUOTAS.bytes_per_minute
 
 
 def test_lost_races_are_paid_for(intake_service, blob_store, db, owner):
     """Row 3: of twenty submissions at once under one key one wins; what the others have stored, they were charged."""
-    job = factories.new_job(owner, idempotency_key="k", limits=quotas.Quotas(bytes_per_minute=3000))
+    job = factories.new_job(owner, idempotency_key="k", key_quotas=quotas.Quotas(bytes_per_minute=3000))
     size = len(factories.make_image(1))
 
     def submit(number):
@@ -96,18 +96,18 @@ def test_lost_races_are_paid_for(intake_service, blob_store, db, owner):
 
 def test_what_the_quota_rejects_is_not_stored(intake_service, blob_store, owner):
     """Whether the submission is checked by the admission control or only when it is charged."""
-    limits = quotas.Quotas(bytes_per_minute=1)
-    intake_service.create_job(factories.new_job(owner, limits=limits), [upload(1)])
+    key_quotas = quotas.Quotas(bytes_per_minute=1)
+    intake_service.create_job(factories.new_job(owner, key_quotas=key_quotas), [upload(1)])
     for number in range(2, 6):
         with pytest.raises(errors.RateLimited):
-            intake_service.create_job(factories.new_job(owner, limits=limits), [upload(number)])
+            intake_service.create_job(factories.new_job(owner, key_quotas=key_quotas), [upload(number)])
     assert stored(blob_store) == 1
 
 
 def test_metadata_counts_as_bytes(intake_service, owner):
     """Row 3: also of an open job without images."""
-    limits = quotas.Quotas(bytes_per_minute=20_000)
-    job = factories.new_job(owner, sealed=False, metadata={"a": "ä" * 8_000}, limits=limits)
+    key_quotas = quotas.Quotas(bytes_per_minute=20_000)
+    job = factories.new_job(owner, sealed=False, metadata={"a": "ä" * 8_000}, key_quotas=key_quotas)
     intake_service.create_job(job, [])
     with pytest.raises(errors.RateLimited):
         intake_service.create_job(job, [])

@@ -15,9 +15,9 @@ KEYS = tables.ApiKey.__table__
 Q = quotas.Quotas
 
 
-def order(db, owner, limits, *names, **fields):
+def order(db, owner, key_quotas, *names, **fields):
     """A job under quotas; each image has 1,234 bytes."""
-    return factories.create_job(db, owner, *names, limits=limits, **fields)
+    return factories.create_job(db, owner, *names, key_quotas=key_quotas, **fields)
 
 
 def ago(db, seconds):
@@ -30,41 +30,41 @@ def ago(db, seconds):
 
 def test_a_minute_is_spent_and_comes_back(db, owner):
     """Six images a minute: the seventh is too many, and ten seconds later it is not."""
-    limits = Q(images_per_minute=6)
-    order(db, owner, limits, *"abcdef")
+    key_quotas = Q(images_per_minute=6)
+    order(db, owner, key_quotas, *"abcdef")
     with pytest.raises(errors.RateLimited) as refused:
-        order(db, owner, limits, "g")
+        order(db, owner, key_quotas, "g")
     assert 5 < refused.value.retry_after <= 10
     assert factories.image_states(db).keys() == set("abcdef")
     ago(db, 11)
-    order(db, owner, limits, "g")
+    order(db, owner, key_quotas, "g")
     with pytest.raises(errors.RateLimited):
-        order(db, owner, limits, "h")
+        order(db, owner, key_quotas, "h")
 
 
 def test_bytes_are_counted_as_images_are(db, owner):
     """Whichever is spent first."""
-    limits = Q(images_per_minute=100, bytes_per_minute=3000)
-    order(db, owner, limits, "a", "b")
+    key_quotas = Q(images_per_minute=100, bytes_per_minute=3000)
+    order(db, owner, key_quotas, "a", "b")
     with pytest.raises(errors.RateLimited, match="bytes"):
-        order(db, owner, limits, "c")
+        order(db, owner, key_quotas, "c")
 
 
 @pytest.mark.parametrize("limit", ["work_seconds_per_minute", "bytes_per_minute"])
 def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limit):
     """Nothing is refused to a key without debts; then everything, until the following minutes have paid."""
-    limits = Q(**{limit: 60})
+    key_quotas = Q(**{limit: 60})
     unit = "seconds" if limit.startswith("work") else "bytes"
 
     def submit(*images):
-        db.write(jobs.create, factories.new_job(owner, limits=limits), list(images))
+        db.write(jobs.create, factories.new_job(owner, key_quotas=key_quotas), list(images))
 
     image = new_images.NewImage("a", "0" * 64, 0)  # of a URL
     submit(image)
-    assert db.read(quotas.of_keys, [owner], limits) == {owner: limits}
-    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 50})}, limits)
+    assert db.read(quotas.of_keys, [owner], key_quotas) == {owner: key_quotas}
+    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 50})}, key_quotas)
     submit(image)
-    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 40})}, limits)
+    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 40})}, key_quotas)
     with pytest.raises(errors.RateLimited, match=r"none of its 60 (seconds of work|bytes of images)") as refused:
         submit(image)
     assert 20 < refused.value.retry_after <= 30
@@ -92,25 +92,25 @@ def test_a_key_without_limits_is_not_charged(db, owner):
 
 def test_an_order_larger_than_a_minute_is_paid_for_by_the_next(db, owner):
     """It is taken when the minute is whole; else it never could be."""
-    limits = Q(images_per_minute=2)
-    order(db, owner, limits, *"abcde")
+    key_quotas = Q(images_per_minute=2)
+    order(db, owner, key_quotas, *"abcde")
     with pytest.raises(errors.RateLimited) as refused:
-        order(db, owner, limits, "f")
+        order(db, owner, key_quotas, "f")
     assert 110 < refused.value.retry_after <= 120
     ago(db, 121)
-    order(db, owner, limits, "f")
+    order(db, owner, key_quotas, "f")
 
 
 def test_what_is_open_is_limited_and_what_has_ended_is_not(db, owner):
     """Capacity returns as images are finished."""
-    limits = Q(open_images=3)
-    order(db, owner, limits, *"abc")
+    key_quotas = Q(open_images=3)
+    order(db, owner, key_quotas, *"abc")
     with pytest.raises(errors.QuotaExceeded):
-        order(db, owner, limits, "d")
+        order(db, owner, key_quotas, "d")
     factories.complete_claims(db, factories.claim_images(db, limit=2))
-    order(db, owner, limits, "d", "e")
+    order(db, owner, key_quotas, "d", "e")
     with pytest.raises(errors.QuotaExceeded):
-        order(db, owner, limits, "f")
+        order(db, owner, key_quotas, "f")
 
 
 def test_what_can_never_be_open_is_refused_for_good(db, owner):
@@ -123,20 +123,20 @@ def test_what_can_never_be_open_is_refused_for_good(db, owner):
 
 def test_an_open_job_grows_within_the_quotas_too(db, owner):
     """And a name that it has already costs nothing."""
-    limits = Q(open_images=2, images_per_minute=2)
-    job = order(db, owner, limits, "a", sealed=False)
-    db.write(jobs.add_images, job, owner, [factories.new_image("b")], limits)
-    db.write(jobs.add_images, job, owner, [factories.new_image("a"), factories.new_image("b")], limits)
+    key_quotas = Q(open_images=2, images_per_minute=2)
+    job = order(db, owner, key_quotas, "a", sealed=False)
+    db.write(jobs.add_images, job, owner, [factories.new_image("b")], key_quotas)
+    db.write(jobs.add_images, job, owner, [factories.new_image("a"), factories.new_image("b")], key_quotas)
     with pytest.raises(errors.TemporarilyRejected):
-        db.write(jobs.add_images, job, owner, [factories.new_image("c")], limits)
+        db.write(jobs.add_images, job, owner, [factories.new_image("c")], key_quotas)
     assert factories.image_states(db).keys() == {"a", "b"}
 
 
 def test_a_repeat_spends_nothing(db, owner):
     """The same order under the same key is the same job, however little is left."""
-    limits = Q(images_per_minute=1, open_images=1)
-    first = order(db, owner, limits, "a", idempotency_key="k")
-    assert order(db, owner, limits, "a", idempotency_key="k") == first
+    key_quotas = Q(images_per_minute=1, open_images=1)
+    first = order(db, owner, key_quotas, "a", idempotency_key="k")
+    assert order(db, owner, key_quotas, "a", idempotency_key="k") == first
 
 
 def test_a_retry_is_an_order_too(db, owner):
@@ -163,13 +163,13 @@ def test_a_retried_image_has_the_key_of_its_job(db, owner):
     assert db.read(lambda conn: conn.execute(query).scalars().all()) == [owner] * 2
 
 
-@pytest.mark.parametrize("limits", [Q(open_images=5), Q(images_per_minute=5)])
-def test_many_at_once_get_no_more_than_there_is(db, owner, limits):
+@pytest.mark.parametrize("key_quotas", [Q(open_images=5), Q(images_per_minute=5)])
+def test_many_at_once_get_no_more_than_there_is(db, owner, key_quotas):
     """Ten orders at the same moment for five places: five are taken, whichever."""
 
     def one(number):
         try:
-            return order(db, owner, limits, str(number))
+            return order(db, owner, key_quotas, str(number))
         except errors.TemporarilyRejected:
             return None
 
@@ -181,9 +181,9 @@ def test_many_at_once_get_no_more_than_there_is(db, owner, limits):
 def test_keys_do_not_spend_of_each_other(db, owner):
     """Each key has its own."""
     other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
-    limits = Q(images_per_minute=1, open_images=1)
-    order(db, owner, limits, "a")
-    order(db, other, limits, "a")
+    key_quotas = Q(images_per_minute=1, open_images=1)
+    order(db, owner, key_quotas, "a")
+    order(db, other, key_quotas, "a")
 
 
 def test_another_measure_begins_with_a_whole_minute(db, owner):
