@@ -1,4 +1,4 @@
-"""JSON values: strict parsing, timestamps as text, and sentences on values that are not valid."""
+"""JSON values: strict parsing, compact encoding, timestamps as text, and messages about invalid values."""
 
 import json
 from datetime import UTC, datetime
@@ -63,6 +63,11 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_constant=_reject_constant, parse_int=_parse_integer)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode a value as compact JSON and a newline, as Flask does: the prompt of a shell then begins a new line."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def _parse_integer(digits: str) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.http import deferred
 from api.schemas import job_requests, job_responses, result_responses
 from api.services import job_watcher
+from core import json_values
 
 ACCEPTED_HEADERS = {
     "Location": "the URL of the job, to be polled",
@@ -28,8 +28,8 @@ RESPONSE_DESCRIPTIONS = {
     200: "with `Prefer: wait`, if the job has ended in time: the job, with its first 100 results",
     202: "the accepted job, which may not have ended yet",
 }
-Answer = tuple[int, dict[str, str], bytes]
-"""Status, headers and body of a response."""
+ResponseParts = tuple[int, dict[str, str], bytes]
+"""The status, the headers and the body of a response."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class LongPoll:
     more_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Of the response, in addition to those of the job."""
 
-    async def wait(self, watcher: job_watcher.JobWatcher) -> Answer | None:
-        """Return the response after the wait; None if the view's still holds, except for a submission: it has none.
+    async def wait(self, watcher: job_watcher.JobWatcher) -> ResponseParts | None:
+        """Return the response after the wait; None if that of the view is still true, which a submission's never is.
 
         Raises:
             errors.DatabaseUnavailable: the job has ended, and its results cannot be read.
@@ -59,22 +59,22 @@ class LongPoll:
         latest = await self._latest_row(watcher)
         if self.submitted is None:
             is_known = latest is None or job_responses.etag(latest) == self.known_etag
-            return None if is_known else self._answer(200, latest, watcher)
+            return None if is_known else self._response(200, latest, watcher)
         if latest is None or latest.finished_at is None:
-            return self._answer(202, latest or self.submitted, watcher)
+            return self._response(202, latest or self.submitted, watcher)
         results = [result_responses.serialize_result(row) for row in await watcher.results(latest)]
-        return self._answer(200, latest, watcher, results=results)
+        return self._response(200, latest, watcher, results=results)
 
-    def accepted(self, watcher: job_watcher.JobWatcher) -> Answer:
+    def accepted(self, watcher: job_watcher.JobWatcher) -> ResponseParts:
         """Return the response to a submission as it was accepted."""
-        return self._answer(202, self.submitted, watcher)
+        return self._response(202, self.submitted, watcher)
 
-    def _answer(self, status: int, row: Any, watcher: job_watcher.JobWatcher, **results: Any) -> Answer:
+    def _response(self, status: int, row: Any, watcher: job_watcher.JobWatcher, **results: Any) -> ResponseParts:
         eta = job_responses.job_eta(row, watcher.eta_cache.latest)
         headers = {"etag": job_responses.etag(row), "content-type": "application/json"}
         headers |= job_responses.retry_after_header(row, eta)
         job = job_responses.serialize_job(row, self.base_url, eta, show_full_url=self.show_full_url)
-        return status, headers, deferred.encode_json({**job, **self.more_fields, **results})
+        return status, headers, json_values.encode_json({**job, **self.more_fields, **results})
 
     async def _latest_row(self, watcher: job_watcher.JobWatcher) -> Any:
         latest: Any = None

@@ -8,6 +8,7 @@ import flask
 from api.http import deferred, long_poll, requests, suspension, wait_limits
 from api.schemas import job_responses
 from api.services import container
+from core import json_values
 from core.db.queries import api_keys, eta
 from core.intake.eta_cache import EtaCache
 
@@ -29,7 +30,7 @@ def _job_response(
 ) -> flask.Response:
     job_eta = job_responses.job_eta(row, estimate)
     job = job_responses.serialize_job(row, flask.request.url_root, job_eta, show_full_url=show_full_url)
-    body = deferred.encode_json({**job, **more_fields} if more_fields else job)
+    body = json_values.encode_json({**job, **more_fields} if more_fields else job)
     all_headers = {"ETag": job_responses.etag(row), **job_responses.retry_after_header(row, job_eta), **(headers or {})}
     return suspension.Response(body, status, all_headers, mimetype="application/json")
 

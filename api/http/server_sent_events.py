@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from api.http import deferred
 from api.schemas import job_responses
 from api.services import job_watcher
+from core import json_values
 
 KEEPALIVE_SECONDS = 15.0  # after so long without an event, a comment is sent
 MIN_EVENT_INTERVAL_SECONDS = 0.25
@@ -64,4 +64,4 @@ class EventStream:
             event_type, event_id = "progress", str(job_responses.count_finished(row))
         eta = job_responses.job_eta(row, watcher.eta_cache.latest)
         job = job_responses.serialize_job(row, self.base_url, eta, show_full_url=self.show_full_url)
-        return f"event: {event_type}\nid: {event_id}\ndata: ".encode() + deferred.encode_json(job) + b"\n"
+        return f"event: {event_type}\nid: {event_id}\ndata: ".encode() + json_values.encode_json(job) + b"\n"

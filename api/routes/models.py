@@ -114,7 +114,7 @@ def compare(query: model_requests.ComparisonQuery) -> flask.Response:
         query,
         rows,
         model_responses.serialize_disagreement,
-        lambda row: f"{row.sure!r}_{row.image_id}",
+        lambda row: f"{row.total_confidence!r}_{row.image_id}",
         agreement,
     )
 

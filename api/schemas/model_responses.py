@@ -136,7 +136,7 @@ def serialize_agreement(
     """Return the agreement of two versions; `pairs` are their labels, with counts and mean confidences."""
     compared = sum(pair.count for pair in pairs)
     agreeing = sum(pair.count for pair in pairs if pair.label_a == pair.label_b)
-    confidence_sums = {side: sum(getattr(pair, f"sure_{side}") * pair.count for pair in pairs) for side in "ab"}
+    confidence_sums = {side: sum(getattr(pair, f"confidence_{side}") * pair.count for pair in pairs) for side in "ab"}
     return {
         "a": {"name": a.name, "version": a.version},
         "b": {"name": b.name, "version": b.version},
@@ -161,6 +161,6 @@ def serialize_disagreement(row: Any) -> Disagreement:
     return {
         "image": row.name,
         "job_id": row.job_id,
-        "a": {"label": row.label_a, "confidence": row.sure_a},
-        "b": {"label": row.label_b, "confidence": row.sure_b},
+        "a": {"label": row.label_a, "confidence": row.confidence_a},
+        "b": {"label": row.label_b, "confidence": row.confidence_b},
     }

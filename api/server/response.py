@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from api.http import deferred, problems
+from api.http import problems
 from api.server.request_body import Message
+from core import json_values
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,6 @@ def problem_response(scope: Message, status: int, code: str, detail: str) -> Res
         "cache-control": problems.NO_STORE,
         "connection": "close",
     }
-    body = deferred.encode_json(problems.problem_body(status, code, detail, request_id))
+    body = json_values.encode_json(problems.problem_body(status, code, detail, request_id))
     raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
     return Response(status, raw_headers, iter([body]), is_buffered=True)

@@ -44,8 +44,8 @@ def decode(text: str, key: bytes) -> list[JobNotice]:
 
 def _parse(values: Mapping[str, Any]) -> JobNotice:
     result = {**values["result"], "finished_at": datetime.fromisoformat(values["result"]["finished_at"])}
-    moments = {name: values[name] and datetime.fromisoformat(values[name]) for name in TIMESTAMPS}
-    return JobNotice(**{**values, **moments, "result": result})
+    timestamps = {name: values[name] and datetime.fromisoformat(values[name]) for name in TIMESTAMPS}
+    return JobNotice(**{**values, **timestamps, "result": result})
 
 
 def _sign(body: str, key: bytes) -> str:

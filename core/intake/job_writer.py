@@ -38,9 +38,9 @@ class JobWriter:
         )
 
     def submit(self, job: jobs.NewJob, images: Sequence[NewImage]) -> futures.Future[JobRow]:
-        """Return the future job; when it is there, it is on disk.
+        """Add a submission to those that are written next; return the future of its job, done when the job is on disk.
 
-        The future raises what `SubmissionService.create_job` does.
+        The future raises what `SubmissionService.start_job` does.
         """
         return self._thread.submit(job.owner, (job, images))
 

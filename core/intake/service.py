@@ -65,16 +65,12 @@ class SubmissionService:
     admission_control: admission.AdmissionControl | None = None
     """None accepts everything."""
 
-    def create_job(
-        self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], *, reject_invalid: bool = False
-    ) -> JobRow:
-        """Create a job and return it. Whatever is killed after this, each image gets one result; see `start_job`."""
-        return blocking_call.wait(self.start_job(job, submitted, reject_invalid=reject_invalid))
-
     def start_job(
         self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], *, reject_invalid: bool = False
     ) -> futures.Future[JobRow]:
-        """Check a submission, as far as that takes neither database nor disk; return the future job.
+        """Check a submission, as far as that takes neither database nor disk; return the future of its job.
+
+        Once the future is done, each image of the job gets one result, whichever process is killed then.
 
         Both this and the future raise:
             errors.ImageFailed: with `reject_invalid`, an image fails its header check; else only that image fails.
@@ -200,7 +196,7 @@ class SubmissionService:
             errors.TemporarilyRejected: it cannot be accepted now.
             errors.ServiceUnavailable: the database does not answer.
         """
-        if (load := self.db.read(retries.load_of_new, job_id, owner)).images:
+        if (load := self.db.read(retries.load_of_retry, job_id, owner)).images:
             self._check_admission(owner, quotas.UNSET, load)
         new_job_id = self.db.write(retries.create_retry, job_id, owner, key_quotas, tracer.traceparent())
         self.wakeup.send()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from model.evaluation import logits
 from model.networks import factory
-from model.training import batch_sampler, optimizers, progress
+from model.training import batch_loader, optimizers, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +83,7 @@ class Trainer:
         self._network = task.build_network().to(context.device).train()
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stub
         generator = torch.Generator().manual_seed(task.seed)
-        self._loader = batch_sampler.BatchLoader(
+        self._loader = batch_loader.BatchLoader(
             task.images, task.extra, task.preprocess, task.recipe, generator, context.device
         )
         self._total_steps = sum(self._loader.step_count(epoch) for epoch in range(task.recipe.epochs))

@@ -251,8 +251,10 @@ class Stack:
             settings.Settings(model=FAST_MODEL), self.db, local.LocalBlobStore(self.blobs), NullWakeupSender()
         )
         files = self.new_files(count, *extra_files)
-        job_id = intake_service.create_job(
-            factories.new_job(self.owner, model=FAST_MODEL), [service.Upload(name, data) for name, data in files]
+        job_id = factories.submit_job(
+            intake_service,
+            factories.new_job(self.owner, model=FAST_MODEL),
+            [service.Upload(name, data) for name, data in files],
         ).id
         self.accepted_jobs[job_id] = [name for name, _ in files]
         return job_id

@@ -1,7 +1,6 @@
 """Small real bundles for the tests: an untrained network with seeded random weights."""
 
 import dataclasses
-import shutil
 
 import torch
 
@@ -59,8 +58,3 @@ def make_failing_bundle(folder, version="9", **options):
 def read_files(path):
     """Return the files of a bundle: {name: bytes}."""
     return {file.name: file.read_bytes() for file in path.iterdir()}
-
-
-def copy_bundle(path, folder):
-    """Copy a bundle, so that a test can damage it."""
-    return shutil.copytree(path, folder / "copy")

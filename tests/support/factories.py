@@ -6,6 +6,7 @@ import io
 import sqlalchemy as sa
 from PIL import Image
 
+from core.concurrency import blocking_call
 from core.db import database, tables
 from core.db.queries import claims as claim_queries
 from core.db.queries import environments, fair_claims, jobs, models, new_images, workers
@@ -51,6 +52,11 @@ def new_job(owner, **fields):
 def create_job(db, owner, *names, **fields):
     """Create a job with images of these names; return its id."""
     return db.write(jobs.create, new_job(owner, **fields), [new_image(name) for name in names])
+
+
+def submit_job(intake, job, images):
+    """Submit a job through the intake service, and wait until it is created; return its row."""
+    return blocking_call.wait(intake.start_job(job, images))
 
 
 def claim_of_all_keys(conn, worker="me", model=MODEL, limit=100, lease_seconds=30.0, bulk_first=False, **options):

@@ -16,10 +16,10 @@ from core.db.expressions import ENDED_COUNT, JOBS, RESULTS
 from core.db.queries import quotas
 
 WINDOW_SECONDS = 60.0
-MAX_WINDOW_ROWS = 2000  # enough for a rate, at any throughput
-SLICES = 10  # of that time, to measure the variation
-INTERVAL_STDEVS = 2.0  # standard deviations: the range holds about nineteen times in twenty
-MAX_JOBS = 10_000  # unfinished jobs that are read; a job behind them sees the images of these
+MAX_WINDOW_ROWS = 2000  # at a higher throughput, a rate is measured over a shorter time than the window
+SLICES = 10  # of the time that a rate is measured over; their rates show how steady it is
+INTERVAL_STDEVS = 2.0  # half the width of a range of estimates; of normal errors, 95 % are within it
+MAX_JOBS = 10_000  # unfinished jobs that are read; to a job behind them, all their images are ahead
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Throughput:
 
     @classmethod
     def from_counts(cls, finished: Sequence[tuple[datetime, int]], now: datetime) -> "Throughput":
-        """Compute the throughput from the number of images finished at each moment."""
+        """Compute the throughput from the numbers of finished images by timestamp, over the time since the first."""
         if not finished:
             return cls()
-        ages = [(now - moment) / timedelta(seconds=1) for moment, _ in finished]
+        ages = [(now - finished_at) / timedelta(seconds=1) for finished_at, _ in finished]
         slice_seconds = max(*ages, 1.0) / SLICES
         slices = [0] * SLICES
         for seconds, (_, count) in zip(ages, finished, strict=True):
@@ -50,9 +50,10 @@ class Throughput:
         return images / self.rate if self.rate else None
 
     def eta_range(self, images: int) -> tuple[float, float | None] | None:
-        """Return the least and the most seconds until so many are done; the most is None if unbounded, all if unknown.
+        """Return (least, most) seconds until so many images are done; None if the rate is not known.
 
-        The mean rate to come differs from the observed one as two samples do: the longer the time, the less.
+        The most is None if the rate may be 0. The future rate is taken as another sample of the same distribution as
+        the measured one: the more seconds there are to come, the less the two differ.
         """
         seconds = self.eta_seconds(images)
         if seconds is None:
@@ -95,7 +96,7 @@ def estimate_queue(conn: sa.Connection) -> QueueEstimate:
     classified = sa.func.count().filter(sample.c.status.in_([enums.Status.DONE, enums.Status.FAILED]))
     finished = conn.execute(sa.select(sample.c.finished_at, classified).group_by(sample.c.finished_at)).all()
     now = conn.execute(sa.select(clock.now())).scalar_one()
-    throughput = Throughput.from_counts([(moment, count) for moment, count in finished], now)
+    throughput = Throughput.from_counts([(finished_at, count) for finished_at, count in finished], now)
     remaining = (JOBS.c.total - ENDED_COUNT).label("remaining")
     unfinished = sa.select(JOBS.c.priority, JOBS.c.id, remaining).where(JOBS.c.finished_at.is_(None))
     rows = conn.execute(unfinished.order_by(JOBS.c.priority, JOBS.c.id).limit(MAX_JOBS)).all()

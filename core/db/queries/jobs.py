@@ -142,14 +142,14 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         conn, [((job.owner, job.model), images) for job, images in submissions if not job.fresh]
     )
     cached = [{} if job.fresh else cached_by_key[job.owner, job.model] for job, _ in submissions]
-    values = [_job_values(job, images, answers) for (job, images), answers in zip(submissions, cached, strict=True)]
-    moments = {
+    values = [_job_values(job, images, results) for (job, images), results in zip(submissions, cached, strict=True)]
+    inserted = {
         id_: (owner_name, *timestamps)
         for id_, owner_name, *timestamps in _insert_statement(conn.dialect.name).insert_rows(
             conn, sorted(values, key=_insert_key)
         )
     }
-    rows = [_new_job_row(job, *moments[job["id"]]) if job["id"] in moments else None for job in values]
+    rows = [_new_job_row(job, *inserted[job["id"]]) if job["id"] in inserted else None for job in values]
     for row, (job, images) in zip(rows, submissions, strict=True):
         if row is not None:
             if gone:
@@ -161,8 +161,8 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     new_images.insert(
         conn,
         [
-            (row, images, answers)
-            for row, (_, images), answers in zip(rows, submissions, cached, strict=True)
+            (row, images, results)
+            for row, (_, images), results in zip(rows, submissions, cached, strict=True)
             if row is not None
         ],
     )

@@ -103,7 +103,7 @@ def insert(conn: sa.Connection, submissions: Sequence[tuple[JobRow, Sequence[New
     if final:
         rows = [_image_row(job, image, Status.FAILED if image.error else Status.DONE) for job, image, _ in final]
         ids = conn.execute(INSERT_IMAGES_RETURNING, rows).scalars()
-        results = [_result_row(job, id_, image, answers) for id_, (job, image, answers) in zip(ids, final, strict=True)]
+        results = [_result_row(job, id_, image, cached) for id_, (job, image, cached) in zip(ids, final, strict=True)]
         conn.execute(INSERT_RESULTS, results)
         counters.count_results(conn, results)
 

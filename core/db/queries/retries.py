@@ -24,7 +24,7 @@ def count_left_out(conn: sa.Connection, job_id: str) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def load_of_new(conn: sa.Connection, job_id: str, owner: str) -> quotas.Load:
+def load_of_retry(conn: sa.Connection, job_id: str, owner: str) -> quotas.Load:
     """Return what a retry would add to the queue: nothing if it exists already, or the job is not the owner's."""
     is_own = sa.select(JOBS.c.id).where(JOBS.c.id == job_id, JOBS.c.api_key_id == owner)
     if conn.execute(is_own).first() is None or existing_retry(conn, job_id) is not None:

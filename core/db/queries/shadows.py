@@ -28,10 +28,10 @@ def count_errors(conn: sa.Connection, model_id: int) -> int:
 
 def confusion(conn: sa.Connection, a: Any, b: Any) -> Sequence[sa.Row[Any]]:
     """Count each pair of labels over the images that both versions classified, with the mean confidence of each."""
-    both = _judged_by_both(a, b)
-    columns = (sa.func.count().label("count"), sa.func.avg(both.c.sure_a), sa.func.avg(both.c.sure_b))
+    both = _classified_by_both(a, b)
+    columns = (sa.func.count().label("count"), sa.func.avg(both.c.confidence_a), sa.func.avg(both.c.confidence_b))
     query = sa.select(
-        both.c.label_a, both.c.label_b, columns[0], columns[1].label("sure_a"), columns[2].label("sure_b")
+        both.c.label_a, both.c.label_b, columns[0], columns[1].label("confidence_a"), columns[2].label("confidence_b")
     )
     return conn.execute(query.group_by(both.c.label_a, both.c.label_b).order_by(both.c.label_a, both.c.label_b)).all()
 
@@ -41,10 +41,10 @@ def disagreements(
 ) -> Sequence[sa.Row[Any]]:
     """List the images to which the versions gave different labels, the most confident pairs first.
 
-    `after` holds the `sure` and the `image_id` of the last row of the page before.
+    `after` holds the `total_confidence` and the `image_id` of the last row of the previous page.
     """
-    both = _judged_by_both(a, b)
-    total_confidence = (both.c.sure_a + both.c.sure_b).label("sure")
+    both = _classified_by_both(a, b)
+    total_confidence = (both.c.confidence_a + both.c.confidence_b).label("total_confidence")
     query = sa.select(both, total_confidence, IMAGES.c.name, IMAGES.c.job_id).join(
         IMAGES, IMAGES.c.id == both.c.image_id
     )
@@ -58,7 +58,7 @@ def disagreements(
     return conn.execute(query).all()
 
 
-def _judged_by_both(a: Any, b: Any) -> sa.Subquery:
+def _classified_by_both(a: Any, b: Any) -> sa.Subquery:
     """Select the images that both classified. At least one of the two was a shadow: an image has one result."""
     pairs = [_live_and_shadow(a, b), _live_and_shadow(b, a, swapped=True), _both_as_shadows(a, b)]
     return sa.union_all(*pairs).subquery("both")
@@ -72,7 +72,7 @@ def _live_and_shadow(live: Any, shadow: Any, *, swapped: bool = False) -> sa.Sel
         *_labelled_columns(*((shadow_columns, live_columns) if swapped else (live_columns, shadow_columns))),
     )
     query = query.join(RESULTS, RESULTS.c.image_id == SHADOWS.c.image_id)
-    return query.where(_is_judged_by(SHADOWS, shadow), _is_result_of(live))
+    return query.where(_is_classified_by(SHADOWS, shadow), _is_result_of(live))
 
 
 def _both_as_shadows(a: Any, b: Any) -> sa.Select[Any]:
@@ -83,15 +83,15 @@ def _both_as_shadows(a: Any, b: Any) -> sa.Select[Any]:
     )
     query = query.join(second, second.c.image_id == first.c.image_id)
     has_own_result = sa.exists().where(RESULTS.c.image_id == first.c.image_id, _is_result_of(a) | _is_result_of(b))
-    return query.where(_is_judged_by(first, a), _is_judged_by(second, b), ~has_own_result)
+    return query.where(_is_classified_by(first, a), _is_classified_by(second, b), ~has_own_result)
 
 
 def _labelled_columns(a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
-    names = ("label_a", "sure_a", "label_b", "sure_b")
+    names = ("label_a", "confidence_a", "label_b", "confidence_b")
     return [column.label(name) for column, name in zip((*a, *b), names, strict=True)]
 
 
-def _is_judged_by(shadows: Any, version: Any) -> sa.ColumnElement[bool]:
+def _is_classified_by(shadows: Any, version: Any) -> sa.ColumnElement[bool]:
     return sa.and_(shadows.c.model_id == version.id, shadows.c.error_code.is_(None))
 
 

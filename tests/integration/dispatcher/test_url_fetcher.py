@@ -85,7 +85,7 @@ def submit(db, owner, config, store):
     def make(urls, key=owner, **fields):
         intake = service.SubmissionService(config, db, store, wakeup.WakeupSender(config.redis_url))
         submitted = [service.UrlReference(name, url) for name, url in urls.items()]
-        return str(intake.create_job(factories.new_job(key, **fields), submitted).id)
+        return str(factories.submit_job(intake, factories.new_job(key, **fields), submitted).id)
 
     return make
 
@@ -235,7 +235,7 @@ def test_urls_are_refused_by_default(db, owner, config, store):
         )
     )
     with pytest.raises(errors.BadParameter, match="SORTBELT_FETCH_URLS"):
-        off.create_job(factories.new_job(owner), [service.UrlReference("a", "https://photos.example/a.png")])
+        factories.submit_job(off, factories.new_job(owner), [service.UrlReference("a", "https://photos.example/a.png")])
 
 
 def test_a_cancelled_image_is_not_fetched(db, owner, submit, fetch, image_host):

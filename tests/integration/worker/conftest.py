@@ -94,7 +94,7 @@ def submit_job(db, owner, shared_blob_store, make_jpeg):  # noqa: F811
         intake = service.SubmissionService(settings.Settings(), db, shared_blob_store, fakes.FakeWakeupSender())
         files = [*((f"{n:03}.jpg", make_jpeg(n)) for n in range(count)), *other_files]
         uploads = [service.Upload(name, data) for name, data in files]
-        return intake.create_job(factories.new_job(key, **fields), uploads).id
+        return factories.submit_job(intake, factories.new_job(key, **fields), uploads).id
 
     return submit
 

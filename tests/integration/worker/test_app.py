@@ -84,7 +84,9 @@ class Client:
     def submit(self, count):
         """Submit a job of `count` good images and a bad one; return its id."""
         uploads = [service.Upload(f"{n:04}", self.make_image(n % 50)) for n in range(count)]
-        return self.intake.create_job(factories.new_job(self.owner), [*uploads, service.Upload("bad", b"text")]).id
+        return factories.submit_job(
+            self.intake, factories.new_job(self.owner), [*uploads, service.Upload("bad", b"text")]
+        ).id
 
     def done(self, job_id):
         """Return whether a job has ended."""

@@ -54,20 +54,20 @@ def remaining_bytes(db, owner):
 def test_a_used_idempotency_key_is_rejected_before_bytes_are_stored(intake_service, blob_store, db, owner):
     """Row 3: another submission under it is not kept and costs nothing, and a repeat is the first job."""
     job = factories.new_job(owner, idempotency_key="k", key_quotas=KEY_QUOTAS)
-    first = intake_service.create_job(job, [upload(1)])
+    first = factories.submit_job(intake_service, job, [upload(1)])
     left = remaining_bytes(db, owner)
     for number in range(2, 6):
         with pytest.raises(errors.IdempotencyMismatch):
-            intake_service.create_job(job, [upload(number)])
+            factories.submit_job(intake_service, job, [upload(number)])
     assert stored(blob_store) == 1
-    assert intake_service.create_job(job, [upload(1)]).id == first.id
+    assert factories.submit_job(intake_service, job, [upload(1)]).id == first.id
     assert remaining_bytes(db, owner) == pytest.approx(left, abs=3000)
 
 
 @pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed job", "name taken"])
 def test_images_that_are_not_added_are_not_stored(intake_service, blob_store, db, owner, is_sealed):
     """Row 3: to a sealed job, or under names that the job has."""
-    job_id = intake_service.create_job(factories.new_job(owner, sealed=False), [upload(1)]).id
+    job_id = factories.submit_job(intake_service, factories.new_job(owner, sealed=False), [upload(1)]).id
     if is_sealed:
         db.write(jobs.seal, job_id, owner)
         with pytest.raises(errors.JobSealed):
@@ -84,7 +84,7 @@ def test_lost_races_are_paid_for(intake_service, blob_store, db, owner):
 
     def submit(number):
         try:
-            return intake_service.create_job(job, [upload(number)])
+            return factories.submit_job(intake_service, job, [upload(number)])
         except (errors.IdempotencyMismatch, errors.RateLimited) as error:
             return error.code
 
@@ -97,10 +97,10 @@ def test_lost_races_are_paid_for(intake_service, blob_store, db, owner):
 def test_what_the_quota_rejects_is_not_stored(intake_service, blob_store, owner):
     """Whether the submission is checked by the admission control or only when it is charged."""
     key_quotas = quotas.Quotas(bytes_per_minute=1)
-    intake_service.create_job(factories.new_job(owner, key_quotas=key_quotas), [upload(1)])
+    factories.submit_job(intake_service, factories.new_job(owner, key_quotas=key_quotas), [upload(1)])
     for number in range(2, 6):
         with pytest.raises(errors.RateLimited):
-            intake_service.create_job(factories.new_job(owner, key_quotas=key_quotas), [upload(number)])
+            factories.submit_job(intake_service, factories.new_job(owner, key_quotas=key_quotas), [upload(number)])
     assert stored(blob_store) == 1
 
 
@@ -108,9 +108,9 @@ def test_metadata_counts_as_bytes(intake_service, owner):
     """Row 3: also of an open job without images."""
     key_quotas = quotas.Quotas(bytes_per_minute=20_000)
     job = factories.new_job(owner, sealed=False, metadata={"a": "ä" * 8_000}, key_quotas=key_quotas)
-    intake_service.create_job(job, [])
+    factories.submit_job(intake_service, job, [])
     with pytest.raises(errors.RateLimited):
-        intake_service.create_job(job, [])
+        factories.submit_job(intake_service, job, [])
 
 
 def test_open_jobs_of_a_key_are_limited(intake_service, db, owner):
@@ -118,7 +118,7 @@ def test_open_jobs_of_a_key_are_limited(intake_service, db, owner):
 
     def create(_):
         try:
-            return intake_service.create_job(factories.new_job(owner, sealed=False), []).id
+            return factories.submit_job(intake_service, factories.new_job(owner, sealed=False), []).id
         except errors.QuotaExceeded:
             return None
 
@@ -126,7 +126,7 @@ def test_open_jobs_of_a_key_are_limited(intake_service, db, owner):
         created = [id_ for id_ in pool.map(create, range(8)) if id_]
     assert len(created) == 3
     other = db.write(api_keys.create, "another", enums.Role.SUBMIT, api_keys.generate()).id
-    intake_service.create_job(factories.new_job(other, sealed=False), [])
+    factories.submit_job(intake_service, factories.new_job(other, sealed=False), [])
     db.write(jobs.seal, created[0], owner)
     assert create(0) is not None
     assert create(0) is None
@@ -148,7 +148,7 @@ def test_abandoned_open_jobs_are_sealed(db, owner):
 
 def test_the_sweep_removes_old_blobs_without_rows_only(intake_service, blob_store, db, owner):
     """Row 3: bytes older than an hour that neither an image nor a model refers to."""
-    intake_service.create_job(factories.new_job(owner), [upload(1)])
+    factories.submit_job(intake_service, factories.new_job(owner), [upload(1)])
     kept = next(blob_store.root.glob("??/*"))
     orphan, recent = (factories.make_image(number) for number in (2, 3))
     digests = [hashlib.sha256(data).hexdigest() for data in (orphan, recent)]

@@ -61,7 +61,7 @@ def uploads(*names):
 
 def test_blobs_rows_wakeup_in_this_order(intake_service, db, owner):
     """When the wake-up is sent, the rows are committed, and every row's bytes are in the store."""
-    id_ = intake_service.create_job(factories.new_job(owner), uploads("a", "b")).id
+    id_ = factories.submit_job(intake_service, factories.new_job(owner), uploads("a", "b")).id
     assert (intake_service.wakeup.count, intake_service.wakeup.seen) == (1, [2])
     for claim in factories.claim_images(db):
         assert claim.job_id == id_
@@ -72,7 +72,7 @@ def test_nothing_is_taken_in_if_the_blobs_are_full(intake_service, db, owner):
     """No row, no wake-up."""
     full = dataclasses.replace(intake_service, blob_store=FullDisk())
     with pytest.raises(errors.BlobsUnavailable):
-        full.create_job(factories.new_job(owner), uploads("a"))
+        factories.submit_job(full, factories.new_job(owner), uploads("a"))
     job = factories.create_job(db, owner, sealed=False)
     with pytest.raises(errors.BlobsUnavailable):
         full.add_images(job, owner, uploads("a"))
@@ -82,7 +82,9 @@ def test_nothing_is_taken_in_if_the_blobs_are_full(intake_service, db, owner):
 
 def test_rejected_images_are_not_stored(intake_service, db, owner, tmp_path):
     """Only images that will be classified are stored."""
-    intake_service.create_job(factories.new_job(owner), [service.Upload("a", b"text"), service.Upload("b", b"")])
+    factories.submit_job(
+        intake_service, factories.new_job(owner), [service.Upload("a", b"text"), service.Upload("b", b"")]
+    )
     assert not (tmp_path / "blobs").exists()
     assert factories.result_names(db) == ["a", "b"]
 
@@ -98,7 +100,7 @@ def test_a_stranger_fills_no_disk_through_another_s_job(intake_service, db, owne
 
 def test_late_images_of_a_sealed_job_are_rejected(intake_service, owner):
     """Through the whole intake."""
-    id_ = intake_service.create_job(factories.new_job(owner), uploads("a")).id
+    id_ = factories.submit_job(intake_service, factories.new_job(owner), uploads("a")).id
     intake_service.add_images(id_, owner, uploads("a"))
     with pytest.raises(errors.JobSealed):
         intake_service.add_images(id_, owner, uploads("a", "b"))
@@ -107,9 +109,9 @@ def test_late_images_of_a_sealed_job_are_rejected(intake_service, owner):
 def test_a_repeat_under_one_key_must_match_the_whole_submission(intake_service, owner):
     """The same order is the same job; another order, name, byte or sequence is a mismatch."""
     order = factories.new_job(owner, idempotency_key="k", metadata={"a": 1, "b": 2})
-    first = intake_service.create_job(order, uploads("a", "b")).id
+    first = factories.submit_job(intake_service, order, uploads("a", "b")).id
     again = dataclasses.replace(order, metadata={"b": 2, "a": 1})
-    assert intake_service.create_job(again, uploads("a", "b")).id == first
+    assert factories.submit_job(intake_service, again, uploads("a", "b")).id == first
     others = [
         (dataclasses.replace(order, metadata={"a": 1}), uploads("a", "b")),
         (dataclasses.replace(order, sealed=False), uploads("a", "b")),
@@ -119,29 +121,29 @@ def test_a_repeat_under_one_key_must_match_the_whole_submission(intake_service, 
     ]
     for other, uploaded in others:
         with pytest.raises(errors.IdempotencyMismatch):
-            intake_service.create_job(other, uploaded)
+            factories.submit_job(intake_service, other, uploaded)
 
 
 def test_two_names_that_become_one_are_two_of_a_kind(intake_service, db, owner):
     """Cleaned names must still be unique."""
     with pytest.raises(errors.DuplicateName):
-        intake_service.create_job(factories.new_job(owner), uploads("a\x01", "a\\x01"))
+        factories.submit_job(intake_service, factories.new_job(owner), uploads("a\x01", "a\\x01"))
     assert factories.image_states(db) == {}
 
 
 def test_an_unknown_model_is_refused_before_anything_is_stored(intake_service, owner, tmp_path):
     """With the name of the one there is."""
     with pytest.raises(errors.UnknownModel, match=factories.MODEL):
-        intake_service.create_job(factories.new_job(owner, model="other"), uploads("a"))
+        factories.submit_job(intake_service, factories.new_job(owner, model="other"), uploads("a"))
     assert not (tmp_path / "blobs").exists()
 
 
 def test_too_many_images_are_rejected_before_any_is_checked(intake_service, owner):
     """The limit of the settings, and where to send the rest."""
     few = dataclasses.replace(intake_service, settings=settings.Settings(max_images_per_request=2))
-    few.create_job(factories.new_job(owner), uploads("a", "b"))
+    factories.submit_job(few, factories.new_job(owner), uploads("a", "b"))
     with pytest.raises(errors.TooManyImages, match="images_url"):
-        few.create_job(factories.new_job(owner), uploads("a", "b", "c"))
+        factories.submit_job(few, factories.new_job(owner), uploads("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -149,14 +151,14 @@ def test_too_many_images_are_rejected_before_any_is_checked(intake_service, owne
 )
 def test_names_are_cleaned_of_what_cannot_be_shown(intake_service, db, owner, name, kept):
     """Control characters and half characters are replaced, all else stays."""
-    intake_service.create_job(factories.new_job(owner), uploads(name))
+    factories.submit_job(intake_service, factories.new_job(owner), uploads(name))
     assert set(factories.image_states(db)) == {kept}
 
 
 def test_the_same_bytes_twice_are_two_images_and_one_blob(intake_service, db, owner, tmp_path):
     """Content-addressed."""
     same = [service.Upload(name, factories.make_image()) for name in "ab"]
-    intake_service.create_job(factories.new_job(owner), same)
+    factories.submit_job(intake_service, factories.new_job(owner), same)
     assert len(factories.image_states(db)) == 2
     assert len([path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]) == 1
 
@@ -166,9 +168,11 @@ def test_few_transactions(intake_service, db, owner):
     begun = []
     sa.event.listen(db.engine, "begin", begun.append)
     quiet = dataclasses.replace(intake_service, wakeup=CountingWakeup(lambda: None))
-    quiet.create_job(factories.new_job(owner, model=quiet.settings.model), uploads("a"))
+    factories.submit_job(quiet, factories.new_job(owner, model=quiet.settings.model), uploads("a"))
     assert len(begun) == 1
-    open_job = quiet.create_job(factories.new_job(owner, model=quiet.settings.model, sealed=False), uploads("b"))
+    open_job = factories.submit_job(
+        quiet, factories.new_job(owner, model=quiet.settings.model, sealed=False), uploads("b")
+    )
     begun.clear()
     assert quiet.add_images(open_job.id, owner, uploads("c", "d")).total == 3
     assert len(begun) == 2
@@ -176,7 +180,7 @@ def test_few_transactions(intake_service, db, owner):
 
 def test_of_orders_that_come_at_once_a_bad_one_fails_alone(intake_service, db, owner, monkeypatch):
     """While one is written three others come: the invalid one gets its error, and the rest are accepted."""
-    intake_service.create_job(factories.new_job(owner, idempotency_key="k"), uploads("a"))
+    factories.submit_job(intake_service, factories.new_job(owner, idempotency_key="k"), uploads("a"))
     under_way, go = threading.Event(), threading.Event()
     real, sizes = jobs.insert_jobs, []
     # As if the first job came in just now.
@@ -191,10 +195,14 @@ def test_of_orders_that_come_at_once_a_bad_one_fails_alone(intake_service, db, o
 
     monkeypatch.setattr(jobs, "insert_jobs", take)
     with futures.ThreadPoolExecutor(4) as pool:
-        first = pool.submit(intake_service.create_job, factories.new_job(owner), uploads("b"))
+        first = pool.submit(factories.submit_job, intake_service, factories.new_job(owner), uploads("b"))
         assert under_way.wait(10)
-        bad = pool.submit(intake_service.create_job, factories.new_job(owner, idempotency_key="k"), uploads("another"))
-        good = [pool.submit(intake_service.create_job, factories.new_job(owner), uploads(name)) for name in "cd"]
+        bad = pool.submit(
+            factories.submit_job, intake_service, factories.new_job(owner, idempotency_key="k"), uploads("another")
+        )
+        good = [
+            pool.submit(factories.submit_job, intake_service, factories.new_job(owner), uploads(name)) for name in "cd"
+        ]
         while len(intake_service._job_writer._thread._pending) < 3:
             time.sleep(0.001)
         go.set()
@@ -221,7 +229,7 @@ def remove_after(monkeypatch, module, name, remove):
 @pytest.fixture
 def removable_job(intake_service, db, owner):
     """A job of the images `a` and `b` whose bytes were stored long ago, and the function that removes it with them."""
-    job_id = intake_service.create_job(factories.new_job(owner), uploads("a", "b")).id
+    job_id = factories.submit_job(intake_service, factories.new_job(owner), uploads("a", "b")).id
     factories.complete_claims(db, factories.claim_images(db))
     for path in intake_service.blob_store.root.glob("??/*"):
         os.utime(path, (0, 0))
@@ -248,19 +256,21 @@ def test_a_reference_to_bytes_that_are_removed_meanwhile_is_rejected(
     remove_after(monkeypatch, known_blobs, "find_known", removable_job[1])
     order = factories.new_job(owner, sealed=sealed, idempotency_key="k")
     with pytest.raises(errors.UnknownBlob, match="'new a' and of 1 more") as caught:
-        intake_service.create_job(order, references("new a", "new b"))
+        factories.submit_job(intake_service, order, references("new a", "new b"))
     assert [fault[:2] for fault in caught.value.faults] == [
         (f"#/images/{index}/sha256", "unknown_blob") for index in (0, 1)
     ]
     assert factories.image_states(db) == {}
-    assert intake_service.create_job(order, uploads("new a", "new b")).total == 2
+    assert factories.submit_job(intake_service, order, uploads("new a", "new b")).total == 2
 
 
 def test_an_added_reference_to_bytes_that_are_removed_meanwhile_is_rejected(
     intake_service, db, owner, removable_job, monkeypatch
 ):
     """With the position that it has in the request, of which the job has one image already."""
-    job_id = intake_service.create_job(factories.new_job(owner, sealed=False), uploads("", "", "", "c")[3:]).id
+    job_id = factories.submit_job(
+        intake_service, factories.new_job(owner, sealed=False), uploads("", "", "", "c")[3:]
+    ).id
     remove_after(monkeypatch, known_blobs, "find_known", removable_job[1])
     added = [service.Upload("c", factories.make_image(3)), *references("new a")]
     with pytest.raises(errors.UnknownBlob, match="'new a'") as caught:
@@ -282,7 +292,7 @@ def test_a_resubmission_of_an_image_that_is_removed_meanwhile_is_rejected(intake
 
 def test_bytes_stay_while_another_image_has_them(intake_service, db, owner, removable_job, monkeypatch):
     """Of the newest image the row is deleted, and an older one refers to the bytes still."""
-    again = intake_service.create_job(factories.new_job(owner), references("a again")).id
+    again = factories.submit_job(intake_service, factories.new_job(owner), references("a again")).id
     db.write(
         lambda c: c.execute(
             sa.update(factories.JOBS).where(factories.JOBS.c.id == again).values(finished_at=sa.text("'2020-01-01'"))
@@ -294,7 +304,7 @@ def test_bytes_stay_while_another_image_has_them(intake_service, db, owner, remo
         "find_known",
         lambda: retention.run_purge(db, intake_service.blob_store, days=30),
     )
-    id_ = intake_service.create_job(factories.new_job(owner, fresh=True), references("new a")).id
+    id_ = factories.submit_job(intake_service, factories.new_job(owner, fresh=True), references("new a")).id
     (claim,) = factories.claim_images(db)
     assert claim.job_id == id_
     assert intake_service.blob_store.get(claim.sha256)
@@ -312,7 +322,7 @@ def test_a_removal_waits_for_the_submission_that_refers_to_its_bytes(
         threads[0].join(0.5)  # it cannot end before this transaction does
 
     remove_after(monkeypatch, known_blobs, "hold", remove_meanwhile)
-    id_ = intake_service.create_job(factories.new_job(owner, fresh=True), references("new a", "new b")).id
+    id_ = factories.submit_job(intake_service, factories.new_job(owner, fresh=True), references("new a", "new b")).id
     threads[0].join()
     assert sorted(factories.image_states(db)) == ["new a", "new b"]
     claims = factories.claim_images(db)

@@ -104,7 +104,7 @@ def test_bulk_images_of_every_model_get_their_turn(
         register_model(name)
         for priority, count in ((enums.Priority.BULK, 8), (enums.Priority.INTERACTIVE, 72)):
             uploads = [service.Upload(f"{n:03}.jpg", make_jpeg(n)) for n in range(count)]
-            intake.create_job(factories.new_job(owner, model=name, priority=priority), uploads)
+            factories.submit_job(intake, factories.new_job(owner, model=name, priority=priority), uploads)
     manager = fakes.FakeModelManager(fakes.fake_model("a"), fakes.fake_model("b"))
     pipeline = make_pipeline(manager=manager, task_seconds=0.0001)
     done = 0

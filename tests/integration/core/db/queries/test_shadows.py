@@ -41,7 +41,7 @@ def shade(db, version, claims, **given):
 def confusion(db, a, b):
     """For each pair of labels how many images, and how sure."""
     rows = db.read(shadows.confusion, a, b)
-    return {(row.label_a, row.label_b): (row.count, row.sure_a, row.sure_b) for row in rows}
+    return {(row.label_a, row.label_b): (row.count, row.confidence_a, row.confidence_b) for row in rows}
 
 
 def test_a_shadow_is_compared_with_what_answered(db, versions, complete_as_live):
@@ -105,10 +105,10 @@ def test_disagreements_come_page_by_page_the_surest_first(db, versions, complete
     seen, after = [], None
     while rows := db.read(shadows.disagreements, one, two, limit=3, after=after):
         seen += rows
-        after = (rows[-1].sure, rows[-1].image_id)
+        after = (rows[-1].total_confidence, rows[-1].image_id)
     assert [row.name for row in seen] == names[::-1]
     assert [(row.label_a, row.label_b) for row in seen] == [("x", "y")] * 7
-    assert seen[0].sure_a == pytest.approx(0.8)
+    assert seen[0].confidence_a == pytest.approx(0.8)
     assert seen[0].job_id == claims["n0"].job_id
 
 
@@ -118,6 +118,6 @@ def test_disagreements_of_equal_confidence_are_all_listed(db, versions, complete
     claims = complete_as_live(**dict.fromkeys(names, ("x", 0.7)))
     shade(db, versions["2"], claims, **dict.fromkeys(names, ("y", 0.1)))
     first = db.read(shadows.disagreements, versions["1"], versions["2"], limit=2)
-    last = (first[-1].sure, first[-1].image_id)
+    last = (first[-1].total_confidence, first[-1].image_id)
     rest = db.read(shadows.disagreements, versions["1"], versions["2"], limit=9, after=last)
     assert [row.name for row in [*first, *rest]] == names

@@ -1,4 +1,4 @@
-"""Sample the batches of an epoch: which images, in which order, augmented and mixed."""
+"""Load the batches of an epoch: images in a random order, augmented and mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BatchLoader:
-    """Show each image of `images` and `extra` as often per epoch as the recipe says, in a new order each time.
+    """Load each image of `images` and `extra` as often per epoch as the recipe says, in another order each time.
 
     All random numbers come from one CPU generator: its state and the epoch's order are enough to resume in the middle
     of an epoch.

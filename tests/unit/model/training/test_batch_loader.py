@@ -1,4 +1,4 @@
-"""An epoch shows loader image as often as its recipe says."""
+"""Check that an epoch contains each image as often as the recipe says."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import torch
 
 from model.datasets import dataset
 from model.preprocessing.decode import Preprocess
-from model.training import batch_sampler, recipe
+from model.training import batch_loader, recipe
 from model.training.augment import Augmentation
 
 SERVING = Preprocess(24, 24)
@@ -21,7 +21,7 @@ def image_dataset(shapes_dir):
 
 def make_loader(images, extra=None, **options):
     used_recipe = dataclasses.replace(PLAIN, **options)
-    return batch_sampler.BatchLoader(
+    return batch_loader.BatchLoader(
         images, extra, SERVING, used_recipe, torch.Generator().manual_seed(0), torch.device("cpu")
     )
 
