@@ -2,7 +2,7 @@
 
 import { address, isOtherImage } from "./address.js";
 import { say } from "./dom.js";
-import { forget, json, key } from "./http.js";
+import { json } from "./http.js";
 import { job } from "./job.js";
 import { jobs } from "./jobs.js";
 import { keys } from "./keys.js";
@@ -15,6 +15,7 @@ import { search } from "./search.js";
 import { adopt, leaveAll } from "./session.js";
 import { stats } from "./stats.js";
 import { strip } from "./status_bar.js";
+import { forget, key } from "./stored_key.js";
 import { dropThumbnails } from "./thumbnails.js";
 import { stopSending } from "./upload.js";
 import { workers } from "./workers.js";

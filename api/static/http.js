@@ -1,8 +1,8 @@
-// HTTP client of the API. The key is stored in the session storage of this tab only.
+// HTTP client of the API.
 
+import { key } from "./stored_key.js";
 import { pause } from "./visibility.js";
 
-const NAME = "sortbelt.key";
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";
 const FOREIGN = "Something other than Sortbelt answered, perhaps the login page of a proxy or a network. Reload this page, and log in where it asks.";
 const WAIT_SECONDS = 20;
@@ -16,10 +16,6 @@ export class Problem extends Error {
     Object.assign(this, { status, code, seconds });
   }
 }
-
-export const key = () => sessionStorage.getItem(NAME);
-export const keep = (value) => sessionStorage.setItem(NAME, value);
-export const forget = () => sessionStorage.removeItem(NAME);
 
 // Throw a Problem with the server's detail for every status that is not a success or in `also`, and for an answer of
 // another type than the accepted one.

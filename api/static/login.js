@@ -1,7 +1,8 @@
 // The login form: asks for an API key.
 
 import { el, fill } from "./dom.js";
-import { forget, json, keep } from "./http.js";
+import { json } from "./http.js";
+import { forget, keep } from "./stored_key.js";
 
 export function login(main, sentence, entered) {
   const field = el("input", {

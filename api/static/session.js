@@ -1,6 +1,6 @@
 // Share the login among the tabs of this browser: a new tab asks the others for the key. It is stored in each tab only.
 
-import { key, keep } from "./http.js";
+import { keep, key } from "./stored_key.js";
 
 const SECONDS = 0.3; // that the other tabs get for their answer
 const channel = new BroadcastChannel("sortbelt.session");

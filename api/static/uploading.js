@@ -1,7 +1,8 @@
 // Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
 // images again, as after a closed tab, go on where the upload of the open job ended.
 
-import { foreign, key, once, problem, unreachable } from "./http.js";
+import { foreign, once, problem, unreachable } from "./http.js";
+import { key } from "./stored_key.js";
 import { pause } from "./visibility.js";
 import { group, size } from "./files.js";
 
