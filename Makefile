@@ -31,7 +31,7 @@ setup: .venv/ready  ## create .venv with every dependency pinned (quick to repea
 demo: setup  ## classify a folder on a local stack: make demo, or make demo IMAGES=~/Pictures
 	@$(BIN)/python docs/examples/demo.py "$(IMAGES)"
 
-up: setup  ## run Redis, SQLite, worker and API on this machine, until ctrl-C
+up: setup  ## run Redis, the API, a worker and the dispatcher on this machine, with SQLite, until ctrl-C
 	@$(BIN)/sortbelt up
 
 lint: setup  ## ruff, mypy and the import contracts

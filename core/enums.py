@@ -40,24 +40,24 @@ class JobStatus(DescribedEnum):
     RUNNING = "running", "some images are claimed or have a result; an open job stays running until it is sealed"
     DONE = "done", "finished, and at least one image has a label, or there are no images: see `counts` for the others"
     FAILED = "failed", "finished, and no image has a label but some have an error; or its import from a source failed"
-    CANCELLED = "cancelled", "finished by a cancellation; images that had a result by then retain it"
-    EXPIRED = "expired", "finished, because its deadline passed before a worker claimed any of its images"
+    CANCELLED = "cancelled", "its owner cancelled it, and no worker holds its images any more; their results stay"
+    EXPIRED = "expired", "finished, because its deadline passed before any of its images had a label or an error"
 
 
 class Priority(enum.IntEnum):
-    """The order in which images are claimed; the smaller number first."""
+    """The priority of a job: workers mostly claim interactive images before bulk ones (`worker/fair_share.py`)."""
 
     INTERACTIVE = 0
     BULK = 1
 
 
 class Stage(DescribedEnum):
-    """The role of a model version."""
+    """The stage of a model version: which images it classifies, if any."""
 
-    CANDIDATE = "candidate", "registered, and never served"
-    LIVE = "live", "classifies every image of its model's name; there is one at most"
-    SHADOW = "shadow", "classifies a share of them beside the live one; its results are only compared"
-    RETIRED = "retired", "was live once"
+    CANDIDATE = "candidate", "registered, and never live"
+    LIVE = "live", "classifies the images submitted for its model; there is one at most"
+    SHADOW = "shadow", "classifies a share of these images beside the live one; its results are only compared"
+    RETIRED = "retired", "was live before"
 
 
 class Role(DescribedEnum):
@@ -66,7 +66,7 @@ class Role(DescribedEnum):
     READ = "read", "sees the jobs and results of all keys, and changes nothing"
     REVIEW = "review", "sees what `read` sees, gets the images themselves, and reviews results"
     SUBMIT = "submit", "submits jobs, and sees and reviews its own"
-    ADMIN = "admin", "sees the jobs of all keys, and manages keys and models"
+    ADMIN = "admin", "may do everything: sees the jobs of all keys, submits its own, and manages keys and models"
 
 
 class DeliveryStatus(DescribedEnum):

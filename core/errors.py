@@ -1,4 +1,4 @@
-"""Every way a job can fail, each error on the arrow where it occurs.
+"""Errors that Sortbelt raises on purpose; each arrow has the class of those that occur there.
 
     settings   ──BadSetting───────────▶ processes
     request    ──ClientError──────────▶ submission    for the caller to fix (4xx)

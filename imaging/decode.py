@@ -1,4 +1,4 @@
-"""Read the size of an image file, and decode it to an upright RGB image."""
+"""Check the header of an image file, and decode the file to an upright RGB image."""
 
 from __future__ import annotations
 

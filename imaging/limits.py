@@ -1,4 +1,4 @@
-"""Limits on the pixels of an image. The decoded pixels count."""
+"""Limits on the size of an image; a JPEG that is decoded at a reduced size counts with that."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def scaled(side: int, scale: int) -> int:
 
 
 def jpeg_scale(width: int, height: int, max_pixels: int, min_side: int | None) -> int:
-    """Return the scale to decode a JPEG at: the smallest image with `min_side` on both sides and within `max_pixels`.
+    """Return the scale of `JPEG_SCALES` at which to decode a JPEG, within `max_pixels` if one is.
 
-    With None for `min_side`, the largest image within `max_pixels`.
+    Of the scales within `max_pixels`, it is the one of the smallest image that has `min_side` on both sides; if none
+    has, or `min_side` is None, the one of the largest image.
     """
     fitting = [scale for scale in JPEG_SCALES if scaled(width, scale) * scaled(height, scale) <= max_pixels]
     if not fitting:

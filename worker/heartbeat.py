@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 WATCHDOG_EXIT_CODE = 70
 STOP_TIMEOUT_SECONDS = 20.0  # without progress while the worker stops; supervisors kill it after 30
 FINAL_WRITE_SECONDS = 3.0
-LOOK_SECONDS = 0.5  # between two looks whether other workers in this PID namespace are alive
+CHECK_INTERVAL_SECONDS = 0.5  # between two checks whether a worker in this PID namespace has died
 
 
 class Heartbeat:
-    """A thread that outlives the last batch."""
+    """The thread of a worker's heartbeat; it runs until `close`, which is called after the last batch."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Heartbeat:
         """Wait for the next heartbeat, or until another worker dies; return whether this thread ends."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self._dead_workers.poll():
-            if self._closed.wait(min(LOOK_SECONDS, left)):
+            if self._closed.wait(min(CHECK_INTERVAL_SECONDS, left)):
                 return True
         return False
 
@@ -104,7 +104,7 @@ class Heartbeat:
             self._wakeup_sender.send()
 
     def _report(self, *, has_claims: bool) -> None:
-        """Record what was finished since the last heartbeat; abort if images wait but nothing was done for too long."""
+        """Record the images finished since the last heartbeat; abort if images wait, and none progresses for long."""
         finished_count, now = self._pipeline.finished.take(), time.monotonic()
         has_work = has_claims or self._db.read(
             claim_queries.has_queued, self._model_manager.model_names(), self._pipeline.sources.available()

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class ClaimSettler:
-    """End claims: complete, release or abandon them."""
+    """Write the end of claims, and remove them from the lease table in any case."""
 
     db: database.Database
     leases: lease_table.LeaseTable
@@ -36,10 +36,10 @@ class ClaimSettler:
         claims: Sequence[claim_queries.Claim],
         write: Callable[[sa.Connection, Sequence[claim_queries.Claim]], T],
     ) -> T | None:
-        """Run `write` for claims; return its result, or None if it failed.
+        """End claims by `write`; return its result, or None if it failed, was not retried any more, or had no claims.
 
-        While the database is unavailable it is retried for as long as the leases can last; after that the images
-        belong to another worker anyway.
+        While the database is unavailable, `write` is retried for as long as the leases can last, unless the worker
+        stops. Images of claims whose end was not written are requeued once the leases have expired.
         """
         deadline = time.monotonic() + self.lease_seconds
         try:
@@ -63,16 +63,16 @@ class ClaimSettler:
         return None
 
     def release(self, claims: Sequence[claim_queries.Claim]) -> None:
-        """Hand claims back without spending an attempt."""
+        """Requeue the images of claims at once, without counting an attempt."""
         self.settle(claims, claim_queries.release)
 
     def abandon(self, claims: Sequence[claim_queries.Claim]) -> None:
-        """Give claims up as if their worker had died: their images are retried in smaller batches."""
+        """End the leases of claims as if this worker had died: their images are retried in smaller batches."""
         self.settle(claims, claim_queries.abandon)
 
     @contextlib.contextmanager
     def settle_on_error(self, claims: Sequence[claim_queries.Claim]) -> Iterator[None]:
-        """Suppress any error in the block, and settle the claims: release them on an outage, else abandon them."""
+        """Suppress an exception in the block, and end the claims: release for a service or bundle, else abandon."""
         try:
             yield
         except errors.SourceUnavailable as error:

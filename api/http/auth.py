@@ -78,7 +78,7 @@ def is_authorized(services: Services, address: str, key: str) -> bool:
 
 
 def is_cached(services: Services, key: str) -> bool:
-    """Return whether `is_authorized` is true without asking the database."""
+    """Return whether the key is in the cache of valid keys: `is_authorized` is then true without a database query."""
     return services.auth_cache.get(key) is not None
 
 
@@ -90,13 +90,11 @@ def _authenticate(services: Services) -> None:
     key = authorization.token if authorization is not None and authorization.type == "bearer" else None
     if not key:
         raise NotAuthenticated("A key is needed: send it as `Authorization: Bearer KEY`.")
-    identity = services.auth_cache.get(key)
+    address = request.remote_addr or ""
+    identity = _find_caller(services, address, key)
     if identity is None:
-        address = request.remote_addr or ""
-        identity = _find_caller(services, address, key)
-        if identity is None:
-            services.auth_cache.record_failure(address, key)
-            raise NotAuthenticated("This key is not valid: it is mistyped, revoked, or of another server.")
+        services.auth_cache.record_failure(address, key)
+        raise NotAuthenticated("This key is not valid: it is mistyped, revoked, or of another server.")
     flask.g.caller = identity
 
 

@@ -10,17 +10,17 @@ MAX_AGE_SECONDS = 2.0
 
 
 class EtaCache:
-    """The latest estimate."""
+    """Cache the estimate of the queue; thread-safe."""
 
     def __init__(self, db: database.Database) -> None:
         self._db = db
         self._refresh_lock = threading.Lock()
         self._refreshed_at = float("-inf")
         self.latest: eta.QueueEstimate | None = None
-        """The last estimate, however old."""
+        """The last estimate, however old; None before the first."""
 
     def get(self) -> eta.QueueEstimate | None:
-        """Return the latest estimate; refresh it if it is old and no other thread does: most calls cost nothing."""
+        """Return the estimate; if it is old, refresh it first, unless another thread does so at the moment."""
         if time.monotonic() - self._refreshed_at > MAX_AGE_SECONDS and self._refresh_lock.acquire(blocking=False):
             try:
                 self.latest = self._db.read(eta.estimate_queue)

@@ -11,7 +11,7 @@ from core import errors
 from core.storage import renditions
 
 MARK_NAME = "installation"  # the name of the file with the id of the database
-ORPHAN_TTL_SECONDS = 3600  # a writer takes less time than this from its first byte to the row that refers to the blob
+ORPHAN_TTL_SECONDS = 3600  # longer than any writer takes from its first blob to the row that refers to it
 ASIDE_SECONDS = 0.05  # after this time, a removal that finds its file in use again has put it back
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class BlobStore(Protocol):
 
     @property
     def renditions(self) -> renditions.RenditionStore:
-        """Return the store of the thumbnails of these images."""
+        """Return the store of the thumbnails and previews of these images."""
 
     def put(self, blobs: Iterable[tuple[str, bytes]]) -> None:
         """Store bytes durably: when this returns, a power failure does not lose them.
