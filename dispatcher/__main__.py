@@ -57,7 +57,7 @@ def _check_overdue(db: database.Database) -> int:
     except errors.DatabaseUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
-    print("{} webhooks, {} imports and {} fetches are overdue".format(*counts))  # noqa: T201 (the answer)
+    print("{} webhooks, {} imports and {} fetches are overdue".format(*counts))  # noqa: T201 (the output)
     return 1 if any(counts) else 0
 
 

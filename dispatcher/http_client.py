@@ -1,4 +1,4 @@
-"""HTTP sender: one delivery attempt, to allowed destinations only, with a limit on its total time."""
+"""HTTP client of the dispatcher: one request, to an allowed destination, with a limit on its total time."""
 
 import contextlib
 import email.utils
@@ -14,7 +14,7 @@ import httpcore
 
 from core.webhooks import retry_schedule, url_policy
 
-ATTEMPT_TIMEOUT_SECONDS = 15.0  # for one attempt, in total
+ATTEMPT_TIMEOUT_SECONDS = 15.0  # for one attempt of a webhook delivery, in total
 MAX_RESPONSE_BYTES = 4_096  # of a response body, which is not used
 TIMEOUT_ERRORS = (httpcore.TimeoutException, TimeoutError)
 CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
@@ -28,7 +28,7 @@ def tls_context() -> ssl.SSLContext:
 def send(
     url: str, headers: dict[str, str], body: bytes, policy: url_policy.UrlPolicy, ssl_context: ssl.SSLContext
 ) -> retry_schedule.DeliveryAttempt:
-    """Make one attempt: a POST, without redirects or proxies, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
+    """Make one attempt of a webhook delivery: a POST, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
     all_headers = {"Content-Type": "application/json", **headers}
     try:
         with exchange("POST", url, all_headers, policy, ssl_context, ATTEMPT_TIMEOUT_SECONDS, body) as response:
@@ -74,7 +74,7 @@ def exchange(
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Connects to addresses that the URL policy allows, and ends when the time of the whole exchange is over."""
+    """Connect to addresses that the URL policy allows; the whole exchange has one deadline."""
 
     def __init__(self, policy: url_policy.UrlPolicy, *, is_https: bool, timeout_seconds: float) -> None:
         self._policy = policy

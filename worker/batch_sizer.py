@@ -41,14 +41,14 @@ class BatchSizers:
             return self._by_model[model].size
 
     def observe(self, model: str, images: int, seconds: float, max_size: int) -> None:
-        """Learn from a batch of a model; see `AdaptiveBatchSizer.observe`."""
+        """Adapt the size for a model to a processed batch; see `AdaptiveBatchSizer.observe`."""
         if self._fixed_size is None:
             with self._lock:
                 self._by_model[model].observe(images, seconds, max_size)
 
 
 class AdaptiveBatchSizer:
-    """The batch size of one model."""
+    """Adapt the batch size of one model."""
 
     def __init__(self, target_seconds: float = TARGET_SECONDS) -> None:
         self._target_seconds = target_seconds
@@ -58,7 +58,7 @@ class AdaptiveBatchSizer:
         """How many images the next batch may have."""
 
     def observe(self, images: int, seconds: float, max_size: int = MAX_SIZE) -> None:
-        """Learn from a batch: its number of images, the seconds its slowest stage took, and the largest size allowed.
+        """Adapt the size to a batch of so many images, whose slowest stage took so long; it is at most `max_size` then.
 
         A small batch that was quick is ignored: its time is mostly overhead.
         """

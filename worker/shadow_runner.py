@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 
 
 class ShadowRunner:
-    """A thread and its queue of batches."""
+    """Classify shares of batches with the shadow versions, in a thread with a bounded queue."""
 
     def __init__(
         self,

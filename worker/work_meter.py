@@ -30,7 +30,7 @@ class WorkMeter:
         self._add(seconds)
 
     def charge(self, db: database.Database, default_quotas: quotas.Quotas) -> None:
-        """Charge the keys whose work is limited, and begin anew.
+        """Charge the keys with a limit on work for the seconds since the last call.
 
         Raises:
             errors.DatabaseUnavailable: the database does not answer; the next call charges them.

@@ -21,7 +21,7 @@ blueprint = flask.Blueprint("selections", __name__, url_prefix="/v1/selections")
 BODY = '-H "Content-Type: application/json" -d'
 NOT_FOUND = {404: ["image_not_found"]}
 MAX_PAUSE_SECONDS = 0.5
-MAX_TURN_SECONDS = 5.0
+LOCK_TIMEOUT_SECONDS = 5.0
 Outcome = TypeVar("Outcome")
 _sqlite_lock = threading.Lock()  # one selection at a time is changed
 
@@ -162,7 +162,7 @@ def _write_in_steps(
     is_polled = db.dialect_name == "sqlite"
     outcomes: list[Outcome] = []
     pause = 0.0
-    with _take_turn() if is_polled else contextlib.nullcontext():
+    with _acquire_sqlite_lock() if is_polled else contextlib.nullcontext():
         for step in selections.steps(image_ids):
             time.sleep(pause)
             started_at = time.monotonic()
@@ -172,8 +172,8 @@ def _write_in_steps(
 
 
 @contextlib.contextmanager
-def _take_turn() -> Iterator[None]:
-    if not _sqlite_lock.acquire(timeout=MAX_TURN_SECONDS):
+def _acquire_sqlite_lock() -> Iterator[None]:
+    if not _sqlite_lock.acquire(timeout=LOCK_TIMEOUT_SECONDS):
         raise SelectionsBusy
     try:
         yield

@@ -19,7 +19,7 @@ RESPONSE_HEADERS = (
 
 
 class CorsPolicy:
-    """Answer browsers.
+    """Allow scripts of other origins to call the API.
 
     Args:
         origins: the origins whose scripts may call the API, or `*` for any.
@@ -29,7 +29,7 @@ class CorsPolicy:
         self._origins = frozenset(origins)
 
     def preflight(self, scope: Message) -> Response | None:
-        """Return the response to the question whether a request may be sent; None for any other request."""
+        """Return the response to a preflight request of an allowed origin; None for any other request."""
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in dict(scope["headers"]):
             return None
         if not self._is_allowed(scope):

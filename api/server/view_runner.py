@@ -1,4 +1,4 @@
-"""Views in threads: which thread runs a view, and what happens while one waits."""
+"""View runner: runs small submissions in one thread, probes in threads of their own, and other views in a pool."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MAX_SUBMISSION_BYTES = 1_000_000  # of submissions that share a thread: larger o
 
 
 class ViewRunner:
-    """Runs the views of a WSGI app."""
+    """Run the views of a WSGI app."""
 
     def __init__(self, app: wsgi_call.App, threads: int) -> None:
         self._app = app
@@ -22,7 +22,7 @@ class ViewRunner:
         self._probe_threads = {path: fair_executor.FairExecutor(1, "probe") for path in PROBE_PATHS}
 
     async def run(self, environ: dict[str, Any], path: str, sender: str, *, is_cached: bool) -> Response:
-        """Return the response to a request; `is_cached` says that its key is known without asking the database."""
+        """Return the response to a request; `is_cached` says that its key is in the cache of valid keys."""
         if not (is_cached and _is_small_submission(environ, path)):
             threads = self._probe_threads.get(path, self.threads)
             return _complete(await threads.run(sender, wsgi_call.start, self._app, environ))

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class JobWatcher:
-    """The waiters of each job, and the last known row of each job that has some."""
+    """Wait for changes of jobs, with one reader of the database for all waiters of an event loop."""
 
     def __init__(self, db: database.Database, events: job_events.JobEvents, eta_cache: EtaCache) -> None:
         self._db = db
@@ -90,7 +90,7 @@ class JobWatcher:
         if known_row is None or not self._is_subscribed:
             self._mark_dirty({job_id})
         elif events:
-            self._apply({job_id: events[-1]})
+            self._apply_changes({job_id: events[-1]})
         try:
             yield changed
         finally:
@@ -183,8 +183,8 @@ class JobWatcher:
         if job_ids:
             self._wakeup.set()
 
-    def _apply(self, changes: job_events.Changes) -> None:
-        """Take over the results that came with an event; all other jobs that are waited for are to be read."""
+    def _apply_changes(self, changes: job_events.Changes) -> None:
+        """Use the results that came with an event; mark its other jobs that have waiters to be read."""
         dirty = set()
         for job_id in changes.keys() & self._waiters.keys():
             row, notice = self._rows.get(job_id), changes[job_id]
@@ -225,7 +225,7 @@ class JobWatcher:
                     self._is_subscribed = True
                     async for changes in messages:
                         self._remember_recent(changes)
-                        self._apply(changes)
+                        self._apply_changes(changes)
             except (redis.RedisError, OSError) as error:
                 log.debug("job events are not received: %s", error)
             self._is_subscribed = False

@@ -34,7 +34,7 @@ class ThumbnailerBusy(errors.ServiceUnavailable):
 
 
 class Thumbnailer:
-    """Return renditions, kept ones or new ones; thread-safe."""
+    """Return renditions from the store, or make and store them; thread-safe."""
 
     def __init__(self, config: settings.Settings, store: base.BlobStore) -> None:
         self._settings = config
@@ -60,7 +60,7 @@ class Thumbnailer:
         # After a power failure a file may be empty or cut off, since they are not flushed to disk.
         if data is None or not (data.startswith(JPEG_START) and data.endswith(JPEG_END)):
             data = self._render(sha256, size, read_source)
-            self._keep(sha256, kind, data)
+            self._store_rendition(sha256, kind, data)
         return data
 
     def _render(self, sha256: str, size: thumbnail_child.Size, read_source: ReadSource | None) -> bytes:
@@ -85,8 +85,8 @@ class Thumbnailer:
             )
         raise errors.ServiceUnavailable(f"A thumbnail process ended with code {code}.")
 
-    def _keep(self, sha256: str, kind: str, data: bytes) -> None:
-        """Store a rendition, and remove the oldest when there are too many; a failure to keep it is only logged."""
+    def _store_rendition(self, sha256: str, kind: str, data: bytes) -> None:
+        """Store a rendition, and remove the oldest when there are too many; a failure is only logged."""
         try:
             self._store.renditions.put(sha256, kind, data)
             with self._trim_lock:
@@ -96,7 +96,7 @@ class Thumbnailer:
             if is_due:
                 renditions.trim(self._store.renditions, self._settings.thumbnail_cache_bytes)
         except errors.BlobsUnavailable as error:
-            log.warning("a thumbnail is not kept: %s", error.detail)
+            log.warning("a thumbnail was not stored: %s", error.detail)
 
     @contextlib.contextmanager
     def _acquire_slot(self) -> Iterator[None]:

@@ -78,10 +78,10 @@ class SqliteFiles:
 
 def _file_id(path: Path) -> FileId | None:
     try:
-        info = path.stat()
+        file_stat = path.stat()
     except OSError:
         return None
-    return info.st_dev, info.st_ino
+    return file_stat.st_dev, file_stat.st_ino
 
 
 def _replaced(path: Path) -> errors.DatabaseUnavailable:

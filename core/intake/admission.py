@@ -48,11 +48,11 @@ class AdmissionControl:
     def admit(
         self, owner: str, key_quotas: quotas.Quotas, load: quotas.Load, priority: int = enums.Priority.BULK.value
     ) -> None:
-        """Check whether so much can be accepted.
+        """Check whether a submission of this load can be accepted, and count it as admitted.
 
         Raises:
-            errors.TemporarilyRejected: not now; the error has the reason and the delay.
-            errors.TooManyImages: never, by the key's quotas.
+            errors.TemporarilyRejected: it cannot be accepted now; the error has the reason and the delay.
+            errors.TooManyImages: it exceeds the quotas of the key by itself.
             errors.DatabaseUnavailable: the database does not answer.
         """
         if key_quotas.is_limited:

@@ -1,4 +1,4 @@
-"""Job writer: one thread writes the bytes and rows of all submissions that came meanwhile, and flushes each once."""
+"""Job writer: one thread writes waiting submissions in groups, with one flush of bytes and one transaction each."""
 
 from collections.abc import Sequence
 from concurrent import futures

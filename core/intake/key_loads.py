@@ -1,4 +1,4 @@
-"""Key loads: how much of a limit each key uses, and which keys use more than an equal share."""
+"""Key loads: the load of each key, and which keys have more than an equal share of a limit."""
 
 from collections.abc import Mapping
 

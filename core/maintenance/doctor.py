@@ -149,7 +149,7 @@ def main() -> int:
     for result in run_checks(settings.read_or_exit()):
         all_ok &= result.ok
         line = _to_json(result) if as_json else _format_result(result)
-        print(line, flush=True)  # noqa: T201 (the answer)
+        print(line, flush=True)  # noqa: T201 (the output)
     return 0 if all_ok else 1
 
 

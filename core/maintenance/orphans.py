@@ -74,7 +74,7 @@ def main() -> int:
     except errors.ServiceUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
-    print(f"{removed} blobs removed")  # noqa: T201 (the answer)
+    print(f"{removed} blobs removed")  # noqa: T201 (the output)
     return 0
 
 

@@ -154,14 +154,16 @@ def _installed_versions(names: set[str]) -> dict[str, str]:
 def _check_redis(url: str) -> Iterator[CheckResult]:
     try:
         with redis_clients.create(url) as client:
-            info: Any = client.info()
+            redis_info: Any = client.info()
             seconds, microseconds = client.time()
     except redis.RedisError as error:
         hint = "Start it, or correct SORTBELT_REDIS_URL. Without it, work begins up to a second later."
         yield CheckResult("redis", ok=False, detail=f"It does not answer: {error}.", hint=hint)
         return
-    yield _check_redis_version(info["redis_version"], private=redis_clients.redis_py_url(url).startswith("unix://"))
-    yield from _check_redis_settings(info)
+    yield _check_redis_version(
+        redis_info["redis_version"], private=redis_clients.redis_py_url(url).startswith("unix://")
+    )
+    yield from _check_redis_settings(redis_info)
     yield clock_skew_result("redis clock", "Redis", time.time() - seconds - microseconds / 1e6)
 
 
@@ -179,15 +181,15 @@ def _check_redis_version(version: str, *, private: bool) -> CheckResult:
     return CheckResult("redis", not (is_vulnerable or is_outdated), f"version {version}", hint)
 
 
-def _check_redis_settings(info: Any) -> Iterator[CheckResult]:
-    policy, max_memory = info.get("maxmemory_policy"), info.get("maxmemory", 0)
+def _check_redis_settings(redis_info: Any) -> Iterator[CheckResult]:
+    policy, max_memory = redis_info.get("maxmemory_policy"), redis_info.get("maxmemory", 0)
     yield CheckResult(
         "redis policy",
         ok=policy == "noeviction",
         detail=f"maxmemory-policy is {policy}",
         hint="Set `maxmemory-policy noeviction`: else Redis may evict wake-up messages.",
     )
-    used_fraction = info["used_memory"] / max_memory if max_memory else 0.0
+    used_fraction = redis_info["used_memory"] / max_memory if max_memory else 0.0
     hint = "Give it more memory: a full Redis rejects wake-up messages, and work begins up to a second later."
     yield CheckResult(
         "redis memory",
@@ -195,9 +197,9 @@ def _check_redis_settings(info: Any) -> Iterator[CheckResult]:
         f"{used_fraction:.0%} of maxmemory is used" if max_memory else "no limit is set",
         hint,
     )
-    is_master = info.get("role") == "master"
+    is_master = redis_info.get("role") == "master"
     hint = "Point SORTBELT_REDIS_URL at the master: a replica rejects writes."
-    yield CheckResult("redis role", is_master, f"it is a {info.get('role')}", hint)
+    yield CheckResult("redis role", is_master, f"it is a {redis_info.get('role')}", hint)
 
 
 def _check_blob_store(location: str) -> Iterator[CheckResult]:

@@ -146,18 +146,18 @@ def _filter(architecture: int, column: int) -> list[Instruction]:
 
 
 def _conditional_calls() -> list[tuple[tuple[int, int], list[Instruction]]]:
-    """Return the calls whose arguments decide, each with instructions that end in an answer."""
+    """Return the calls whose arguments decide, each with the instructions that return the decision."""
     own_pid = os.getpid()
     return [
         (OPEN, _unless_any_bit(1, WRITE_FLAGS)),
         (OPENAT, _unless_any_bit(2, WRITE_FLAGS)),
         # A thread is confined as its process is, so codecs may start some.
-        (CLONE, _argument_answers(0, JUMP_ANY_BIT, CLONE_THREAD, ALLOW, DENY)),
+        (CLONE, _branch_on_argument(0, JUMP_ANY_BIT, CLONE_THREAD, ALLOW, DENY)),
         (CLONE3, [(RETURN, 0, 0, NOT_IMPLEMENTED)]),  # its flags are in memory; glibc then uses clone
-        (KILL, _argument_answers(0, JUMP_EQUAL, own_pid, ALLOW, DENY)),
-        (TGKILL, _argument_answers(0, JUMP_EQUAL, own_pid, ALLOW, DENY)),
+        (KILL, _branch_on_argument(0, JUMP_EQUAL, own_pid, ALLOW, DENY)),
+        (TGKILL, _branch_on_argument(0, JUMP_EQUAL, own_pid, ALLOW, DENY)),
         (FCNTL, _if_any_equal(1, [F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC])),
-        (PRLIMIT, _argument_answers(0, JUMP_EQUAL, 0, ALLOW, DENY)),  # its own limits, which it cannot raise
+        (PRLIMIT, _branch_on_argument(0, JUMP_EQUAL, 0, ALLOW, DENY)),  # its own limits, which it cannot raise
     ]
 
 
@@ -166,11 +166,11 @@ def _if_call(number: int, body: list[Instruction]) -> list[Instruction]:
 
 
 def _unless_any_bit(argument: int, bits: int) -> list[Instruction]:
-    return _argument_answers(argument, JUMP_ANY_BIT, bits, DENY, ALLOW)
+    return _branch_on_argument(argument, JUMP_ANY_BIT, bits, DENY, ALLOW)
 
 
-def _argument_answers(argument: int, opcode: int, operand: int, if_true: int, if_false: int) -> list[Instruction]:
-    """Answer by a comparison of the lower half of an argument."""
+def _branch_on_argument(argument: int, opcode: int, operand: int, if_true: int, if_false: int) -> list[Instruction]:
+    """Return `if_true` or `if_false` by a comparison of the lower half of an argument."""
     load = (LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * argument)
     return [load, (opcode, 0, 1, operand), (RETURN, 0, 0, if_true), (RETURN, 0, 0, if_false)]
 

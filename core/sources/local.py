@@ -59,7 +59,7 @@ class LocalSource:
             except OSError as error:
                 self._raise_if_transient(error)
                 raise
-            yield from ((name, info) for name, info in chunk if info is not None)
+            yield from ((name, file_stat) for name, file_stat in chunk if file_stat is not None)
             if len(chunk) < base.LISTING_CHUNK:
                 return
             after, inclusive = chunk[-1][0], False
@@ -94,10 +94,10 @@ class LocalSource:
             raise errors.BlobMissing("The image's path leads out of its source.")
         try:
             with self.open_file(parts) as opened:
-                info = os.fstat(opened.fileno())
-                if not stat.S_ISREG(info.st_mode):
+                file_stat = os.fstat(opened.fileno())
+                if not stat.S_ISREG(file_stat.st_mode):
                     raise errors.BlobMissing("The image's path in its source is not a regular file.")
-                return opened.read(min(info.st_size, max_bytes) + 1)
+                return opened.read(min(file_stat.st_size, max_bytes) + 1)
         except (FileNotFoundError, NotADirectoryError):
             raise errors.BlobMissing("The image is not in its source any more.") from None
         except OSError as error:
@@ -151,31 +151,31 @@ class _Walk:
         """List a folder from beyond a path in it."""
         first, rest = (after_parts[0], after_parts[1:]) if after_parts else ("", [])
         try:
-            for name, info in self._source.list_folder(parts, first, inclusive=bool(rest)):
-                yield from self._list_entry([*parts, name], info, rest if name == first else [])
+            for name, file_stat in self._source.list_folder(parts, first, inclusive=bool(rest)):
+                yield from self._list_entry([*parts, name], file_stat, rest if name == first else [])
         except OSError as error:
             reason = VANISHED if isinstance(error, FileNotFoundError) else UNREADABLE_FOLDER
             yield base.SourceEntry(file_names.escape_name("/".join(parts)), 0, reason)
 
     def _list_entry(
-        self, parts: Sequence[str], info: os.stat_result, after_parts: Sequence[str]
+        self, parts: Sequence[str], file_stat: os.stat_result, after_parts: Sequence[str]
     ) -> Iterator[base.SourceEntry]:
         path = "/".join(parts)
-        reason = self._skip_reason(path, info)
-        if not reason and stat.S_ISDIR(info.st_mode):
+        reason = self._skip_reason(path, file_stat)
+        if not reason and stat.S_ISDIR(file_stat.st_mode):
             yield from self.walk_folder(parts, after_parts)
         elif not reason and is_archive(path):
             yield from self._list_archive(parts, path, after_parts)
         else:
-            yield base.SourceEntry(file_names.escape_name(path), info.st_size, reason)
+            yield base.SourceEntry(file_names.escape_name(path), file_stat.st_size, reason)
 
-    def _skip_reason(self, path: str, info: os.stat_result) -> str:
+    def _skip_reason(self, path: str, file_stat: os.stat_result) -> str:
         if reason := self._rules.skip_folder(path):
             return reason
-        if stat.S_ISLNK(info.st_mode):
+        if stat.S_ISLNK(file_stat.st_mode):
             return SYMBOLIC_LINK
-        is_folder = stat.S_ISDIR(info.st_mode)
-        if not is_folder and not stat.S_ISREG(info.st_mode):
+        is_folder = stat.S_ISDIR(file_stat.st_mode)
+        if not is_folder and not stat.S_ISREG(file_stat.st_mode):
             return SPECIAL_FILE
         if len(file_names.escape_name(path)) > file_names.MAX_NAME_LENGTH or path.count("/") >= MAX_DEPTH:
             return NAME_TOO_LONG

@@ -152,14 +152,14 @@ def _mtime(entry: os.DirEntry[str]) -> float:
 def _is_recent(path: str, data: bytes) -> bool | None:
     """Return whether a blob was written just now; None if it does not exist, or is damaged."""
     try:
-        info = os.stat(path)
-        if info.st_size != len(data) or Path(path).read_bytes() != data:
+        file_stat = os.stat(path)
+        if file_stat.st_size != len(data) or Path(path).read_bytes() != data:
             return None
-        if time.time() - info.st_mtime > base.ORPHAN_TTL_SECONDS / 2:
+        if time.time() - file_stat.st_mtime > base.ORPHAN_TTL_SECONDS / 2:
             os.utime(path)  # else a purge might remove it now
     except FileNotFoundError:
         return None
-    return time.time() - info.st_ctime < RECENT_SECONDS
+    return time.time() - file_stat.st_ctime < RECENT_SECONDS
 
 
 def _write_file(temp_path: str, data: bytes) -> None:

@@ -42,8 +42,8 @@ class LocalRenditions:
         for folder in self._folder.glob("??/*"):
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 for entry in entries:
-                    info = entry.stat(follow_symlinks=False)
-                    yield renditions.Rendition(folder.name, entry.name, info.st_size, info.st_mtime)
+                    file_stat = entry.stat(follow_symlinks=False)
+                    yield renditions.Rendition(folder.name, entry.name, file_stat.st_size, file_stat.st_mtime)
 
     def remove(self, stored: Iterable[renditions.Rendition]) -> None:
         """See `RenditionStore.remove`."""

@@ -44,7 +44,7 @@ class ImageDataset:
 
     Images are sorted by class and digest, so that a set does not depend on file names. `fingerprint` is the SHA-256
     of the sorted (label, SHA-256 of the file) pairs. `digests` are those of the files, `pixel_digests` those of the
-    decoded pixels: no two images have the same. `soft_targets` [N, classes] are a teacher's answers, if there is
+    decoded pixels: no two images have the same. `soft_targets` [N, classes] are a teacher's predictions, if there is
     one. `relabelled` is the number of files whose label was corrected.
     """
 
@@ -69,7 +69,7 @@ class ImageDataset:
         return selected
 
     def target_probabilities(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return what a network should answer for some images: `soft_targets`, or 1 for the image's class."""
+        """Return the target probabilities [n, classes] of some images: `soft_targets`, or 1 for the image's class."""
         if self.soft_targets is not None:
             return self.soft_targets[positions]
         return np.eye(len(self.labels), dtype=np.float32)[self.targets[positions]]

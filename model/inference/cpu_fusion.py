@@ -1,4 +1,4 @@
-"""Fuse the layers of a network for CPU inference: the same answers with fewer passes over memory.
+"""Fuse the layers of a network for CPU inference: the same outputs with fewer passes over memory.
 
 Within an `nn.Sequential`, a convolution takes over what surrounds it: TensorFlow's SAME padding before it, batch
 normalisation, ReLU and ReLU6 after it, and the sum of a residual block whose branch it ends. Norms and ReLUs are taken
@@ -54,7 +54,7 @@ class FusedResidual(nn.Module):
 
 
 def fuse(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return a fused copy, in a number format, of a CPU network in eval mode; its answers differ by rounding only.
+    """Return a fused copy, in a number format, of a CPU network in eval mode; its outputs differ by rounding only.
 
     In float32 the copy shares the weights of layers that are not fused. Norms are folded before the conversion, so
     that weights are rounded once. Without oneDNN the network is only converted.

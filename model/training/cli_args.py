@@ -61,7 +61,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         type=Path,
         nargs="+",
         metavar="BUNDLE",
-        help="train on the answers of larger networks (distillation)",
+        help="train on the predictions of larger networks (distillation)",
     )
     group.add_argument("--size", type=_positive_int, help="height and width of the input (default: the network's own)")
 

@@ -70,7 +70,7 @@ def compare(images: ImageDataset, trained: TrainingResult, other: Classifier) ->
     held_out = predicted >= 0
     is_right = trained.probabilities.argmax(axis=1) == images.targets
     other_is_right = predicted == images.targets
-    return _compare_answers(other, is_right[held_out], other_is_right[held_out], held_out_by_both=is_known)
+    return _compare_accuracy(other, is_right[held_out], other_is_right[held_out], held_out_by_both=is_known)
 
 
 def compare_on(held_out: ImageDataset, new: Classifier, other: Classifier) -> Comparison:
@@ -81,10 +81,10 @@ def compare_on(held_out: ImageDataset, new: Classifier, other: Classifier) -> Co
     stored = _stored_predictions(other.bundle)
     is_new = np.array([_prefix(digest) not in stored for digest in held_out.digests])
     is_right = [_classify(held_out, np.flatnonzero(is_new), one) == held_out.targets[is_new] for one in (new, other)]
-    return _compare_answers(other, *is_right, held_out_by_both=bool(stored), on_held_out_folder=True)
+    return _compare_accuracy(other, *is_right, held_out_by_both=bool(stored), on_held_out_folder=True)
 
 
-def _compare_answers(
+def _compare_accuracy(
     other: Classifier,
     is_right: npt.NDArray[np.bool_],
     other_is_right: npt.NDArray[np.bool_],

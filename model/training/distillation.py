@@ -1,11 +1,11 @@
-"""Distil: train a student network on the answers of larger teachers (Hinton and others, 2015).
+"""Distil: train a student network on the predictions of larger teachers (Hinton and others, 2015).
 
-The student sees the very view, crop and colours, that the teachers answered for, many views of each image and a long
-schedule (Beyer and others, 2022).
+Student and teachers see the same views, crops and colours included: many of each image, and for many epochs (Beyer and
+others, 2022).
 
 A teacher is the backbone of a bundle. Its head is fitted again for each training, on the images of that training only,
-so that cross-validation stays honest; and an image's answers come from heads that were fitted without it, so that a
-wrong label is outvoted instead of learned by heart.
+so that cross-validation has no data leak; and an image's soft targets come from heads that were fitted without it, so
+that the student does not learn its wrong label.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from model.training.trainer import RunContext, TrainingTask
     from model.training.views import Views
 
-    Answers = npt.NDArray[np.float32]
+    FloatArray = npt.NDArray[np.float32]
 
 # Heads are fitted on so many views of each image.
 HEAD_VIEWS = 2
@@ -47,10 +47,10 @@ class Distillation:
     extra: Views | None
 
     def adapt(self, task: TrainingTask, context: RunContext) -> TrainingTask:  # noqa: ARG002 - a hook of the task
-        """Return the training of a student: the views of the task's images, with the teachers' answers as targets."""
+        """Return the training of a student: the views of its images, with the teachers' predictions as soft targets."""
         views, extra = self.views.of(task.images), self.extra if task.extra else None
         no_views = views.select(np.empty(0, np.int64))
-        answers, extra_answers = _cross_fitted_answers(views, extra or no_views, task.seed)
+        soft_targets, extra_targets = _cross_fitted_targets(views, extra or no_views, task.seed)
         recipe = dataclasses.replace(
             task.recipe,
             augment=_MIRROR_ONLY,
@@ -58,8 +58,8 @@ class Distillation:
             weight=task.recipe.weight / views.count,
             extra_weight=task.recipe.extra_weight / (extra.count if extra else 1),
         )
-        extra_set = _dataset(extra, extra_answers) if extra else None
-        return dataclasses.replace(task, images=_dataset(views, answers), extra=extra_set, recipe=recipe)
+        extra_set = _dataset(extra, extra_targets) if extra else None
+        return dataclasses.replace(task, images=_dataset(views, soft_targets), extra=extra_set, recipe=recipe)
 
 
 def check_teachers(teachers: Sequence[Bundle], labels: Sequence[str], *, is_evaluated: bool) -> None:
@@ -90,31 +90,31 @@ def prepare(teachers: Sequence[Bundle], task: TrainingTask, context: RunContext,
     return Distillation(views, extra)
 
 
-def _dataset(views: Views, answers: Answers) -> ImageDataset:
-    """Return the views as a data set of their own: one image per view, with the answers as its targets."""
+def _dataset(views: Views, soft_targets: FloatArray) -> ImageDataset:
+    """Return the views as a data set of their own: one image per view, with these soft targets."""
     images, count = views.images, views.count
     pixels = views.pixels.reshape(-1, *views.pixels.shape[2:])
     return dataclasses.replace(
         images.subset(np.repeat(np.arange(len(images)), count)),
         pixels=pixels,
         rows=(views.rows[:, None] * count + np.arange(count)).reshape(-1),
-        soft_targets=answers.reshape(-1, answers.shape[-1]),
+        soft_targets=soft_targets.reshape(-1, soft_targets.shape[-1]),
     )
 
 
-def _cross_fitted_answers(views: Views, extra: Views, seed: int) -> tuple[Answers, Answers]:
+def _cross_fitted_targets(views: Views, extra: Views, seed: int) -> tuple[FloatArray, FloatArray]:
     """Return probabilities [N, views, classes] of the images and the extra ones, from heads fitted without them."""
     folds = crossvalidation.split_into_few(views.images, seed)
     extra_folds = np.array_split(np.random.default_rng(seed).permutation(len(extra.images)), len(folds))
     inverse_regularization = _best_inverse_regularization(_head_data(views, extra), folds, min(HEAD_VIEWS, views.count))
-    answers, extra_answers = (
+    soft_targets, extra_targets = (
         np.empty((len(each.images), each.count, len(views.images.labels)), np.float32) for each in (views, extra)
     )
     for fold, extra_fold in zip(folds, extra_folds, strict=True):
         head = linear_head.fit(_head_data(views.without(fold), extra.without(extra_fold)), inverse_regularization)
-        answers[fold] = _probabilities(head, views.select(fold))
-        extra_answers[extra_fold] = _probabilities(head, extra.select(extra_fold))
-    return answers, extra_answers
+        soft_targets[fold] = _probabilities(head, views.select(fold))
+        extra_targets[extra_fold] = _probabilities(head, extra.select(extra_fold))
+    return soft_targets, extra_targets
 
 
 def _head_data(views: Views, extra: Views) -> linear_head.TrainingFeatures:
@@ -122,7 +122,7 @@ def _head_data(views: Views, extra: Views) -> linear_head.TrainingFeatures:
     return linear_head.TrainingFeatures(*_first_views(views), *_first_views(extra))
 
 
-def _first_views(views: Views) -> tuple[Answers, npt.NDArray[np.int64]]:
+def _first_views(views: Views) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """Return features [n, F] and classes [n] of the views that heads are fitted on."""
     features = views.features[views.rows, :HEAD_VIEWS]
     return features.reshape(-1, features.shape[2]), np.repeat(views.images.targets, features.shape[1])
@@ -138,8 +138,8 @@ def _best_inverse_regularization(
     return linear_head.INVERSE_REGULARIZATIONS[int(np.argmin(losses))]
 
 
-def _probabilities(head: LinearHead, views: Views) -> Answers:
-    """Return what a head answers for all views of some images."""
+def _probabilities(head: LinearHead, views: Views) -> FloatArray:
+    """Return the probabilities [N, views, classes] by a head for all views of some images."""
     features = views.features[views.rows]
     logits = head.logits(features.reshape(-1, features.shape[2]))
     probabilities = calibration.probabilities(logits, 1.0).astype(np.float32)

@@ -42,7 +42,7 @@ def crop_preprocess(serving: Preprocess, detail: float) -> Preprocess:
 
 
 def get_preset(network: str, *, pretrained: bool, distilled: bool = False) -> Preset:
-    """Return the preset of a network, for fresh weights, for published ones or for the answers of teachers.
+    """Return the preset of a network, for fresh weights, for published ones or for distillation.
 
     Raises:
         ValueError: the network is unknown.
@@ -91,7 +91,7 @@ _PRESETS = {
     ),
 }
 _FRESH = Recipe(epochs=100, mixup=0.2, cutmix=1.0)
-# A teacher's answers cannot be learned by heart, so that no epoch is too many.
+# Soft targets of many views are hardly overfitted, so that more epochs do no harm.
 _DISTILLED = dataclasses.replace(
     _FROM_SCRATCH, epochs=60, batch=64, weight=4.0, label_smoothing=0.0, cutmix=0.0, early=False
 )

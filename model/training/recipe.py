@@ -60,7 +60,7 @@ class Recipe:
     extra_weight: Annotated[NonNegative, _help("how often an epoch shows each image of --extra")] = 1.0
     extra_until: Annotated[Share, _help("share of the epochs that use --extra")] = 1.0
     early: Annotated[bool, _help("stop at the epoch that was best in --folds; without folds, at the last")] = False
-    views: Annotated[Count, _help("views of each image of DATA that the teachers answer for, with --teacher")] = 20
+    views: Annotated[Count, _help("views of each image of DATA that the teachers predict, with --teacher")] = 20
     members: Annotated[Count, _help("networks of different seeds whose logits are averaged")] = 1
     mirrored: Annotated[bool, _help("average the logits over the image and its mirror image")] = False
     augment: Annotated[Augmentation, _help("augmentation, with options of its own")] = Augmentation()

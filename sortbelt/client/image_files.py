@@ -81,9 +81,9 @@ class Image(NamedTuple):
         if not isinstance(self.source, str):
             return self._replace(sha256=hashlib.sha256(self.read()).hexdigest())
         with self._open(self.source) as file:
-            info = os.fstat(file.fileno())
+            file_stat = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._replace(size=info.st_size, mtime_ns=info.st_mtime_ns, sha256=digest)
+        return self._replace(size=file_stat.st_size, mtime_ns=file_stat.st_mtime_ns, sha256=digest)
 
     def with_bytes(self) -> "Image":
         """Return a copy with the bytes in memory, and their digest, size and modification time.
@@ -97,11 +97,11 @@ class Image(NamedTuple):
             data = self.source.read()
             return Image(self.name, len(data), data, self.mtime_ns, hashlib.sha256(data).hexdigest())
         with self._open(self.source) as file:
-            info = os.fstat(file.fileno())
+            file_stat = os.fstat(file.fileno())
             data = file.read()
-        is_unchanged = (info.st_size, info.st_mtime_ns) == (self.size, self.mtime_ns)
+        is_unchanged = (file_stat.st_size, file_stat.st_mtime_ns) == (self.size, self.mtime_ns)
         digest = self.sha256 if is_unchanged and self.sha256 else hashlib.sha256(data).hexdigest()
-        return Image(self.name, len(data), data, info.st_mtime_ns, digest)
+        return Image(self.name, len(data), data, file_stat.st_mtime_ns, digest)
 
     @contextlib.contextmanager
     def _open(self, path: str) -> Iterator[io.FileIO]:
@@ -114,11 +114,13 @@ class Image(NamedTuple):
             raise errors.BadInput(f"{self.name} cannot be read: {error.strerror}.", "unreadable") from None
 
 
-def _check_regular_file(name: str, info: os.stat_result) -> None:
-    if not stat.S_ISREG(info.st_mode):
+def _check_regular_file(name: str, file_stat: os.stat_result) -> None:
+    if not stat.S_ISREG(file_stat.st_mode):
         raise errors.BadInput(f"{name} is not a regular file.", "not_a_file")
-    if info.st_size > MAX_IMAGE_BYTES:
-        raise errors.BadInput(f"{name} has {info.st_size:,} bytes; the maximum is {MAX_IMAGE_BYTES:,}.", "too_large")
+    if file_stat.st_size > MAX_IMAGE_BYTES:
+        raise errors.BadInput(
+            f"{name} has {file_stat.st_size:,} bytes; the maximum is {MAX_IMAGE_BYTES:,}.", "too_large"
+        )
 
 
 def too_long_name(name: str) -> Unreadable:
@@ -158,13 +160,13 @@ def _from_file(name: str, file: str | tuple[str, bytes]) -> Image:
         return Image(name, len(file[1]), file[1])
     path = os.path.realpath(file)  # a link that is named explicitly is followed
     try:
-        info = os.stat(path)  # noqa: PTH116 - a string is all that is needed
+        file_stat = os.stat(path)  # noqa: PTH116 - a string is all that is needed
     except OSError as error:
         raise errors.BadInput(f"{file} cannot be read: {error.strerror}.", "no_such_file") from None
-    if stat.S_ISDIR(info.st_mode):
+    if stat.S_ISDIR(file_stat.st_mode):
         raise errors.BadInput(f"{file} is a folder: use `sortbelt enqueue {file}`.", "not_a_file")
-    _check_regular_file(name, info)
-    return Image(name, info.st_size, path)
+    _check_regular_file(name, file_stat)
+    return Image(name, file_stat.st_size, path)
 
 
 def batches(images: Iterable[Image]) -> Iterator[Sequence[Image]]:

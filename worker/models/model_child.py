@@ -42,11 +42,11 @@ def main(pipe: int, config: str) -> None:
         while True:
             pixels = np.frombuffer(parent.recv_bytes(), np.uint8).reshape(-1, preprocess.height, preprocess.width, 3)
             scores = network.score(pixels.copy())
-            parent.send_bytes(_joined(scores).tobytes())
+            parent.send_bytes(_to_outputs(scores).tobytes())
 
 
-def _joined(scores: classifier.Scores) -> npt.NDArray[np.float32]:
-    """Return float32 [N, classes], or [N, classes + 1] with the familiarity last."""
+def _to_outputs(scores: classifier.Scores) -> npt.NDArray[np.float32]:
+    """Return scores as one array: float32 [N, classes], or [N, classes + 1] with the familiarity last."""
     if scores.familiarity is None:
         return scores.probabilities
     return np.concatenate([scores.probabilities, scores.familiarity[:, None]], axis=1)

@@ -63,7 +63,7 @@ class ModelProcess:
             try:
                 self._pipe.send_bytes(pixels.tobytes())
             except OSError:
-                raise self._death("waiting for a batch") from None
+                raise self._death_error("waiting for a batch") from None
             reply = self._receive(REPLY_SECONDS, "classifying a batch")
         outputs = np.frombuffer(reply, np.float32).reshape(len(pixels), self._output_count).copy()
         return self._to_scores(outputs)
@@ -87,12 +87,12 @@ class ModelProcess:
                 reply: bytes = self._pipe.recv_bytes()
                 return reply
         except (EOFError, OSError):
-            raise self._death(activity) from None
+            raise self._death_error(activity) from None
         raise manifest.InvalidBundle(
             f"The model process of {self._name} was not done {activity} after {seconds:g} s; use a smaller network."
         )
 
-    def _death(self, activity: str) -> manifest.InvalidBundle:
+    def _death_error(self, activity: str) -> manifest.InvalidBundle:
         return manifest.InvalidBundle(
             f"The model process of {self._name} died while {activity}; "
             "it may need more than SORTBELT_MODEL_MEMORY_BYTES, or crash: use a smaller network."

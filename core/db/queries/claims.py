@@ -77,7 +77,7 @@ class Outcome:
 
     @property
     def status(self) -> enums.Status:
-        """Done, or failed."""
+        """Whether the image is done or failed: the latter if there is an error code."""
         return enums.Status.DONE if self.error_code is None else enums.Status.FAILED
 
 

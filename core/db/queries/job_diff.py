@@ -59,7 +59,7 @@ def _paired(job_id: str, other_job_id: str, *columns: Any) -> sa.Select[Any]:
         .join(B_IMAGES, sa.and_(B_IMAGES.c.job_id == other_job_id, _has_same_name(B_IMAGES)))
         .join(B_RESULTS, B_RESULTS.c.image_id == B_IMAGES.c.id)
         .where(A_IMAGES.c.job_id == job_id)
-        .where(sa.or_(B_IMAGES.c.name == A_IMAGES.c.name, ~_has_very_name(other_job_id)))
+        .where(sa.or_(B_IMAGES.c.name == A_IMAGES.c.name, ~_has_exact_name(other_job_id)))
     )
 
 
@@ -85,7 +85,7 @@ def _has_same_name(images: Any) -> Any:
     return images.c.name.in_([A_IMAGES.c.name, Composed(A_IMAGES.c.name), Decomposed(A_IMAGES.c.name)])
 
 
-def _has_very_name(job_id: str) -> sa.Exists:
+def _has_exact_name(job_id: str) -> sa.Exists:
     """Select whether a job has an image with the name of `A_IMAGES` in the same form."""
     return sa.exists().where(NAMESAKES.c.job_id == job_id, NAMESAKES.c.name == A_IMAGES.c.name)
 

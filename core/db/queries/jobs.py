@@ -135,7 +135,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
         errors.UnknownBlob: bytes that an image refers to are not stored any more.
     """
     referred = {image.sha256 for _, images in submissions for image in images if image.reference}
-    gone = known_blobs.hold(conn, referred) if referred else referred
+    gone = known_blobs.lock_stored(conn, referred) if referred else referred
     for owner in sorted({job.owner for job, _ in submissions if job.key_quotas.is_limited or not job.sealed}):
         quotas.lock_key(conn, owner)
     cached_by_key = new_images.lookup_cached(
@@ -153,7 +153,7 @@ def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[
     for row, (job, images) in zip(rows, submissions, strict=True):
         if row is not None:
             if gone:
-                known_blobs.require(images, gone)
+                known_blobs.require_stored(images, gone)
             if job.key_quotas.is_limited:
                 quotas.consume(conn, job.owner, job.key_quotas, submission_load(job, images), exclude_job=row.id)
             if not job.sealed:
@@ -283,7 +283,7 @@ def add_images(
         errors.TemporarilyRejected, errors.TooManyImages: the owner's quotas do not allow it.
         errors.UnknownBlob: bytes that a new image refers to are not stored any more.
     """
-    gone = known_blobs.hold(conn, {image.sha256 for image in images if image.reference})
+    gone = known_blobs.lock_stored(conn, {image.sha256 for image in images if image.reference})
     if key_quotas.is_limited:
         quotas.lock_key(conn, owner)
     job = get_for_update(conn, job_id, owner)
@@ -291,7 +291,7 @@ def add_images(
     added = [image for image in images if image.name not in existing_names]
     if added and job.sealed_at is not None:
         raise errors.JobSealed.of(job_id)
-    known_blobs.require(added, gone)
+    known_blobs.require_stored(added, gone)
     if added:
         quotas.consume(conn, owner, key_quotas, new_images.total_load(added))
     cached = new_images.lookup_cached(conn, [((owner, job.model), added)])[owner, job.model]

@@ -30,11 +30,11 @@ def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[
     return {row.sha256: row.bytes for row in conn.execute(query)}
 
 
-def hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
-    """Keep stored bytes, by their SHA-256, until the end of the transaction. Return the digests that are gone.
+def lock_stored(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
+    """Lock stored blobs, by SHA-256, against removal until the transaction ends; return the digests that are gone.
 
-    For that a row with the digest is locked, of whichever owner: blobs are removed after their last row, and the new
-    row is committed before. To be called before the transaction locks anything else, so that two cannot deadlock here.
+    It locks a row with the digest, of whichever owner: blobs are removed after their last row, and the new row is
+    committed before. To be called before the transaction locks anything else, so that two cannot deadlock here.
     """
     if not digests:
         return digests
@@ -48,10 +48,10 @@ def hold(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
     query = sa.select(IMAGES.c.sha256).where(IMAGES.c.id.in_(newest.values())).order_by(IMAGES.c.id)
     held = conn.execute(query.with_for_update(read=True, key_share=True)).scalars()
     # A row may have been deleted meanwhile, and older ones have the digest too.
-    return gone | hold(conn, newest.keys() - set(held))
+    return gone | lock_stored(conn, newest.keys() - set(held))
 
 
-def require(images: Sequence[NewImage], gone: AbstractSet[str]) -> None:
+def require_stored(images: Sequence[NewImage], gone: AbstractSet[str]) -> None:
     """Check that none of these images refers to bytes that are gone.
 
     Raises:

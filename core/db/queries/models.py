@@ -34,7 +34,7 @@ class Version:
 
     @property
     def qualified_name(self) -> str:
-        """Its name as people write it."""
+        """Return NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
 
@@ -98,7 +98,7 @@ def register_bundled(conn: sa.Connection, manifest: Mapping[str, Any]) -> bool:
 
 
 def promote(conn: sa.Connection, name: str, version_: str, promoted_by: str, *, retest: bool = False) -> sa.Row[Any]:
-    """Make a version the live one of its name; again changes nothing. With `retest`, workers test it first, again.
+    """Make a version the live one of its name; repeating changes nothing. With `retest`, workers test it again first.
 
     Raises:
         errors.ModelNotFound: the version does not exist.
@@ -115,7 +115,7 @@ def promote(conn: sa.Connection, name: str, version_: str, promoted_by: str, *, 
 
 
 def rollback(conn: sa.Connection, name: str, reverted_by: str) -> sa.Row[Any]:
-    """Revert the last promotion: the version that was live before is live again. Again reverts one more.
+    """Revert the last promotion: the version that was live before is live again. Each repeat reverts one more.
 
     Raises:
         errors.ModelNotFound: the model does not exist.
@@ -165,7 +165,7 @@ def get_version(conn: sa.Connection, name: str, version_: str) -> sa.Row[Any]:
 
 
 def list_all(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
-    """All versions, by name, the newest of each first."""
+    """List all versions, by name, the newest of each first."""
     return conn.execute(_version_query().order_by(MODELS.c.name, MODELS.c.id.desc())).all()
 
 

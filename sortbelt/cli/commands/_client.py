@@ -1,4 +1,4 @@
-"""Shared by the subcommands that talk to a server: its options, retry policies, and the answer to ctrl-C."""
+"""Shared by the subcommands that talk to a server: its options, retry policies, and the handling of ctrl-C."""
 
 import contextlib
 import functools

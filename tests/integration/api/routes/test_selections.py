@@ -197,7 +197,7 @@ def test_a_number_is_never_cut_off():
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_one_selection_at_a_time_is_changed_on_sqlite(submit_client, ids, monkeypatch):
     """Others are asked to come back instead of occupying threads; the lock is free again afterwards."""
-    monkeypatch.setattr(routes, "MAX_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(routes, "LOCK_TIMEOUT_SECONDS", 0.01)
     body = {"images": ids[:1], "verdict": "bad_image"}
     with routes._sqlite_lock:
         assert_problem(submit_client.post("/v1/selections/review", json=body), 503, "too_busy")

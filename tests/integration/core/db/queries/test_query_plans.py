@@ -283,7 +283,7 @@ QUESTIONS = {
     "unused blobs": (lambda f: f.db.read(known_blobs.unreferenced, {"0" * 64, "1" * 64}), "ix_images_sha256"),
     "known blobs": (lambda f: f.db.read(known_blobs.find_known, f.owner, {"0" * 64}), "ix_images_sha256"),
     "blobs that are referred to": (
-        lambda f: f.db.write(known_blobs.hold, {f"{number:064}" for number in range(30)}),
+        lambda f: f.db.write(known_blobs.lock_stored, {f"{number:064}" for number in range(30)}),
         "ix_images_sha256",
     ),
     "known blobs of many": (
