@@ -3,13 +3,15 @@
 The id of a deleted image was that of the next new one: the late result of the one would be stored for the other.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "1024"
 down_revision = "1023"
 
-COLUMNS = [
+COLUMNS: list[sa.Column[Any]] = [
     sa.Column("id", sa.Integer(), nullable=False),
     sa.Column("job_id", sa.String(36), nullable=False),
     sa.Column("api_key_id", sa.String(36)),

@@ -338,7 +338,6 @@ def test_a_date_in_retry_after_is_waited_for(logged_in_page, allowed_console_lin
         page.clock.run_for(2_000)
 
 
-
 @pytest.mark.parametrize("header", ["0", "-1", "soon", "Infinity", "Tue, 01 Jan 2019 00:00:00 GMT", "9999999999"])
 def test_requests_are_not_repeated_at_once_whatever_retry_after_says(logged_in_page, header):
     """A wait of 0 or one that overflows a timer would repeat requests without a pause."""
