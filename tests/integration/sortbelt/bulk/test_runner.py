@@ -476,7 +476,7 @@ def test_a_job_that_was_cancelled_is_reported_and_what_it_left_can_be_taken_up(r
     again = report(run_cli("enqueue", image_dir, "--retry-failed", "--json"))
 
     assert refused.code == 2
-    assert "was cancelled: --retry-failed" in refused.err
+    assert "was cancelled: `sortbelt enqueue --retry-failed`" in refused.err
     assert again["counts"]["total"] == 101
 
 
