@@ -363,7 +363,7 @@ def test_an_unavailable_database_is_a_503_within_seconds(tmp_path, redis_url, da
 
 
 def test_a_long_stream_takes_no_memory_and_waits_for_its_client(tmp_path, redis_url, database_template):
-    """Forty thousand results to a client that pauses, complete; the server has not grown. An empty page is no end."""
+    """Forty thousand results to a client that pauses; the server has not grown. An empty page ends nothing."""
     with run_api_server(tmp_path, database_template, redis_url, measured=True) as server:
         rows = 40_000
         factories.fill_results(f"sqlite:///{tmp_path}/sortbelt.db", rows)

@@ -167,7 +167,7 @@ async def parked(watched, db, owner):
 
 
 def test_the_first_waiter_with_a_known_row_is_polled(db, owner, redis_url, monkeypatch):
-    """An event may be lost, and some ends have none; nobody else waits, who would have the jobs polled."""
+    """An event may be lost, and some ends have none; no other caller waits, for whom the jobs would be polled."""
     for name in ("SUBSCRIBED_POLL_SECONDS", "UNSUBSCRIBED_POLL_SECONDS"):
         monkeypatch.setattr(job_watcher, name, 0.05)
     watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
@@ -185,7 +185,7 @@ def test_the_first_waiter_with_a_known_row_is_polled(db, owner, redis_url, monke
 
 
 def test_the_first_waiter_with_a_known_row_reads_nothing_at_once(db, owner, redis_url, monkeypatch):
-    """Its caller has just read the job; however long nobody waited before."""
+    """Its caller has just read the job; however long no caller has waited."""
     monkeypatch.setattr(job_watcher, "SUBSCRIBED_POLL_SECONDS", 0.05)
     monkeypatch.setattr(job_watcher, "UNSUBSCRIBED_POLL_SECONDS", 0.05)
     watched = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
