@@ -103,3 +103,7 @@ function delay(header) {
 
 export const unreachable = () => new Problem(UNREACHABLE);
 export const foreign = () => new Problem(FOREIGN, { code: "not_sortbelt" });
+
+// Whether a request may be repeated: the server has no capacity, or it (502, 504: as a proxy says) does not answer.
+export const isBusy = (error) => [408, 429, 503].includes(error.status);
+export const isAway = (error) => error.code === "unreachable" || [502, 504].includes(error.status);

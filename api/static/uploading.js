@@ -1,13 +1,13 @@
 // Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
 // images again, as after a closed tab, go on where the upload of the open job ended.
 
-import { foreign, once, problem, unreachable } from "./http.js";
+import { foreign, isAway, isBusy, once, problem, unreachable } from "./http.js";
 import { key } from "./stored_key.js";
 import { pause } from "./visibility.js";
 import { group, size } from "./files.js";
 
 const MAX_UPLOADS = 20; // of the same images that are distinguished
-const TRIES = 8; // of a server that does not answer
+const MAX_FAILURES = 8; // in a row, of a server that does not answer
 
 let uploadKey = null; // of the current upload, which ends with it even after a logout
 
@@ -74,16 +74,18 @@ const isTooLarge = (error, images) => error.status === 413 && images.length > 1;
 
 // Retry while the server is busy or away. A repeat is harmless: submissions have an idempotency key, names are unique.
 async function patient(attempt, onProgress, signal) {
+  let failures = 0;
   for (let tries = 1; ; tries += 1) {
     try {
       const answer = await attempt();
       onProgress({ waits: null });
       return answer;
     } catch (error) {
-      const passes = [408, 429, 503].includes(error.status) || (error.code === "unreachable" && tries < TRIES);
+      failures = isAway(error) ? failures + 1 : 0;
+      const passes = isBusy(error) || (isAway(error) && failures < MAX_FAILURES);
       if (signal?.aborted || !passes) throw error;
       onProgress({ waits: error.message });
-      await pause(error.seconds ?? Math.min(tries * 2, 15), signal);
+      await pause(error.seconds ?? Math.min((failures || tries) * 2, 15), signal);
     }
   }
 }

@@ -344,3 +344,48 @@ def test_requests_are_not_repeated_at_once_whatever_retry_after_says(logged_in_p
     script = "async (header) => (await import('./static/http.js')).problem(503, header, '').seconds"
     seconds = logged_in_page.evaluate(script, header)
     assert seconds is None or 1 <= seconds <= 600
+
+
+def test_an_upload_goes_on_after_a_long_wait_and_a_restart(logged_in_page, image_paths, allowed_console_lines):
+    """Waits for the quota are not counted as failures; after a bad gateway or a broken connection it is sent again."""
+    allowed_console_lines.append("Failed to load resource")
+    page = logged_in_page
+    busy, broken = {"status": 429, "headers": {"Retry-After": "60"}}, None
+    answers = [busy] * 8 + [broken, {"status": 502}, {"status": 504}]
+
+    def answer(route):
+        if not answers:
+            route.continue_()
+        elif (given := answers.pop(0)) is broken:
+            route.abort()
+        else:
+            route.fulfill(**given)
+
+    page.route(re.compile("/v1/jobs$"), answer)
+    page.clock.install()
+    page.get_by_label("Choose images").set_input_files([file_payload(image_paths[0])])
+    sending = page.locator("#sending")
+    while answers and not sending.get_by_role("alert").count():
+        page.clock.run_for(60_000)
+    expect(sending.get_by_role("alert")).to_have_count(0)
+    page.clock.run_for(60_000)
+    expect(page.get_by_role("heading", name=re.compile("^Job "))).to_be_visible()
+
+
+def test_a_verdict_is_stored_after_a_restart_of_the_server(logged_in_page, http_client, allowed_console_lines):
+    """A bad gateway does not lose it."""
+    allowed_console_lines.append("502 (Bad Gateway)")
+    page, refused = logged_in_page, []
+
+    def refuse_first(route):
+        if refused or route.request.method != "PUT":
+            return route.continue_()
+        refused.append(route.request.url)
+        return route.fulfill(status=502)
+
+    page.route("**/v1/results/*/review", refuse_first)
+    page.evaluate("location.hash = '#/review?strategy=random'")
+    expect(page.locator(".photo img")).to_have_count(1)
+    with page.expect_response(lambda response: response.request.method == "PUT" and response.ok):
+        page.keyboard.press("Enter")
+    assert refused
