@@ -7,6 +7,7 @@ import { pause, repeat } from "./visibility.js";
 import { dropZone } from "./upload.js";
 
 const ROWS = 30;
+const MAX_ROWS = 1000; // that the server gives in one answer
 const IDLE_SECONDS = 10;
 const MIN_SECONDS = 1;
 const STATUSES = ["queued", "running", "done", "failed", "cancelled", "expired"];
@@ -16,7 +17,7 @@ export function jobs(main, { params, signal, holder, go, failed }) {
   const name = params.get("name") ?? "";
   const filters = { status, name, owner: params.get("owner") ?? "", model: params.get("model") ?? "", since: params.get("since") ?? "" };
   const move = (changed) => go("/", { ...filters, ...changed });
-  const view = { filters, signal, older: [], note: el("div"), rows: el("tbody"), foot: el("div", { class: "foot" }) };
+  const view = { filters, signal, jobs: [], next: null, oldest: null, note: el("div"), rows: el("tbody"), foot: el("div", { class: "foot" }) };
   view.table = el("table", { class: "jobs" },
     el("thead", {}, el("tr", {}, ["Status", "Job", "Submitted", "Images", "Key", "Model"].map((name) => el("th", { scope: "col" }, name)))), view.rows);
   view.table.hidden = true;
@@ -39,9 +40,8 @@ export function jobs(main, { params, signal, holder, go, failed }) {
 
 // Show the newest jobs, and refresh when one of them has changed, or every few seconds when all have ended.
 async function watch(view, signal) {
-  const { rows, next } = await page("v1/jobs", query(view), signal);
-  show(view, rows.jobs, next);
-  const moving = rows.jobs.find((one) => one.counts.queued + one.counts.running);
+  await refresh(view, signal);
+  const moving = view.jobs.find((one) => one.counts.queued + one.counts.running);
   if (!moving) return pause(IDLE_SECONDS, signal);
   await moves(moving.id, signal);
   return pause(MIN_SECONDS, signal);
@@ -58,28 +58,34 @@ async function moves(id, signal) {
   });
 }
 
-function query(view, cursor) {
-  const given = { limit: ROWS, ...view.filters, cursor };
+function query(view, more) {
+  const given = { limit: ROWS, ...view.filters, ...more };
   return new URLSearchParams(Object.entries(given).filter(([, value]) => value));
 }
 
-function show(view, newest, next) {
-  const known = new Set(newest.map((one) => one.id));
-  // Jobs that have moved off the first page stay, above the older pages.
-  const slid = view.older.length ? (view.newest ?? []).filter((one) => !known.has(one.id)) : [];
-  view.older = [...slid, ...view.older].filter((one) => !known.has(one.id));
-  view.newest = newest;
-  if (!view.older.length) view.next = next;
+// Load what is shown: the first page or, after "Show more", all jobs since the oldest of them. A job that is not among
+// them any more was deleted, or has left the status that is shown.
+async function refresh(view, signal) {
+  const { oldest } = view;
+  const all = [];
+  let cursor = null;
+  do {
+    const { rows, next } = await page("v1/jobs", query(view, oldest ? { limit: MAX_ROWS, since: oldest, cursor } : {}), signal);
+    all.push(...rows.jobs);
+    cursor = next;
+  } while (oldest && cursor);
+  if (oldest !== view.oldest) return; // a page was added meanwhile
+  view.jobs = all;
+  if (!oldest) view.next = cursor;
   draw(view);
 }
 
 function draw(view) {
-  const all = [...view.newest, ...view.older];
   const focused = document.activeElement?.getAttribute("href");
-  fill(view.rows, all.map(row));
+  fill(view.rows, view.jobs.map(row));
   if (focused) view.rows.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
-  view.table.hidden = !all.length;
-  fill(view.note, all.length ? null : nothing(view.filters));
+  view.table.hidden = !view.jobs.length;
+  fill(view.note, view.jobs.length ? null : nothing(view.filters));
   fill(view.foot, view.next && button("Show more", (event) => more(view, event.target)));
 }
 
@@ -93,8 +99,10 @@ function nothing({ status, ...others }) {
 async function more(view, pressed) {
   pressed.disabled = true;
   try {
-    const { rows, next } = await page("v1/jobs", query(view, view.next), view.signal);
-    view.older.push(...rows.jobs);
+    const { rows, next } = await page("v1/jobs", query(view, { cursor: view.next }), view.signal);
+    const known = new Set(view.jobs.map((one) => one.id));
+    view.jobs.push(...rows.jobs.filter((one) => !known.has(one.id)));
+    view.oldest = view.jobs.at(-1)?.created_at ?? null;
     view.next = next;
     draw(view);
   } catch (error) {

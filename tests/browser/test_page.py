@@ -389,3 +389,25 @@ def test_a_verdict_is_stored_after_a_restart_of_the_server(logged_in_page, http_
     with page.expect_response(lambda response: response.request.method == "PUT" and response.ok):
         page.keyboard.press("Enter")
     assert refused
+
+
+def test_jobs_that_leave_a_filtered_list_of_several_pages_are_not_shown(logged_in_page, http_client):
+    """One was deleted on the first page, one ended on the second; a new one is added, and all others stay."""
+    page = logged_in_page
+    ids = [http_client.post("/v1/jobs", json={"open": True, "job_name": "paged"}).json()["id"] for _ in range(33)]
+    page.evaluate("location.hash = '#/?status=queued&name=paged'")
+    links = page.locator("table.jobs tbody a")
+    expect(links).to_have_count(30)
+    page.get_by_role("button", name="Show more").click()
+    expect(links).to_have_count(33)
+
+    http_client.delete(f"/v1/jobs/{ids[20]}").raise_for_status()
+    http_client.post(f"/v1/jobs/{ids[1]}/cancel").raise_for_status()
+    new_id = http_client.post("/v1/jobs", json={"open": True, "job_name": "paged"}).json()["id"]
+
+    expect(page.locator(f'a[href="#/jobs/{new_id}"]')).to_be_visible()
+    remaining = [id_ for id_ in reversed([*ids, new_id]) if id_ not in (ids[20], ids[1])]
+    expect(links).to_have_count(len(remaining))
+    assert [link.get_attribute("href") for link in links.all()] == [f"#/jobs/{id_}" for id_ in remaining]
+    for id_ in remaining:
+        http_client.post(f"/v1/jobs/{id_}/cancel").raise_for_status()
