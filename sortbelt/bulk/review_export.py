@@ -20,7 +20,7 @@ class Outcome(enum.StrEnum):
     EXPORTED = "exported"
     ALREADY_THERE = "already there"  # by an earlier export
     MOVED = "moved"  # to the folder of another label, because the review has changed
-    SAME_BYTES = "same bytes"  # a newer review of the same bytes was exported
+    SAME_BYTES = "same bytes"  # a newer review of the same bytes counts
     NO_LABEL = "without a label"  # none of the labels fits, or the image is bad
     GONE = "gone"  # the server does not have the bytes any more
 
@@ -51,11 +51,11 @@ class ReviewExporter:
             errors.ApiError: the server cannot give the image.
             OSError: the disk is full, or the folder cannot be written.
         """
-        if review.label is None:
-            return Outcome.NO_LABEL
         if review.sha256 in self._seen_digests:
             return Outcome.SAME_BYTES
         self._seen_digests.add(review.sha256)
+        if review.label is None:
+            return Outcome.NO_LABEL
         folder = self._out / self._folder_name(review.label)
         existing = self._paths.get(review.sha256)
         if existing is not None and existing.parent == folder:

@@ -44,8 +44,11 @@ class TrainingReviews:
             errors.ApiError: the server cannot give an image.
             OSError: the disk is full, or the folder cannot be written.
         """
+        seen: set[str] = set()
         for review in reviews:
-            if review.sha256 not in self._corrected:
+            if review.sha256 not in seen:
+                if not self._is_of_other_labels(review):
+                    seen.add(review.sha256)
                 self.counts[self._add(review)] += 1
         self.labels_file.parent.mkdir(parents=True, exist_ok=True)
         with self.labels_file.open("w", encoding="utf-8", newline="") as file:
@@ -53,10 +56,20 @@ class TrainingReviews:
             writer.writerow(("sha256", "label"))
             writer.writerows((digest, label or "") for digest, label in self._corrected.items())
 
+    def _is_of_other_labels(self, review: responses.Review) -> bool:
+        """Return whether a review says nothing about the labels of the folder: its model does not have them all."""
+        if review.verdict == "bad_image" or review.label in self._labels:
+            return False
+        return not set(self._labels_of.get(f"{review.model}@{review.version}", ())) >= self._labels
+
     def _add(self, review: responses.Review) -> str:
         folder_labels = self._labels_by_digest.get(review.sha256)
+        if self._is_of_other_labels(review):
+            return "other labels"
         if review.label is None:
-            return self._leave_out(review, is_in_folder=folder_labels is not None)
+            if folder_labels is not None:
+                self._corrected[review.sha256] = None
+            return "left out"
         if review.label not in self._labels:
             return "other labels"
         if folder_labels is None:
@@ -66,14 +79,6 @@ class TrainingReviews:
             return "added"
         self._corrected[review.sha256] = review.label
         return "confirmed" if folder_labels == {review.label} else "corrected"
-
-    def _leave_out(self, review: responses.Review, *, is_in_folder: bool) -> str:
-        known = set(self._labels_of.get(f"{review.model}@{review.version}", ()))
-        if review.verdict == "none_of_these" and not known >= self._labels:
-            return "other labels"
-        if is_in_folder:
-            self._corrected[review.sha256] = None
-        return "left out"
 
 
 def _hash_folder(photos: Path) -> dict[str, set[str]]:

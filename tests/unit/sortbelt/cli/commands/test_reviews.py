@@ -42,7 +42,7 @@ def test_reviews_are_exported_into_a_folder_per_label(run_cli, reviewed, tmp_pat
     assert (tmp_path / "photos" / "sushi" / f"{digest('1')}.jpg").exists()
     reviewed.requests.clear()
     again = json.loads(run_cli("reviews", "export", "--into", tmp_path / "photos", "--json").out)
-    assert again["outcomes"] == {"already there": 2, "without a label": 1}
+    assert again["outcomes"] == {"already there": 2, "same bytes": 1}
     assert not [path for _, path, _ in reviewed.requests if path.endswith("/file")]
 
 
@@ -55,6 +55,15 @@ def test_a_corrected_image_moves_to_its_new_folder(run_cli, reviewed, tmp_path):
     assert run["outcomes"] == {"moved": 1, "same bytes": 1}
     files = sorted(path.parent.name for path in (tmp_path / "photos").rglob("*.jpg"))
     assert files == ["sandwich", "sandwich"]
+
+
+def test_a_newest_review_without_a_label_leaves_the_image_out(run_cli, reviewed, tmp_path):
+    """An older label of the same bytes does not count."""
+    reviewed.reviews[:] = [review("3", None), review("1", "sushi"), review("2", "sandwich")]
+    run = json.loads(run_cli("reviews", "export", "--into", tmp_path / "photos", "--json").out)
+
+    assert run["outcomes"] == {"without a label": 1, "same bytes": 1, "exported": 1}
+    assert exported(tmp_path / "photos") == {"sandwich": b"two"}
 
 
 def test_what_the_server_does_not_have_any_more_is_named(run_cli, reviewed, tmp_path):
