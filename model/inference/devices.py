@@ -17,8 +17,11 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda or cuda:N.") from error
+    except RuntimeError:
+        device = None
+    # Torch also knows mps, xpu, meta and others, on which no model is tested here.
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda or cuda:N.")
     gpu_count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpu_count:
         raise ValueError(f"Device {name} is not available, this machine has {gpu_count} GPU(s): use auto or cpu.")

@@ -24,7 +24,7 @@ def test_a_cpu_computes_in_bfloat16_only_with_instructions_for_it(monkeypatch, c
 
 
 def test_unknown_and_unavailable_devices_and_precisions_are_rejected():
-    for name in ("tpu9", "cuda:99"):
+    for name in ("tpu9", "mps", "xpu", "meta", "cuda:99"):
         with pytest.raises(ValueError, match="use auto"):
             devices.resolve_device(name)
     with pytest.raises(ValueError, match="float32 or bfloat16"):
