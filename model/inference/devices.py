@@ -18,9 +18,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        device = None
-    # Torch also knows mps, xpu, meta and others, on which no model is tested here.
-    if device is None or device.type not in ("cpu", "cuda"):
+        device = torch.device("meta")
+    # Torch also knows mps, xpu, meta and others, on which the networks are not run.
+    if device.type not in ("cpu", "cuda"):
         raise ValueError(f"Unknown device {name!r}: use auto, cpu, cuda or cuda:N.")
     gpu_count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpu_count:
