@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def resolve_classes(
         allow_missing: whether some of `labels` may be absent.
 
     Raises:
-        InvalidDataset: there are fewer than two classes, or other classes than `labels`.
+        InvalidDataset: there are fewer than two classes, other classes than `labels`, or names that are not UTF-8.
     """
+    _check_names(present_labels)
     folder_list = ", ".join(str(folder) for folder in folders)
     if labels is None:
         if len(present_labels) < 2:
@@ -54,6 +56,13 @@ def resolve_classes(
         expected = ", ".join(labels)
         raise InvalidDataset(f"{folder_list} {' and '.join(problems)}: its class folders must be {expected}.")
     return tuple(labels)
+
+
+def _check_names(labels: set[str]) -> None:
+    for label in sorted(labels):
+        name = os.fsencode(label).decode("utf-8", "backslashreplace")
+        if name != label:
+            raise InvalidDataset(f"The name of the class folder {name} is not UTF-8: rename it.")
 
 
 def _list_dataset_files(folder: Path) -> list[tuple[str, Path]]:

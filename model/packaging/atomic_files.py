@@ -47,6 +47,17 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     fsync_dir(folder.parent)
 
 
+def check_creatable(folder: Path) -> None:
+    """Raise ValueError if files cannot be written to `folder`, or to the folder above in which it would be created."""
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        problem = f"{folder} cannot be written ({existing}: {error.strerror})"
+        raise ValueError(f"{problem}: choose another folder.") from error
+
+
 def fsync_dir(folder: Path) -> None:
     """Flush a folder's entries to disk."""
     descriptor = os.open(folder, os.O_RDONLY)

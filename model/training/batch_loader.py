@@ -74,8 +74,8 @@ class BatchLoader:
         return self._preprocess.height, self._preprocess.width
 
     def _image_counts(self, epoch: int) -> tuple[int, int]:
-        """Return how many images of `images` and `extra` an epoch has."""
-        main_count = max(1, round(self._recipe.weight * len(self._images)))
+        """Return how many images of `images` and `extra` an epoch has: two or more, for batch norm."""
+        main_count = max(2, round(self._recipe.weight * len(self._images)))
         if not self._extra or epoch >= self._recipe.extra_until * self._recipe.epochs:
             return main_count, 0
         return main_count, round(self._recipe.extra_weight * len(self._extra))

@@ -68,7 +68,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--epochs", type=_positive_int, help="number of passes over the images")
-    group.add_argument("--batch", type=_positive_int, help="images per step")
+    group.add_argument("--batch", type=_positive_int, help="images per step, 2 or more")
     group.add_argument("--learning-rate", type=float, help="peak learning rate")
     group.add_argument("--recipe", type=Path, metavar="FILE", help="JSON file with options, or a bundle's model.json")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set one option; repeatable")

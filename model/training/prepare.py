@@ -84,6 +84,8 @@ def prepare(args: argparse.Namespace, stop_requested: StopFlag, other: Classifie
     """
     _configure_torch(args.threads)
     bundles.check_overwritable(args.out)
+    for folder in (args.out.parent, log_folder(args)):
+        atomic_files.check_creatable(folder)
     method = methods.choose(args)
     device = devices.resolve_device(args.device)
     dtype = devices.resolve_dtype(args.arithmetic, device)

@@ -37,7 +37,7 @@ class Recipe:
     """The hyperparameters of a training. Shares are 0 to 1. Biases and norms are never decayed."""
 
     epochs: Annotated[Count, _help("number of passes over the images")] = 100
-    batch: Annotated[Count, _help("images per step")] = 32
+    batch: Annotated[int, Field(ge=2), _help("images per step, 2 or more")] = 32
     optimizer: Annotated[
         Literal["adamw", "muon", "sgd"],
         _help("adamw, muon (for convolutions, adamw for the rest) or sgd (with Nesterov momentum)"),

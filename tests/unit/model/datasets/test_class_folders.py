@@ -1,5 +1,7 @@
 """Folders that are not a data set are rejected with a message that says what to do."""
 
+import os
+
 import pytest
 
 from model.datasets import class_folders
@@ -26,6 +28,15 @@ def test_a_missing_folder_and_a_file_are_rejected(tmp_path):
         class_folders.list_files([tmp_path / "nothing"])
     with pytest.raises(class_folders.InvalidDataset, match="is a file: give a folder"):
         class_folders.list_files([touch_files(tmp_path, "file") / "file"])
+
+
+def test_a_class_whose_name_is_not_utf_8_is_rejected(tmp_path):
+    touch_files(tmp_path, "cat/a.png", os.fsdecode(b"caf\xe9/b.png"), "thé/c.png")
+    present = {label for label, _ in class_folders.list_files([tmp_path])}
+
+    for labels in (None, ("cat", "thé")):
+        with pytest.raises(class_folders.InvalidDataset, match=r"class folder caf\\xe9 is not UTF-8: rename it"):
+            class_folders.resolve_classes(present, labels, [tmp_path], allow_missing=True)
 
 
 def test_an_empty_class_is_rejected(tmp_path):

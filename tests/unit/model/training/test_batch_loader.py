@@ -62,6 +62,13 @@ def test_images_and_extra_images_are_shown_as_often_as_the_recipe_says(image_dat
     assert loader.image_count(2) == 150
 
 
+def test_an_epoch_has_two_images_or_more(image_dataset):
+    """Batch norm cannot be trained on a batch of one."""
+    loader = make_loader(image_dataset, weight=1e-6)
+
+    assert len(loader.batch(0, 0, loader.order(0))[0]) == loader.image_count(0) == 2
+
+
 def test_images_may_be_smaller_in_the_first_epochs(image_dataset):
     loader = make_loader(image_dataset, sizes=((0.5, 16), (0.75, 20)))
 

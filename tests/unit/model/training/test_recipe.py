@@ -41,6 +41,7 @@ def test_a_bundles_recipe_can_be_used_again(tmp_path):
         ({"augment": {"x": 1}}, "augment.x is unknown; .* augment.min_area"),
         ({"epochs": 1.5}, "epochs: Input should be a valid integer, not 1.5"),
         ({"epochs": 0}, "epochs: .* greater than or equal to 1, not 0"),
+        ({"batch": 1}, "batch: .* greater than or equal to 2, not 1"),
         ({"mirrored": 1}, "mirrored: Input should be a valid boolean"),
         ({"optimizer": "magic"}, "'adamw', 'muon' or 'sgd', not 'magic'"),
         ({"warmup": 2}, "warmup: .* less than or equal to 1, not 2"),
