@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 class InvalidDataset(ValueError):
     """The data set cannot be used; the message says why and what to do."""
 
 
-def list_files(folders: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Return (class, file) for every visible file below the class folders, in the order of folders and names.
+@dataclasses.dataclass(frozen=True)
+class SkippedFile:
+    """A file that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+def list_files(folders: Sequence[Path]) -> tuple[list[tuple[str, Path]], list[SkippedFile]]:
+    """Return (class, file) for every visible file below the class folders, and what was left out, in order of names.
+
+    Left out are files beside the class folders, folders that cannot be read, and links to folders or to nothing. A
+    link to a file is read, and so is a class folder that is a link.
 
     Raises:
-        InvalidDataset: a folder is missing, unreadable or a file, or a class folder is empty.
+        InvalidDataset: a folder is missing or a file, it or a class folder is unreadable, or a class folder is empty.
     """
-    return [labelled_file for folder in folders for labelled_file in _list_dataset_files(folder)]
-
-
-def list_loose_files(folders: Sequence[Path]) -> list[Path]:
-    """Return the visible files that lie beside the class folders; they belong to no class."""
-    return [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."]
+    files: list[tuple[str, Path]] = []
+    skipped: list[SkippedFile] = []
+    for folder in folders:
+        for path in _list_visible(folder):
+            if path.is_dir():
+                class_files, skipped_files = _list_class_files(path)
+                files += [(path.name, file) for file in class_files]
+                skipped += skipped_files
+            else:
+                skipped.append(SkippedFile(path, _why_unreadable(path) or "it is in no class folder"))
+    return files, skipped
 
 
 def resolve_classes(
@@ -65,23 +83,48 @@ def _check_names(labels: set[str]) -> None:
             raise InvalidDataset(f"The name of the class folder {name} is not UTF-8: rename it.")
 
 
-def _list_dataset_files(folder: Path) -> list[tuple[str, Path]]:
+def _list_visible(folder: Path) -> list[Path]:
     if not folder.is_dir():
         problem = "is a file" if folder.is_file() else "does not exist"
         raise InvalidDataset(f"{folder} {problem}: give a folder with one sub-folder per class.")
     try:
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        return [(class_folder.name, path) for class_folder in classes for path in _list_class_files(class_folder)]
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except PermissionError as error:
-        raise InvalidDataset(f"{error.filename} cannot be read: change its permissions.") from error
+        raise InvalidDataset(f"{folder} cannot be read: change its permissions.") from error
 
 
-def _list_class_files(folder: Path) -> list[Path]:
-    class_files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    if not class_files:
-        raise InvalidDataset(f"The class folder {folder} is empty: add images or remove it.")
-    return class_files
+def _list_class_files(folder: Path) -> tuple[list[Path], list[SkippedFile]]:
+    files: list[Path] = []
+    reasons: dict[Path, str] = {}
+
+    def on_error(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise InvalidDataset(f"{folder} cannot be read: change its permissions.") from error
+        reasons[Path(error.filename)] = f"the folder cannot be read ({error.strerror})"
+
+    for parent, folder_names, names in os.walk(folder, onerror=on_error):
+        folder_names[:] = [name for name in folder_names if not name.startswith(".")]
+        links = [path for name in folder_names if (path := Path(parent, name)).is_symlink()]
+        reasons |= dict.fromkeys(links, "it is a link to a folder, which is not followed")
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            reason = _why_unreadable(path)
+            if reason:
+                reasons[path] = reason
+            else:
+                files.append(path)
+    skipped = [SkippedFile(path, reasons[path]) for path in sorted(reasons)]
+    if not files:
+        examples = [f" (left out: {each.path}: {each.reason})" for each in skipped[:1]]
+        raise InvalidDataset(f"The class folder {folder} is empty{''.join(examples)}: add images or remove it.")
+    return sorted(files), skipped
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _why_unreadable(path: Path) -> str | None:
+    """Return why a path cannot be read as a file, or None."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "it is a link to a file that does not exist"
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "it is not a file"

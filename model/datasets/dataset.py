@@ -14,7 +14,7 @@ import numpy as np
 
 from imaging import errors
 from model.datasets import class_folders, corrections
-from model.datasets.class_folders import InvalidDataset
+from model.datasets.class_folders import InvalidDataset, SkippedFile
 from model.packaging import atomic_files
 from model.preprocessing import decode
 
@@ -28,14 +28,6 @@ __all__ = ["ImageDataset", "InvalidDataset", "SkippedFile", "read", "read_each"]
 
 # More decoded pixels than this are mapped from an unnamed file.
 MAX_BYTES_IN_MEMORY = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class SkippedFile:
-    """A file that was left out, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +118,8 @@ def read_each(
 ) -> list[ImageDataset]:
     """Read every file once and decode it by each of `preprocesses`, on all cores.
 
-    Unreadable images and exact duplicates, by bytes or by pixels, are listed in `skipped`. Of duplicates in one class
+    Unreadable images, what `class_folders.list_files` left out and exact duplicates, by bytes or by pixels, are listed
+    in `skipped`. Of duplicates in one class
     the first stays; in several classes none does, because the label is unknown.
 
     Args:
@@ -143,7 +136,7 @@ def read_each(
         InvalidDataset: a folder is missing, or the classes are not as expected or have no readable image.
         OSError: the disk is too full for a large set.
     """
-    labelled_files = class_folders.list_files(folders)
+    labelled_files, left_out = class_folders.list_files(folders)
     present_labels = {label for label, _ in labelled_files}
     classes = class_folders.resolve_classes(present_labels, labels, folders, allow_missing=allow_missing)
     corrected = corrected or {}
@@ -173,7 +166,7 @@ def read_each(
                 on_image()
     files = [dataclasses.replace(file, row=row) for row, file in enumerate(files)]
     files, skipped_by_pixels = _unique(files, pixel_digests, excluded)
-    skipped += _loose_files(folders) + skipped_by_pixels
+    skipped += skipped_by_pixels + left_out
     dataset = _build_dataset(classes, files, arrays[0], skipped)
     _check_no_empty_class(dataset, present_labels)
     return [dataclasses.replace(dataset, pixels=pixels, relabelled=relabelled) for pixels in arrays]
@@ -218,10 +211,6 @@ def _unique(
 
 def _explain(error: Exception) -> str:
     return f"the file cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-
-
-def _loose_files(folders: Sequence[Path]) -> list[SkippedFile]:
-    return [SkippedFile(path, "it is in no class folder") for path in class_folders.list_loose_files(folders)]
 
 
 def allocate(shape: tuple[int, ...], scratch_dir: Path | None) -> npt.NDArray[np.uint8]:
