@@ -156,9 +156,9 @@ def _shorten_list(texts: Sequence[str]) -> str:
 
 
 def _resolve_recipe(args: argparse.Namespace, method: methods.Method, preset: presets.Preset) -> Recipe:
-    """Apply the recipe file, then --set, then the flags to the preset's recipe."""
+    """Apply the recipe file, then --set, then the flags to the preset's recipe at --size."""
     flags = {"epochs": args.epochs, "batch": args.batch, "learning_rate": args.learning_rate}
-    recipe = recipes.with_overrides(preset.recipe, recipes.from_file(args.recipe) if args.recipe else {})
+    recipe = recipes.with_overrides(preset.recipe_at(args.size), recipes.from_file(args.recipe) if args.recipe else {})
     recipe = recipes.with_overrides(recipe, recipes.parse_assignments(args.set))
     recipe = recipes.with_overrides(recipe, {name: value for name, value in flags.items() if value is not None})
     if recipe.early and method.folds and args.fold_epochs:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
-from model.networks import efficientnet_lite, factory
+from model.networks import efficientnet_lite, factory, residual
 from model.preprocessing.decode import Preprocess
 from model.training import augment
 from model.training.recipe import Recipe
@@ -34,6 +34,15 @@ class Preset:
     def serving_preprocess(self, side: int | None) -> Preprocess:
         """Return the preprocessing of serving at a size, or at the network's own."""
         return dataclasses.replace(self.serving, width=side, height=side) if side else self.serving
+
+    def recipe_at(self, side: int | None) -> Recipe:
+        """Return the recipe at a size, or at the network's own: the images of its stages are smaller in proportion."""
+        if not side:
+            return self.recipe
+        scale = side / self.serving.width
+        # Only the recipe of `residual` has stages.
+        sizes = tuple((share, max(residual.MIN_SIDE, round(scale * size))) for share, size in self.recipe.sizes)
+        return dataclasses.replace(self.recipe, sizes=sizes)
 
 
 def crop_preprocess(serving: Preprocess, detail: float) -> Preprocess:

@@ -97,6 +97,17 @@ def test_held_out_images_are_not_trained_on_in_any_form(shapes_dir, tmp_path):
     assert {path.stem for path in run.held_out.paths} == {f"{n:02}" for n in range(12, 20)}
 
 
+@pytest.mark.parametrize(
+    ("options", "sizes"), [([], ((0.45, 48), (1.0, 72))), (["--set", "sizes=[[0.5, 64]]"], ((0.5, 64),))]
+)
+def test_the_smaller_images_of_the_epochs_follow_the_size_unless_they_are_given(shapes_dir, tmp_path, options, sizes):
+    arguments = [str(shapes_dir), "--out", str(tmp_path / "b"), "--network", "residual", "--size", "80", *options]
+
+    run = prepare.prepare(cli_args.build_parser().parse_args(arguments), lambda: False)
+
+    assert run.task.recipe.sizes == sizes
+
+
 @pytest.mark.parametrize("network", ["resnet18", "mobilenet_v3_small"])
 def test_torchvision_networks_go_the_whole_way_from_weights_of_other_classes(network, shapes_dir, tmp_path, capsys):
     out, weights = tmp_path / "shapes", tmp_path / "w.safetensors"

@@ -32,6 +32,14 @@ def test_the_size_is_the_networks_own_by_default():
     assert presets.get_preset("resnet18", pretrained=False).serving_preprocess(96).width == 96
 
 
+@pytest.mark.parametrize(("side", "sides"), [(None, [96, 144]), (160, [96, 144]), (320, [192, 288]), (40, [32, 36])])
+def test_the_smaller_images_of_a_recipe_follow_the_size(side, sides):
+    """At 24 pixels nothing would be left after the network's pools."""
+    recipe = presets.get_preset("residual", pretrained=False).recipe_at(side)
+
+    assert [size for _, size in recipe.sizes] == sides
+
+
 def test_fine_tuning_takes_smaller_steps():
     fresh, tuned = (presets.get_preset("resnet18", pretrained=pretrained).recipe for pretrained in (False, True))
 
