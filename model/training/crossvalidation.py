@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.datasets.dataset import ImageDataset
+    from model.training import progress
     from model.training.trainer import RunContext, TrainingTask
 
     FoldIndices = list[npt.NDArray[np.int64]]
@@ -46,7 +47,7 @@ class CrossValidationResult:
 def run(task: TrainingTask, serving_images: ImageDataset, folds: int, context: RunContext) -> CrossValidationResult:
     """Train once per fold on the other folds (and `task.extra`), and evaluate on the fold as in serving.
 
-    Copies of one photo are in the same fold.
+    Copies of one photo are in the same fold, see `split_apart`.
 
     Args:
         task: the training to evaluate, with all its images.
@@ -59,8 +60,8 @@ def run(task: TrainingTask, serving_images: ImageDataset, folds: int, context: R
         number of the best epoch, from 1.
     """
     check_fold_count(folds, task.images)
-    groups = near_duplicates.group(len(task.images), near_duplicates.find_pairs(task.images))
-    fold_indices = split(task.images.targets, folds, task.seed, groups)
+    pairs = near_duplicates.find_pairs(task.images)
+    fold_indices = split_apart(task.images, folds, task.seed, pairs, context.reporter)
     logits = np.zeros((task.recipe.epochs, len(serving_images), len(serving_images.labels)))
     distances = torch.zeros(len(serving_images))
     for number, fold in enumerate(fold_indices, start=1):
@@ -94,19 +95,40 @@ def split(
 ) -> FoldIndices:
     """Return the positions of each fold, sorted and stratified by class; images of one group are in the same fold.
 
-    There are fewer folds if a class has fewer groups.
-
-    Raises:
-        InvalidDataset: a class has one group only.
+    There are fewer folds if a class has fewer groups; it needs at least two.
     """
     options: dict[str, Any] = {"shuffle": True, "random_state": seed % 2**32}
     if groups is None:
         return [held_out for _, held_out in model_selection.StratifiedKFold(folds, **options).split(targets, targets)]
-    different = min(len(np.unique(groups[targets == target])) for target in np.unique(targets))
-    if different < 2:
-        raise InvalidDataset("All images of a class are copies of one: add images, at least 5 different ones.")
-    splitter = model_selection.StratifiedGroupKFold(min(folds, different), **options)
+    smallest = min(_group_count(groups, targets == target) for target in np.unique(targets))
+    splitter = model_selection.StratifiedGroupKFold(min(folds, smallest), **options)
     return [held_out for _, held_out in splitter.split(targets, targets, groups)]
+
+
+def split_apart(
+    images: ImageDataset, folds: int, seed: int, pairs: npt.NDArray[np.int64], reporter: progress.ProgressReporter
+) -> FoldIndices:
+    """Split the images so that those of a pair, copies of one photo, are in the same fold.
+
+    Where all images of a class belong together, as those of a fixed camera do, they are split nevertheless, and the
+    reporter gets a warning.
+    """
+    groups = near_duplicates.group(len(images), pairs)
+    if groups is None:
+        return split(images.targets, folds, seed)
+    alike = [target for target in np.unique(images.targets) if _group_count(groups, images.targets == target) < 2]
+    if alike:
+        names = ", ".join(images.labels[target] for target in alike)
+        reporter.message(
+            f"all images of {names} look alike: the held-out figures are too good if they are copies of one photo"
+        )
+        own_groups = groups.max() + 1 + np.arange(len(images), dtype=np.int32)
+        groups = np.where(np.isin(images.targets, alike), own_groups, groups)
+    return split(images.targets, folds, seed, groups)
+
+
+def _group_count(groups: npt.NDArray[np.int32], members: npt.NDArray[np.bool_]) -> int:
+    return len(np.unique(groups[members]))
 
 
 def split_into_few(images: ImageDataset, seed: int) -> FoldIndices:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from model.datasets.dataset import ImageDataset
     from model.training.prepare import PreparedRun
 
+MAX_CONFLICTS = 10  # pairs that are reported; of photos of one scene, nearly all are alike
+
 
 def fit(run: PreparedRun) -> TrainingResult:
     """Choose and calibrate a head by cross-validation, fit it on all images and put it into the network.
@@ -71,15 +73,16 @@ def _split(run: PreparedRun, image_features: torch.Tensor) -> crossvalidation.Fo
     images = run.task.images
     pairs = near_duplicates.find_pairs(images, image_features)
     _report_conflicts(run, images, pairs)
-    groups = near_duplicates.group(len(images), pairs)
-    return crossvalidation.split(images.targets, run.method.folds, run.task.seed, groups)
+    return crossvalidation.split_apart(images, run.method.folds, run.task.seed, pairs, run.context.reporter)
 
 
 def _report_conflicts(run: PreparedRun, images: ImageDataset, pairs: npt.NDArray[np.int64]) -> None:
-    for first, second in pairs:
-        if images.targets[first] != images.targets[second]:
-            text = f"{images.paths[first]} and {images.paths[second]} look like one photo in two classes: remove one."
-            run.context.reporter.message(text)
+    conflicts = pairs[images.targets[pairs[:, 0]] != images.targets[pairs[:, 1]]]
+    for first, second in conflicts[:MAX_CONFLICTS]:
+        text = f"{images.paths[first]} and {images.paths[second]} look like one photo in two classes: remove one."
+        run.context.reporter.message(text)
+    if len(conflicts) > MAX_CONFLICTS:
+        run.context.reporter.message(f"{len(conflicts) - MAX_CONFLICTS} more pairs look like one photo in two classes.")
 
 
 def set_head(network: nn.Module, head: linear_head.LinearHead, classes: int) -> None:

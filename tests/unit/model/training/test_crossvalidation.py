@@ -1,6 +1,7 @@
 """Every image is held out once, and only held-out images are evaluated."""
 
 import dataclasses
+import itertools
 import shutil
 import types
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from model.datasets import dataset
 from model.preprocessing.decode import Preprocess
-from model.training import crossvalidation, recipe, trainer
+from model.training import crossvalidation, progress, recipe, trainer
 from model.training import fit as fit_training
 
 SERVING = Preprocess(24, 24)
@@ -73,6 +74,18 @@ def test_no_copy_of_an_evaluated_image_is_trained_on(task, trained_folds, shapes
     for fold in trained_folds:
         evaluated = {path.with_suffix("") for path in fold.held_out.paths}
         assert evaluated.isdisjoint(path.with_suffix("") for path in fold.images.paths)
+
+
+def test_a_class_whose_images_all_look_alike_is_split_with_a_warning(task, capsys):
+    """The copies in other classes stay together."""
+    circles, squares = (np.flatnonzero(task.images.targets == target) for target in (0, 1))
+    pairs = np.array([*itertools.pairwise(circles), squares[:2]])
+
+    folds = crossvalidation.split_apart(task.images, 5, 0, pairs, progress.LineReporter())
+
+    assert "all images of circle look alike" in capsys.readouterr().err
+    assert [np.bincount(task.images.targets[fold])[0] for fold in folds] == [4] * 5
+    assert any(set(squares[:2]) <= set(fold) for fold in folds)
 
 
 def test_a_figure_that_a_fold_does_not_have_is_left_out_of_the_mean():

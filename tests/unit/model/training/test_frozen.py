@@ -162,6 +162,25 @@ def test_copies_of_one_photo_are_in_the_same_fold(photo_dir):
         assert any({0, 1} <= set(fold.tolist()) for fold in folds)
 
 
+def test_photos_of_a_fixed_camera_are_learned_from_with_a_warning(photo_dir, tmp_path, capsys):
+    """All pairs look alike: a class is not refused, and the messages do not grow with the square of the photos."""
+    scene = np.random.default_rng(0).integers(60, 200, (8, 8, 3), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+    for folder in photo_dir.iterdir():
+        for number, path in enumerate(sorted(folder.iterdir())):
+            photo = scene.copy()
+            photo[40 + number, 40:60] += 9 if folder.name == "circle" else 30
+            Image.fromarray(photo).save(path)
+
+    assert train.main([str(photo_dir), "--out", str(tmp_path / "b"), *QUICK]) == 0
+
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("look like one photo in two classes: remove one." in line for line in lines) == 10
+    assert "54 more pairs look like one photo in two classes." in lines
+    warning = "the held-out figures are too good if they are copies of one photo"
+    assert f"all images of circle, stripes look alike: {warning}" in lines
+    assert manifest.read(tmp_path / "b").metrics["cross_validation"]["folds"] == 5
+
+
 def test_copies_are_found_by_features_and_colours(photo_dir):
     """Drawings may have nearly the same features and be different."""
     Image.open(photo_dir / "circle" / "00.png").resize((90, 90)).save(photo_dir / "circle" / "copy.jpg", quality=90)
