@@ -39,9 +39,12 @@ def miscounted_jobs(conn: sa.Connection) -> int:
 
 
 def unfinished_complete_jobs(conn: sa.Connection) -> int:
-    """Count jobs that are sealed and have no open image but are not finished, or the reverse."""
+    """Count jobs that are sealed and have no open image but are not finished, or the reverse.
+
+    Without purged jobs: one that was deleted has finished, and some of its images may not have.
+    """
     is_complete = sa.and_(JOBS.c.sealed_at.is_not(None), JOBS.c.total == ENDED_COUNT)
-    return _count(conn, JOBS, is_complete != JOBS.c.finished_at.is_not(None))
+    return _count(conn, JOBS, is_complete != JOBS.c.finished_at.is_not(None), JOBS.c.purged_at.is_(None))
 
 
 def jobs_without_delivery(conn: sa.Connection) -> int:

@@ -95,6 +95,7 @@ def test_a_job_deleted_while_a_worker_holds_an_image_sends_its_webhook(db, submi
     assert submit_client.request("DELETE", job["status_url"]).status_code == 200
 
     assert row_count(db, tables.WebhookDelivery) == 1
+    assert db.read(invariants.unfinished_complete_jobs) == 0
 
 
 def test_a_deletion_neither_rests_nor_does_the_work_of_others(db, submit_client, job, monkeypatch):
