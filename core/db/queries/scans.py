@@ -212,7 +212,7 @@ def finish(conn: sa.Connection, claim: Claim, status: ScanStatus, error: str | N
     """End a scan, and seal its job if that was requested. Does nothing if the lease was lost."""
     try:
         seal_when_done = _lock_held(conn, claim)
-    except (LeaseLost, errors.JobPurged):
+    except LeaseLost:
         return
     values = task_leases.final_values(status) | {"error": error and error[:MAX_ERROR_LENGTH]}
     conn.execute(sa.update(SCANS).where(SCANS.c.id == claim.id).values(values))
@@ -227,8 +227,15 @@ def count_overdue(conn: sa.Connection) -> int:
 
 
 def _lock_held(conn: sa.Connection, claim: Claim) -> bool:
-    """Lock the job, then the scan if its lease was not lost. Return whether the job is to be sealed at the end."""
-    jobs.get_for_update(conn, claim.job_id, claim.owner)  # the job first, as everywhere: no deadlocks
+    """Lock the job, then the scan if its lease was not lost. Return whether the job is to be sealed at the end.
+
+    Raises:
+        LeaseLost: the lease was lost, or the job was deleted.
+    """
+    try:
+        jobs.get_for_update(conn, claim.job_id, claim.owner)  # the job first, as everywhere: no deadlocks
+    except errors.JobPurged:
+        raise LeaseLost from None
     held = sa.select(SCANS.c.seal_when_done).where(LEASES.is_held(claim)).with_for_update()
     seal_when_done = conn.execute(held).scalar()
     if seal_when_done is None:

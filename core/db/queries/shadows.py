@@ -14,10 +14,15 @@ SHADOWS: Any = tables.ShadowResult.__table__
 
 
 def record(conn: sa.Connection, model_id: int, outcomes: Sequence[claim_queries.Outcome]) -> None:
-    """Store a shadow's results; an image that has one already retains it."""
-    if outcomes:
+    """Store a shadow's results; an image that has one already retains it, and one that was deleted gets none."""
+    # Locked, so that they are not deleted before their rows are there.
+    ids = [outcome.claim.image_id for outcome in outcomes]
+    existing = sa.select(IMAGES.c.id).where(IMAGES.c.id.in_(ids)).with_for_update(read=True, key_share=True)
+    existing_ids = set(conn.execute(existing).scalars()) if ids else set()
+    rows = [_shadow_row(model_id, outcome) for outcome in outcomes if outcome.claim.image_id in existing_ids]
+    if rows:
         statement = insert(conn.dialect.name, SHADOWS).values(classified_at=clock.now())
-        conn.execute(statement.on_conflict_do_nothing(), [_shadow_row(model_id, outcome) for outcome in outcomes])
+        conn.execute(statement.on_conflict_do_nothing(), rows)
 
 
 def count_errors(conn: sa.Connection, model_id: int) -> int:

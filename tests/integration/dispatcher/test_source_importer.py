@@ -17,7 +17,7 @@ from core import enums, settings
 from core import errors as all_errors
 from core.broker import celery_app
 from core.db import tables
-from core.db.queries import api_keys, jobs, quotas, retries, scans
+from core.db.queries import api_keys, deletions, jobs, quotas, retries, scans
 from core.db.queries import claims as claim_queries
 from core.maintenance import retention
 from core.sources import catalog
@@ -381,6 +381,18 @@ def test_cancelling_stops_the_scan(db, start_import, owner, run_importer):
     run_importer()
     assert scan(db, job_id) == ("cancelled", 0, 0, None)
     assert factories.get_job(db, job_id).status == "cancelled"
+
+
+def test_the_import_of_a_deleted_job_has_lost_its_lease(db, start_import, owner):
+    """What it has read comes too late, and the scan ends without an error."""
+    job_id = start_import()
+    (claimed,) = db.write(scans.claim, limit=1)
+    db.write(deletions.delete_job, job_id, owner, owner)
+    page = scans.ScanPage([factories.new_image("a.png")], {}, [], "a.png")
+    with pytest.raises(scans.LeaseLost):
+        db.write(scans.store_page, claimed, page, quotas.UNSET)
+    db.write(scans.finish, claimed, enums.ScanStatus.DONE)
+    assert scan_row(db, job_id).status == "cancelled"
 
 
 def test_a_scanner_that_has_lost_its_lease_writes_nothing(db, start_import):

@@ -1,7 +1,7 @@
 import pytest
 
 from core import enums
-from core.db.queries import api_keys, models, shadows
+from core.db.queries import api_keys, deletions, models, shadows
 from core.db.queries import claims as claim_queries
 from tests.integration.core.db.queries.test_models import files, manifest
 from tests.support import factories
@@ -87,6 +87,16 @@ def test_what_a_shadow_said_stays(db, versions, complete_as_live):
     shade(db, versions["2"], claims, p=("x", 0.8))
     shade(db, versions["2"], claims, p=("y", 0.7))
     assert confusion(db, versions["1"], versions["2"]) == {("x", "x"): (1, 0.9, 0.8)}
+
+
+def test_an_image_that_was_deleted_meanwhile_gets_no_row(db, owner, versions, complete_as_live):
+    """The rest of its batch is stored; of a batch without any other image, nothing is."""
+    claims = complete_as_live(p=("x", 0.9), q=("x", 0.9))
+    db.write(deletions.delete_image, claims["p"].image_id, owner, owner)
+    shade(db, versions["2"], claims, p=("y", 0.8), q=("y", 0.8))
+    shade(db, versions["3"], claims, p=("y", 0.8))
+    assert confusion(db, versions["1"], versions["2"]) == {("x", "y"): (1, 0.9, 0.8)}
+    assert confusion(db, versions["1"], versions["3"]) == {}
 
 
 def test_the_results_know_nothing_of_shadows(db, versions, complete_as_live):
