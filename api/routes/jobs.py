@@ -38,9 +38,10 @@ from core.db.queries import (
     scans,
 )
 from core.db.queries import results as result_queries
-from core.maintenance import retention
+from core.maintenance import reaper, retention
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+MAX_CANCELLATION_SECONDS = 5.0  # of a response; workers cancel the rest
 MAX_DELETION_SECONDS = 2.0  # of a response; a thread of the API removes the rest
 JOB_URL = "$URL/v1/jobs/$JOB"
 LINK_PARAMETERS = {"job_id": "$response.body#/id"}
@@ -170,11 +171,13 @@ def scan(job_id: str) -> flask.Response:
 def cancel(job_id: str) -> flask.Response:
     """Cancel the images that no worker has claimed yet; existing results stay. Repeating changes nothing.
 
-    While workers hold images of the job it stays `running`, and becomes `cancelled` when they have finished. A job that
-    has ended stays as it is.
+    While workers hold images of the job it stays `running`, and becomes `cancelled` when they have finished. Of a very
+    large job, workers cancel what is left after this response, step by step; a repeat helps them. A job that has ended
+    stays as it is.
     """
     services, caller = container.services(), auth.caller()
     services.db.write(jobs.cancel, _valid_job_id(job_id), caller.id)
+    reaper.end_queued(services.db, job_id, deadline=time.monotonic() + MAX_CANCELLATION_SECONDS)
     services.job_events.publish([job_id])
     return responses.job_response(_read_job(job_id), caller, services.eta_cache)
 

@@ -1,9 +1,13 @@
-"""Reaper: requeue images whose worker was lost, and expire jobs that are past their deadline."""
+"""Reaper: requeue images whose worker was lost, and end the queued images of overdue and cancelled jobs."""
 
 import logging
+import time
 
 from core.db import database
 from core.db.queries import expired_leases, jobs
+
+READ_IMAGES = 50_000  # queued images whose ids are read at once: a read may pass all images of the job
+MAX_ENDING_SECONDS = 1.0  # of one call; the leases of its worker wait
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +22,11 @@ def reap(db: database.Database, *, max_attempts: int, open_job_days: float = 0.0
     Raises:
         errors.DatabaseUnavailable: the database does not answer.
     """
+    deadline = time.monotonic() + MAX_ENDING_SECONDS
     requeued, failed = db.write(expired_leases.requeue, max_attempts=max_attempts)
     expired = db.write(jobs.expire)
+    for job_id in db.read(jobs.list_ending):
+        end_queued(db, job_id, deadline=deadline)
     if expired:
         log.info("%d jobs are past their deadline", len(expired))
     if open_job_days and (abandoned := db.write(jobs.seal_abandoned, days=open_job_days)):
@@ -29,3 +36,20 @@ def reap(db: database.Database, *, max_attempts: int, open_job_days: float = 0.0
     if failed:
         log.error("%d images failed: every worker that claimed them was lost", failed)
     return requeued
+
+
+def end_queued(db: database.Database, job_id: str, *, deadline: float) -> None:
+    """End the queued images of a job that was cancelled or is overdue, until a time of the monotonic clock.
+
+    Step by step, with pauses as long: others write too. The reaper goes on with what is left.
+
+    Raises:
+        errors.DatabaseUnavailable: the database does not answer.
+    """
+    while time.monotonic() < deadline and (ids := db.read(jobs.queued_ids, job_id, limit=READ_IMAGES)):
+        for first in range(0, len(ids), jobs.ENDED_PER_STEP):
+            started = time.monotonic()
+            db.write(jobs.end_step, job_id, ids[first : first + jobs.ENDED_PER_STEP])
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(time.monotonic() - started)

@@ -15,6 +15,7 @@ from core.db import clock, prepared, task_leases, views
 from core.db.expressions import (
     ENDED_COUNT,
     IMAGES,
+    IS_QUEUED,
     IS_RUNNING,
     IS_SCAN_PENDING,
     JOBS,
@@ -59,6 +60,13 @@ COUNT_ADDED = prepared.Prepared(
 )
 HAS_ID = JOBS.c.id.in_(sa.bindparam("jobs", expanding=True))
 LOCK_JOBS = sa.select(JOBS.c.id).where(HAS_ID).order_by(JOBS.c.id).with_for_update()
+
+ENDED_PER_STEP = 2_000
+"""How many queued images of jobs that were cancelled or are overdue one transaction ends: others wait for it."""
+END_DETAILS = {
+    enums.Status.CANCELLED: "The job was cancelled before a worker claimed this image.",
+    enums.Status.EXPIRED: "The job's deadline passed before a worker claimed this image.",
+}
 
 
 class EndedJob(NamedTuple):
@@ -352,7 +360,7 @@ def rename(conn: sa.Connection, job_id: str, owner: str, name: str | None) -> No
 
 
 def cancel(conn: sa.Connection, job_id: str, owner: str) -> None:
-    """Cancel a job's queued images and seal it; results stay.
+    """Cancel a job's queued images and seal it; results stay. Of a large job `end_step` cancels the rest.
 
     Raises:
         errors.JobNotFound: the owner has no such job.
@@ -362,27 +370,24 @@ def cancel(conn: sa.Connection, job_id: str, owner: str) -> None:
         timestamps = {name: sa.func.coalesce(JOBS.c[name], clock.now()) for name in ("cancelled_at", "sealed_at")}
         conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(timestamps))
         _cancel_scans(conn, [job_id])
-        cancel_queued(conn, [job_id])
+        _end_queued(conn, [job_id])
 
 
 def cancel_queued(conn: sa.Connection, job_ids: Iterable[str]) -> None:
     """Cancel the queued images of those of these jobs that are cancelled."""
     cancelled_jobs = sa.select(JOBS.c.id).where(JOBS.c.id.in_(list(job_ids)), JOBS.c.cancelled_at.is_not(None))
-    for job_id in conn.execute(cancelled_jobs.order_by(JOBS.c.id).with_for_update()).scalars().all():
-        detail = "The job was cancelled before a worker claimed this image."
-        _end_queued(conn, job_id, enums.Status.CANCELLED, detail)
+    _end_queued(conn, map(str, conn.execute(cancelled_jobs.order_by(JOBS.c.id).with_for_update()).scalars().all()))
 
 
 def expire(conn: sa.Connection, *, limit: int = 100) -> list[str]:
-    """End the queued images of jobs past their deadline, and seal these jobs. Return their ids."""
+    """End queued images of jobs past their deadline, `end_step` the rest; seal these jobs. Return their ids."""
     past_deadline = sa.select(JOBS.c.id).where(JOBS.c.finished_at.is_(None), JOBS.c.expires_at < clock.now())
     query = past_deadline.order_by(JOBS.c.expires_at).limit(limit).with_for_update(skip_locked=True)
     job_ids = list(map(str, conn.execute(query).scalars()))
     seal_values = {"sealed_at": sa.func.coalesce(JOBS.c.sealed_at, clock.now())}
     conn.execute(sa.update(JOBS).where(JOBS.c.id.in_(job_ids)).values(seal_values))
     _cancel_scans(conn, job_ids)
-    for job_id in job_ids:
-        _end_queued(conn, job_id, enums.Status.EXPIRED, "The job's deadline passed before a worker claimed this image.")
+    _end_queued(conn, job_ids)
     return job_ids
 
 
@@ -405,41 +410,77 @@ def _cancel_scans(conn: sa.Connection, job_ids: Sequence[str]) -> None:
     conn.execute(pending_scans.values(task_leases.final_values(enums.ScanStatus.CANCELLED) | {"error": None}))
 
 
-def _end_queued(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:
-    """End the queued images of a job, whose row is locked, with a status that is its own error code."""
-    is_queued = (IMAGES.c.job_id == job_id, IMAGES.c.status == enums.Status.QUEUED)
-    count = conn.execute(sa.update(IMAGES).where(*is_queued).values(status=status)).rowcount
-    if count:
-        _insert_final_results(conn, job_id, status, detail)
+def list_ending(conn: sa.Connection, *, limit: int = 100) -> Sequence[str]:
+    """Return jobs with queued images that were cancelled or deleted, or are past their deadline."""
+    running = sa.select(sa.func.count()).where(IMAGES.c.job_id == JOBS.c.id, IS_RUNNING).scalar_subquery()
+    has_queued = JOBS.c.total > ENDED_COUNT + running
+    is_ending = sa.or_(JOBS.c.cancelled_at.is_not(None), JOBS.c.expires_at < clock.now())
+    found: list[str] = []
+    for conditions in (
+        (JOBS.c.finished_at.is_(None), is_ending),
+        (JOBS.c.deleted_by.is_not(None), JOBS.c.purge_completed_at.is_(None)),
+    ):
+        query = sa.select(JOBS.c.id).where(*conditions, has_queued).limit(limit)
+        found += map(str, conn.execute(query).scalars())
+    return found
+
+
+def queued_ids(conn: sa.Connection, job_id: str, *, limit: int) -> Sequence[int]:
+    """Return the ids of some of the queued images of a job."""
+    return conn.execute(sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id, IS_QUEUED).limit(limit)).scalars().all()
+
+
+def end_step(conn: sa.Connection, job_id: str, image_ids: Sequence[int]) -> None:
+    """End those of these images that are still queued; their job was cancelled, or is past its deadline.
+
+    Does nothing if another transaction holds the job.
+    """
+    lock_free = sa.select(JOBS.c.id).where(JOBS.c.id == job_id).with_for_update(skip_locked=True)
+    if conn.execute(lock_free).first() is not None:
+        _end_images(conn, job_id, image_ids)
+
+
+def _end_queued(conn: sa.Connection, job_ids: Iterable[str]) -> None:
+    """End queued images of jobs, whose rows are locked, up to `ENDED_PER_STEP`; `end_step` ends the others."""
+    remaining = ENDED_PER_STEP
+    for job_id in job_ids:
+        remaining -= _end_images(conn, job_id, queued_ids(conn, job_id, limit=remaining))
+
+
+def _end_images(conn: sa.Connection, job_id: str, image_ids: Sequence[int]) -> int:
+    """End those of these images of a job, whose row is locked, that are still queued. Return how many.
+
+    They are cancelled if the job was; else its deadline has passed.
+    """
+    job = conn.execute(sa.select(JOBS.c.model, JOBS.c.cancelled_at).where(JOBS.c.id == job_id)).one()
+    status = enums.Status.EXPIRED if job.cancelled_at is None else enums.Status.CANCELLED
+    update = sa.update(IMAGES).where(any_of(IMAGES.c.id, "ids"), IS_QUEUED).values(status=status.value)
+    ended = conn.execute(update.returning(IMAGES.c.id), {"ids": list(image_ids)}).scalars().all() if image_ids else []
+    if ended:
+        _insert_final_results(conn, ended, status)
         column = JOBS.c[status.value]
-        count_update = (
-            sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + count}).returning(JOBS.c.model)
-        )
-        counter_row = {
-            "model_name": conn.execute(count_update).scalar_one(),
-            "status": status.value,
-            "error_code": status.value,
-        }
-        counters.count_results(conn, [{**counter_row, "cached": False}], count)
+        conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values({column: column + len(ended)}))
+        row = {"model_name": job.model, "status": status.value, "error_code": status.value, "cached": False}
+        counters.count_results(conn, [row], len(ended))
     end_if_complete(conn, [job_id])
+    return len(ended)
 
 
-def _insert_final_results(conn: sa.Connection, job_id: str, status: enums.Status, detail: str) -> None:
-    """Insert the result of every image of a job that has ended with this status, without reading the images."""
-    has_result = sa.exists().where(RESULTS.c.image_id == IMAGES.c.id)
+def _insert_final_results(conn: sa.Connection, image_ids: Sequence[int], status: enums.Status) -> None:
+    """Insert the results of images that have ended with a status that is its own error code."""
     values = {
         "image_id": IMAGES.c.id,
         "job_id": IMAGES.c.job_id,
         "status": sa.literal(status.value),
         "error_code": sa.literal(status.value),
-        "error_detail": sa.literal(detail),
+        "error_detail": sa.literal(END_DETAILS[status]),
         "model_name": IMAGES.c.model_name,
         "cached": sa.false(),
         "timings": sa.literal({}, RESULTS.c.timings.type),
         "finished_at": clock.now(),
     }
-    rows = sa.select(*values.values()).where(IMAGES.c.job_id == job_id, IMAGES.c.status == status, ~has_result)
-    conn.execute(sa.insert(RESULTS).from_select(list(values), rows))
+    rows = sa.select(*values.values()).where(any_of(IMAGES.c.id, "ids"))
+    conn.execute(sa.insert(RESULTS).from_select(list(values), rows), {"ids": list(image_ids)})
 
 
 def end_if_complete(conn: sa.Connection, job_ids: Iterable[str]) -> Sequence[EndedJob]:

@@ -205,6 +205,14 @@ def test_images_added_to_an_open_job_may_be_invalid(submit_client):
     assert (counts["queued"], counts["failed"], counts["total"]) == (1, 1, 2)
 
 
+def test_a_response_waits_until_a_large_job_is_cancelled(db, submit_client, monkeypatch):
+    """Up to some seconds; then the workers cancel the rest."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 1)
+    job = submit_client.post("/v1/jobs", images=[(f"{n}", factories.make_image(n)) for n in range(4)]).json
+    response = submit_client.post(job["cancel_url"]).json
+    assert (response["status"], response["counts"]["cancelled"]) == ("cancelled", 4)
+
+
 def test_cancelling_keeps_results(db, submit_client):
     """Finished images stay, and repeating changes nothing."""
     job = submit_client.post("/v1/jobs", images=[(f"{n}", factories.make_image(n)) for n in range(3)]).json

@@ -4,8 +4,9 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.queries import api_keys, job_lists, jobs
+from core.db.queries import api_keys, deletions, invariants, job_lists, jobs
 from core.db.queries import claims as claim_queries
+from core.maintenance import reaper
 from tests.support import factories
 
 BAD = errors.ImageFailed("unsupported_format", "Not an image.")
@@ -237,6 +238,83 @@ def test_cancelling_an_open_job_seals_it(db, owner):
     db.write(jobs.cancel, id_, owner)
     with pytest.raises(errors.JobSealed):
         db.write(jobs.add_images, id_, owner, [factories.new_image("b")])
+
+
+def reap_in_steps(db, monkeypatch):
+    """Let the reaper end two images in each transaction, without a limit of time."""
+    monkeypatch.setattr(reaper, "MAX_ENDING_SECONDS", 60.0)
+    reaper.reap(db, max_attempts=3)
+
+
+def count_defects(db):
+    """Count what the checks of images, results and counters find."""
+    checks = (
+        invariants.final_images_without_result,
+        invariants.results_of_unfinished_images,
+        invariants.miscounted_jobs,
+        invariants.unfinished_complete_jobs,
+    )
+    return sum(db.read(check) for check in checks)
+
+
+def test_a_large_job_is_cancelled_step_by_step(db, owner, monkeypatch):
+    """After each step the counts are right; the reaper goes on, also past the deadline, and a repeat does."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 2)
+    id_ = factories.create_job(db, owner, *"abcdefghi", expires_in=3600.0)
+    claims = factories.claim_images(db, limit=1)
+    db.write(jobs.cancel, id_, owner)
+    first = factories.get_job(db, id_)
+    assert first.cancelled_at is not None
+    assert first.sealed_at is not None
+    assert factories.job_counts(db, id_) == {"queued": 6, "running": 1, "cancelled": 2}
+    db.write(jobs.cancel, id_, owner)
+    assert factories.job_counts(db, id_) == {"queued": 4, "running": 1, "cancelled": 4}
+    assert (factories.get_job(db, id_).cancelled_at, count_defects(db)) == (first.cancelled_at, 0)
+    db.write(lambda c: c.execute(sa.update(factories.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))))
+    reap_in_steps(db, monkeypatch)
+    assert factories.job_counts(db, id_) == {"running": 1, "cancelled": 8}
+    factories.complete_claims(db, claims)
+    assert (factories.get_job(db, id_).status, count_defects(db)) == ("cancelled", 0)
+    assert len(factories.result_names(db)) == 9
+
+
+def test_a_large_job_expires_step_by_step(db, owner, monkeypatch):
+    """All jobs together, and each is finished with its last image."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 2)
+    ids = [factories.create_job(db, owner, *"abcde", expires_in=3600.0) for _ in range(2)]
+    db.write(lambda c: c.execute(sa.update(factories.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))))
+    db.write(jobs.expire)
+    assert sum(factories.job_counts(db, id_).get("expired", 0) for id_ in ids) == 2
+    assert count_defects(db) == 0
+    reap_in_steps(db, monkeypatch)
+    assert [factories.job_counts(db, id_) for id_ in ids] == [{"expired": 5}] * 2
+    assert all(factories.get_job(db, id_).finished_at is not None for id_ in ids)
+    assert count_defects(db) == 0
+
+
+def test_no_worker_gets_the_images_of_a_large_job_that_was_deleted(db, owner, monkeypatch):
+    """The reaper cancels those that the deletion has left."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 2)
+    id_ = factories.create_job(db, owner, *"abcde")
+    db.write(deletions.delete_job, id_, owner, owner)
+    reap_in_steps(db, monkeypatch)
+    assert factories.claim_images(db) == []
+    assert count_defects(db) == 0
+
+
+def test_a_step_leaves_a_job_alone_that_another_transaction_holds(postgres_db, monkeypatch):
+    """It does not wait for the lock: several reapers would wait for each other."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 1)
+    owner = postgres_db.write(api_keys.create, "owner", enums.Role.SUBMIT, api_keys.generate()).id
+    id_ = factories.create_job(postgres_db, owner, "a", "b")
+    postgres_db.write(jobs.cancel, id_, owner)
+    ids = postgres_db.read(jobs.queued_ids, id_, limit=9)
+    with postgres_db.engine.begin() as conn:
+        jobs.lock(conn, [id_])
+        postgres_db.write(jobs.end_step, id_, ids)
+    assert factories.job_counts(postgres_db, id_) == {"queued": 1, "cancelled": 1}
+    postgres_db.write(jobs.end_step, id_, ids)
+    assert factories.job_counts(postgres_db, id_) == {"cancelled": 2}
 
 
 def test_what_a_worker_hands_back_after_cancelling_is_not_classified(db, owner):

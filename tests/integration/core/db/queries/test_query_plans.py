@@ -277,6 +277,8 @@ QUESTIONS = {
         "ix_images_running",
     ),
     "sweep of deadlines": (lambda f: f.db.write(jobs.expire), "ix_jobs_expiring"),
+    "jobs that are ending": (lambda f: f.db.read(jobs.list_ending), "(?s)ix_jobs_open.*ix_jobs_deleting"),
+    "queued images to cancel": (lambda f: f.db.read(jobs.queued_ids, f.open, limit=500), "images"),
     "sweep of purges": (lambda f: f.db.write(retention.purge_step, days=36_500), "ix_jobs_full"),
     "receipts": (lambda f: f.db.read(purge_log.list_page, None, limit=50), "ix_jobs_purged"),
     "receipts of one": (lambda f: f.db.read(purge_log.list_page, f.idle_owner, limit=50), "ix_jobs_purged_of"),
