@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.db.expressions import IMAGES, RESULTS
+from core.db.expressions import IMAGES, JOBS, RESULTS
 from core.db.queries import results
 
 MAX_GROUPS = 10_000
@@ -28,6 +28,9 @@ def count_by(
     means = [sa.func.avg(RESULTS.c[name]).label(name) for name in ("confidence", "familiarity")]
     query: sa.Select[Any] = sa.select(*keys, sa.func.count().label("count"), *means)
     query = query.where(*results.filter_conditions(filters)).group_by(*keys)
+    if filters.owner is None and filters.job is None:  # else its condition or the caller checks that
+        partly_purged = sa.select(JOBS.c.id).where(JOBS.c.purged_at.is_not(None), JOBS.c.purge_completed_at.is_(None))
+        query = query.where(RESULTS.c.job_id.not_in(partly_purged))
     if filters.name is not None or filters.custom_id is not None:
         query = query.join_from(RESULTS, IMAGES, IMAGES.c.id == RESULTS.c.image_id)
     in_order = group in TIME_GROUPS or group in HISTOGRAMS

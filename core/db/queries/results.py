@@ -129,6 +129,8 @@ def list_page(
     start = index_scan.start_conditions if after is None else index_scan.key_conditions(is_beyond, after)
     query = sa.select(*RESULT_COLUMNS).select_from(RESULTS_FROM)
     query = query.where(*index_scan.index_conditions, *index_scan.other_conditions, *start)
+    if filters.owner is None and filters.job is None:  # else its conditions or the caller check that
+        query = query.where(_is_owned_by(None))
     order_by = [column.desc() if newest_first else column for column in index_scan.order_columns]
     next_cursor = None
     if index_scan.is_sparse:
@@ -155,10 +157,13 @@ def first_per_job(
     return {**large, **small}
 
 
-def _is_owned_by(owner: str) -> sa.ColumnElement[bool]:
-    """Select the results of this owner, by a lookup for each result that is scanned."""
-    is_own_job = (JOBS.c.id == RESULTS.c.job_id, no_index(JOBS.c.api_key_id) == owner, JOBS.c.purged_at.is_(None))
-    return sa.exists().where(*is_own_job)
+def _is_owned_by(owner: str | None) -> sa.ColumnElement[bool]:
+    """Select the results of this owner's jobs without purged ones, by a lookup for each result that is scanned.
+
+    `owner` None stands for every key.
+    """
+    is_owner = [] if owner is None else [no_index(JOBS.c.api_key_id) == owner]
+    return sa.exists().where(JOBS.c.id == RESULTS.c.job_id, *is_owner, JOBS.c.purged_at.is_(None))
 
 
 def _is_common(conn: sa.Connection, *conditions: sa.ColumnElement[bool]) -> bool:

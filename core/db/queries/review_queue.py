@@ -61,6 +61,7 @@ def outstanding(conn: sa.Connection, queue: Queue, *, limit: int) -> Sequence[in
     """Return the images that this person has leased and not reviewed yet."""
     query = sa.select(REVIEW_LEASES.c.image_id).join(RESULTS, RESULTS.c.image_id == REVIEW_LEASES.c.image_id)
     query = query.where(REVIEW_LEASES.c.leased_by == queue.reviewer, _is_leased())
+    query = query.where(_has_visible_job(queue))
     query = query.where(*_is_of_version(REVIEW_LEASES, queue), REVIEW_LEASES.c.strategy == queue.strategy.value)
     order = results.VALUE_COLUMNS[ORDERS[queue.strategy]] if queue.strategy in ORDERS else RESULTS.c.image_id.desc()
     return conn.execute(query.order_by(order, REVIEW_LEASES.c.image_id).limit(limit)).scalars().all()
@@ -220,10 +221,16 @@ def _frame_rows(conn: sa.Connection, queue: Queue, condition: sa.ColumnElement[b
 
 def _is_in_frame(queue: Queue) -> list[sa.ColumnElement[bool]]:
     """Select the results with a label of the version, that the person may see."""
+    return [*_is_of_version(RESULTS, queue), RESULTS.c.status == enums.Status.DONE.value, _has_visible_job(queue)]
+
+
+def _has_visible_job(queue: Queue) -> sa.ColumnElement[bool]:
+    """Select the results whose job was not purged, and that the person may see."""
     # A subquery and not EXISTS, for which PostgreSQL would hash all jobs.
     is_visible = (JOBS.c.purged_at.is_(None), *is_job_of(queue.owner))
-    has_job = sa.select(JOBS.c.id).where(JOBS.c.id == RESULTS.c.job_id, *is_visible).scalar_subquery().is_not(None)
-    return [*_is_of_version(RESULTS, queue), RESULTS.c.status == enums.Status.DONE.value, has_job]
+    job_id = sa.select(JOBS.c.id).where(JOBS.c.id == RESULTS.c.job_id, *is_visible).scalar_subquery()
+    has_job: sa.ColumnElement[bool] = job_id.is_not(None)
+    return has_job
 
 
 def _is_of_version(table: sa.Table, queue: Queue) -> tuple[sa.ColumnElement[bool], ...]:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import clock
-from core.db.queries import api_keys, jobs, result_stats, results
+from core.db.queries import api_keys, deletions, jobs, result_stats, results
 from core.db.queries import claims as claim_queries
 from tests.support import factories
 
@@ -46,6 +46,20 @@ ALL = ["Lunch/one.jpg", "Lunch/two.jpg", "dinner_1%.jpg", "late.jpg", "bad"]
 def test_without_a_filter_everything_comes_in_order(db, mixed_results):
     """Every result, in the order in which the images came."""
     assert page(db) == ALL
+
+
+@pytest.mark.parametrize("order", results.ResultOrder)
+@pytest.mark.parametrize("wanted", [{}, {"label": "sushi"}, {"model": factories.MODEL}, {"status": "done"}], ids=str)
+def test_nobody_gets_results_of_a_deleted_job(db, owner, mixed_results, order, wanted):
+    """From the moment of the deletion on, also those who may read the results of every key; nor are they counted."""
+    filters = results.ResultFilter(**wanted)
+    before = db.read(results.list_page, filters, limit=100, order=order)
+    assert mixed_results["one"] in {row.job_id for row in before}
+    db.write(deletions.delete_job, mixed_results["one"], owner, owner)
+    after = db.read(results.list_page, filters, limit=100, order=order)
+    assert [row.name for row in after] == [row.name for row in before if row.job_id != mixed_results["one"]]
+    left = db.read(results.list_page, filters, limit=100)
+    assert sum(counted(db, "status", **wanted).values()) == len(left)
 
 
 def test_by_owner_and_by_job(db, owner, mixed_results):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import tables
-from core.db.queries import api_keys, models, review_queue, reviews, shadows
+from core.db.queries import api_keys, deletions, models, review_queue, reviews, shadows
 from core.db.queries import claims as claim_queries
 from core.enums import Strategy
 from tests.integration.core.db.queries.test_models import files, manifest
@@ -58,6 +58,16 @@ def test_two_people_get_different_images_in_the_order_of_the_strategy(db, people
     db.write(reviews.put, image_ids[expected[1]], None, ann, RIGHT)
     rest = take(db, ann, strategy, limit=12)
     assert sorted(rest) == sorted(set(image_ids) - set(expected[3:]) - {expected[1]})
+
+
+def test_images_of_a_deleted_job_are_not_chosen(db, owner, people, image_ids):
+    """By no strategy, from the moment of the deletion on; also those that somebody has before them."""
+    for person, strategy in zip(people, (Strategy.LEAST_CONFIDENT, Strategy.UNFAMILIAR), strict=True):
+        assert len(take(db, person, strategy)) == 3
+    job_id = db.read(lambda c: c.execute(sa.select(factories.JOBS.c.id)).scalar_one())
+    db.write(deletions.delete_job, job_id, owner, owner)
+    for person in people:
+        assert [take(db, person, strategy) for strategy in Strategy] == [[]] * len(Strategy)
 
 
 def test_an_ended_lease_frees_the_image_and_a_late_review_still_says_how_it_was_chosen(db, people, image_ids):
