@@ -384,7 +384,7 @@ def test_cancelling_stops_the_scan(db, start_import, owner, run_importer):
 
 
 def test_the_import_of_a_deleted_job_has_lost_its_lease(db, start_import, owner):
-    """What it has read comes too late, and the scan ends without an error."""
+    """The page that it has read comes too late, and the scan ends without an error."""
     job_id = start_import()
     (claimed,) = db.write(scans.claim, limit=1)
     db.write(deletions.delete_job, job_id, owner, owner)

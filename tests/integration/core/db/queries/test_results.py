@@ -50,7 +50,7 @@ def test_without_a_filter_everything_comes_in_order(db, mixed_results):
 
 @pytest.mark.parametrize("order", results.ResultOrder)
 @pytest.mark.parametrize("wanted", [{}, {"label": "sushi"}, {"model": factories.MODEL}, {"status": "done"}], ids=str)
-def test_nobody_gets_results_of_a_deleted_job(db, owner, mixed_results, order, wanted):
+def test_results_of_a_deleted_job_are_hidden_from_every_caller(db, owner, mixed_results, order, wanted):
     """From the moment of the deletion on, also those who may read the results of every key; nor are they counted."""
     filters = results.ResultFilter(**wanted)
     before = db.read(results.list_page, filters, limit=100, order=order)

@@ -61,7 +61,7 @@ def test_two_people_get_different_images_in_the_order_of_the_strategy(db, people
 
 
 def test_images_of_a_deleted_job_are_not_chosen(db, owner, people, image_ids):
-    """By no strategy, from the moment of the deletion on; also those that somebody has before them."""
+    """By no strategy, from the moment of the deletion on; also those that a person has leased."""
     for person, strategy in zip(people, (Strategy.LEAST_CONFIDENT, Strategy.UNFAMILIAR), strict=True):
         assert len(take(db, person, strategy)) == 3
     job_id = db.read(lambda c: c.execute(sa.select(factories.JOBS.c.id)).scalar_one())
