@@ -26,7 +26,7 @@ from core.db.queries import quotas, scans
 from core.enums import ScanStatus
 from core.intake import admission, header_check
 from core.intake.eta_cache import EtaCache
-from core.sources import base, catalog
+from core.sources import base, catalog, image_reader
 from core.storage import factory
 from dispatcher import poller
 from sortbelt.files.file_rules import HARMLESS_REASONS, FileRules
@@ -38,6 +38,9 @@ PAGE_BYTES = 64_000_000
 PAGE_FILES = 5_000  # selected or not
 TIME_SLICE_SECONDS = 10.0
 EXTEND_SECONDS = task_leases.LEASE_SECONDS / 4
+MAX_PAGE_SECONDS = (
+    1800.0  # a page that takes longer hangs: its lease ends, which the health check of the dispatcher shows
+)
 MAX_SHOWN_CHARACTERS = 200  # of a name that is left out
 MAX_RECORDED_BYTES = 2**31 - 1  # the largest size that fits the column
 
@@ -47,12 +50,16 @@ log = logging.getLogger(__name__)
 
 
 class HeldScan:
-    """A scan whose lease is extended until it is closed: a page may take longer to read than a lease lasts."""
+    """A scan whose lease is extended until it is closed: a page may take longer to read than a lease lasts.
+
+    But not longer than `MAX_PAGE_SECONDS`.
+    """
 
     def __init__(self, db: database.Database, claim: scans.Claim) -> None:
         self.claim = claim
         self._db = db
         self._lock = threading.Lock()  # each new lease is the fence of the next write
+        self._page_started_at = time.monotonic()
         self._stop = periodic.start("import lease", self._extend, EXTEND_SECONDS)
 
     def close(self) -> None:
@@ -61,12 +68,14 @@ class HeldScan:
 
     def _extend(self) -> None:
         with self._lock:
-            self.claim = self._db.write(scans.extend_lease, self.claim)
+            if time.monotonic() - self._page_started_at < MAX_PAGE_SECONDS:
+                self.claim = self._db.write(scans.extend_lease, self.claim)
 
     def store_page(self, page: scans.ScanPage, limits: quotas.Quotas) -> None:
         """Add a page to the job; see `scans.store_page`."""
         with self._lock:
             self.claim = self._db.write(scans.store_page, self.claim, page, limits)
+            self._page_started_at = time.monotonic()
 
     def write(
         self, query: Callable[Concatenate[sa.Connection, scans.Claim, P], None], *args: P.args, **kwargs: P.kwargs
@@ -190,9 +199,8 @@ class SourceImporter(poller.PollingLoop[scans.Claim]):
         if entry.data is not None:
             return header_check.prepare_image(entry.path, entry.data, max_bytes=max_bytes, max_pixels=max_pixels)
         try:
-            data = source.read(entry.path, max_bytes)
-        except (errors.BlobMissing, errors.SourceAccessDenied) as error:
-            # The source allowed the listing, so it denies this file only.
+            data = image_reader.read(source, entry.path, max_bytes)
+        except errors.BlobMissing as error:
             rejection = errors.ImageFailed(errors.BlobMissing.code, error.detail)
             return NewImage(entry.path, UNREAD_DIGEST, min(entry.size, MAX_RECORDED_BYTES), rejection, **origin)
         image = header_check.prepare_image(entry.path, data, max_bytes=max_bytes, max_pixels=max_pixels)

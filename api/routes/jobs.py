@@ -41,7 +41,7 @@ from core.db.queries import results as result_queries
 from core.maintenance import reaper, retention
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-MAX_CANCELLATION_SECONDS = 5.0  # of a response; workers cancel the rest
+MAX_CANCELLATION_SECONDS = 5.0  # of a response; workers, and a thread of the API, cancel the rest
 MAX_DELETION_SECONDS = 2.0  # of a response; a thread of the API removes the rest
 JOB_URL = "$URL/v1/jobs/$JOB"
 LINK_PARAMETERS = {"job_id": "$response.body#/id"}
@@ -172,7 +172,7 @@ def cancel(job_id: str) -> flask.Response:
     """Cancel the images that no worker has claimed yet; existing results stay. Repeating changes nothing.
 
     While workers hold images of the job it stays `running`, and becomes `cancelled` when they have finished. Of a very
-    large job, workers cancel what is left after this response, step by step; a repeat helps them. A job that has ended
+    large job, what is left after this response is cancelled by workers and the API, step by step. A job that has ended
     stays as it is.
     """
     services, caller = container.services(), auth.caller()

@@ -25,8 +25,7 @@ def reap(db: database.Database, *, max_attempts: int, open_job_days: float = 0.0
     deadline = time.monotonic() + MAX_ENDING_SECONDS
     requeued, failed = db.write(expired_leases.requeue, max_attempts=max_attempts)
     expired = db.write(jobs.expire)
-    for job_id in db.read(jobs.list_ending):
-        end_queued(db, job_id, deadline=deadline)
+    end_queued_of_all(db, deadline=deadline)
     if expired:
         log.info("%d jobs are past their deadline", len(expired))
     if open_job_days and (abandoned := db.write(jobs.seal_abandoned, days=open_job_days)):
@@ -36,6 +35,12 @@ def reap(db: database.Database, *, max_attempts: int, open_job_days: float = 0.0
     if failed:
         log.error("%d images failed: every worker that claimed them was lost", failed)
     return requeued
+
+
+def end_queued_of_all(db: database.Database, *, deadline: float) -> None:
+    """End the queued images of all jobs that were cancelled or deleted, or are overdue; see `end_queued`."""
+    for job_id in db.read(jobs.list_ending):
+        end_queued(db, job_id, deadline=deadline)
 
 
 def end_queued(db: database.Database, job_id: str, *, deadline: float) -> None:

@@ -14,6 +14,7 @@ from core import errors, settings
 from core.concurrency import periodic
 from core.db import database, revision
 from core.db.queries import known_blobs, retention
+from core.maintenance import reaper
 from core.storage import base, factory
 
 PURGE_INTERVAL_SECONDS = 300.0  # between two rounds
@@ -74,6 +75,7 @@ def start_purge_thread(db: database.Database, blob_store: base.BlobStore, *, day
 
     def step() -> None:
         db.read(revision.check)
+        reaper.end_queued_of_all(db, deadline=time.monotonic() + MAX_ROUND_SECONDS)  # perhaps no worker runs
         if removed := run_deletions(db, blob_store, deadline=time.monotonic() + MAX_ROUND_SECONDS):
             log.info("removed the bytes of %d images of deleted jobs", removed)
         if days:

@@ -64,6 +64,6 @@ class Source(Protocol):
 
         Raises:
             errors.BlobMissing: the file does not exist, or is not a regular file.
-            errors.SourceAccessDenied: the source denies access, to this file or to all.
+            errors.SourceReadError: the disk has an error, or denies access, to this file or to all.
             errors.SourceUnavailable: the source does not answer.
         """

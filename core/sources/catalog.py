@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from core import errors, specs
-from core.sources import base, local, s3
+from core.sources import base, image_reader, local, s3
 
 MAX_PREFIX_LENGTH = 1024
 
@@ -45,15 +45,9 @@ class SourceCatalog:
         if name is None or path is None:
             return None
         source = self.get(name)
-        return _raise_unknown_source if source is None else functools.partial(source.read, path, max_bytes)
-
-    def check(self, name: str) -> None:
-        """Check that a configured source can be listed; see `Source.check`.
-
-        Raises:
-            errors.SourceUnavailable: it cannot.
-        """
-        self._sources[name].check()
+        return (
+            _raise_unknown_source if source is None else functools.partial(image_reader.read, source, path, max_bytes)
+        )
 
     def resolve(self, name_or_url: str, prefix: str) -> tuple[str, str]:
         """Return the name of a source and a prefix in it, given its name or the URL of a location in its bucket.

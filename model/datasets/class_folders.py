@@ -84,10 +84,10 @@ def _check_names(labels: set[str]) -> None:
 
 
 def _list_visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        problem = "is a file" if folder.is_file() else "does not exist"
-        raise InvalidDataset(f"{folder} {problem}: give a folder with one sub-folder per class.")
     try:
+        if not folder.is_dir():
+            problem = "is a file" if folder.is_file() else "does not exist"
+            raise InvalidDataset(f"{folder} {problem}: give a folder with one sub-folder per class.")
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except PermissionError as error:
         raise InvalidDataset(f"{folder} cannot be read: change its permissions.") from error

@@ -226,10 +226,13 @@ class RunManifest:
         query = "SELECT count(*) FROM pictures WHERE job = ?"
         return int(self._conn.execute(query, (job.number,)).fetchone()[0])
 
-    def image_names(self, job: RunJob) -> Iterator[str]:
-        """Yield the names of the images that are in a job."""
-        for (name,) in self._conn.execute("SELECT name FROM pictures WHERE job = ?", (job.number,)):
-            yield name
+    def remove_job(self, job: RunJob) -> list[str]:
+        """Forget a job, so that its images are sent again. Return their names."""
+        with self._conn:
+            names = [name for (name,) in self._conn.execute("SELECT name FROM pictures WHERE job = ?", (job.number,))]
+            self._conn.execute("DELETE FROM pictures WHERE job = ?", (job.number,))
+            self._conn.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
+        return names
 
     def mark_touched(self, touched_images: Iterable[image_files.Image]) -> None:
         """Record new sizes and times of files with unchanged bytes."""

@@ -126,6 +126,7 @@ class BulkRun:
         self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
         self.stats = RunStats()
         self._jobs: dict[str, responses.Job] = {}  # latest states, by id
+        self._watched_ids: set[str] = set()  # jobs that had not ended at the start: their failures count for the limit
         self._label_summary = LabelSummary()
 
     @property
@@ -192,6 +193,8 @@ class BulkRun:
                 "--retry-failed` sends what it left undone, --fresh starts a new job with all images.",
                 "job_cancelled",
             )
+        if not job.ended:
+            self._watched_ids.add(job.id)
         if not job.sealed:
             # Images whose acceptance an earlier run did not record are sent again, and are counted then.
             self._open_job, self._count_before = latest_job, self._manifest.count_images(latest_job)
@@ -362,6 +365,7 @@ class BulkRun:
             )
             self._open_job = self._latest_job = self._manifest.add_job(job.id)
             self._jobs[job.id] = job
+            self._watched_ids.add(job.id)
             self._count_before = -self.stats.sent
         return self._open_job
 
@@ -379,7 +383,7 @@ class BulkRun:
 
     def _check_failure_rate(self) -> None:
         failed, ended = self.stats.not_sent, self.stats.not_sent
-        for job in self._jobs.values():
+        for job in (self._jobs[id_] for id_ in self._watched_ids if id_ in self._jobs):
             failed, ended = failed + job.counts.failed, ended + job.counts.ended
         self._run_options.check_failure_rate(failed, ended)
 

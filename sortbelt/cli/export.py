@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sortbelt import errors
 from sortbelt.cli import terminal
@@ -103,13 +103,14 @@ def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
         return
     check_output(path)
     if _is_stream(path):
-        with _open_file(Path(path), binary=binary) as file:
+        # Appended: a shell may have redirected /dev/stdout to a file.
+        with Path(path).open("ab") if binary else Path(path).open("a", encoding="utf-8", newline="") as file:
             yield file
         return
     final_path = Path(os.path.realpath(path))
     temp_path = final_path.with_name(f".{final_path.name}.{os.getpid()}")
     try:
-        with _open_file(temp_path, binary=binary) as file:
+        with temp_path.open("wb") if binary else temp_path.open("w", encoding="utf-8", newline="") as file:
             yield file
         temp_path.replace(final_path)
     finally:
@@ -133,12 +134,10 @@ def check_output(path: str) -> None:
 
 
 def _is_stream(path: str) -> bool:
-    """Return whether this is a pipe, a device or a socket, which a file must not replace."""
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112, PTH113
-
-
-def _open_file(path: Path, *, binary: bool) -> IO[Any]:
-    return path.open("wb") if binary else path.open("w", encoding="utf-8", newline="")
+    """Return whether this is a pipe, a device or an open file of a process, which a file must not replace."""
+    absolute = Path(path).absolute()
+    is_other_kind = absolute.exists() and not absolute.is_file() and not absolute.is_dir()
+    return is_other_kind or str(absolute).startswith(("/dev/std", "/dev/fd/", "/proc/"))
 
 
 def write_failures(failed_images: Iterable[run_manifest.FailedImage], path: str) -> None:

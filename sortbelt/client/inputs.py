@@ -12,6 +12,7 @@ from sortbelt.files import file_names, file_rules
 DEFAULT_NAME = "image"
 PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 TIFF_MODES = {"CMYK", "F", "I", "I;16B", "LAB", "YCbCr"}  # which PNG lacks
+ORIENTATION_TAG = 0x0112
 ALPHA_MODES = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}  # which no file has
 Item = str | os.PathLike[str] | tuple[str, bytes]
 
@@ -84,11 +85,19 @@ def _folder_images(folder: Path) -> Iterator[Item]:
 
 
 def _encode_pil_image(image: Any) -> bytes:
-    """Return a PIL image as a lossless file, with the orientation and the colour profile that it was opened with."""
+    """Return a PIL image as a lossless file, with the colour profile and, unless it was derived, its orientation.
+
+    Pillow does not turn an image when it opens a file, and drops the format from what is derived from an image.
+    """
+    orientation = image.getexif().get(ORIENTATION_TAG) if image.format else None
     if image.mode not in PNG_MODES | TIFF_MODES:
         image = image.convert(ALPHA_MODES.get(image.mode, "RGB"))
-    buffer = io.BytesIO()
-    image.save(buffer, "TIFF" if image.mode in TIFF_MODES else "PNG", exif=image.getexif())
+    options, buffer = {}, io.BytesIO()
+    if orientation in range(1, 9):
+        exif = type(image.getexif())()  # without the other tags, which may contradict the file that is written
+        exif[ORIENTATION_TAG] = orientation
+        options["exif"] = exif
+    image.save(buffer, "TIFF" if image.mode in TIFF_MODES else "PNG", **options)
     return buffer.getvalue()
 
 

@@ -111,10 +111,12 @@ class BaseTransport:
         """Return the seconds to wait before the next attempt; raise the problem if the request is not retried."""
         delay = self._delay_if_retryable(problem, attempt, time.monotonic() - started_at, repeatable=repeatable)
         if delay is None:
-            if not repeatable and isinstance(problem, _NoResponse) and not problem.never_sent:
+            is_lost = isinstance(problem, _NoResponse) and not problem.never_sent
+            if not repeatable and (is_lost or problem.status in GATEWAY_ERROR_STATUSES):
+                reason = problem.reason if isinstance(problem, _NoResponse) else f"HTTP {problem.status}"
                 raise errors.Unreachable(
-                    f"{self.url} did not respond ({problem.reason}), but may have carried out the request: check that "
-                    "before you repeat it."
+                    f"{self.url} did not respond ({reason}), but may have carried out the request: check that before "
+                    "you repeat it."
                 ) from problem
             raise problem
         if self.notice and isinstance(problem, errors.Busy) and delay >= MIN_REPORTED_WAIT_SECONDS:

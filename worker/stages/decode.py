@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from core.db.queries import claims as claim_queries
 from core.sources import catalog
-from worker import batch, fair_share, settlement, source_reader
+from worker import batch, fair_share, settlement
 from worker.decoding import decode_batch, decoder_pool
 
 
@@ -31,7 +31,7 @@ class DecodeStage:
         """Begin to decode a batch; return False if that failed, and its claims are settled."""
         with self.settler.settle_on_error(claimed.claims):
             unique, claimed.decoded_rows = _share_decodes(claimed.claims)
-            readers = [source_reader.reader(self.source_catalog, claim) for claim in unique]
+            readers = [self.source_catalog.reader(claim.source, claim.location, claim.bytes) for claim in unique]
             sha256s = [claim.sha256 for claim in unique]
             preprocess, seconds = claimed.loaded.preprocess, fair_share.BATCH_SECONDS
             on_start, is_urgent = claimed.record_decode_start, claimed.is_overtaking

@@ -416,11 +416,12 @@ def list_ending(conn: sa.Connection, *, limit: int = 100) -> Sequence[str]:
     has_queued = JOBS.c.total > ENDED_COUNT + running
     is_ending = sa.or_(JOBS.c.cancelled_at.is_not(None), JOBS.c.expires_at < clock.now())
     found: list[str] = []
-    for conditions in (
-        (JOBS.c.finished_at.is_(None), is_ending),
-        (JOBS.c.deleted_by.is_not(None), JOBS.c.purge_completed_at.is_(None)),
+    is_deleted = (JOBS.c.deleted_by.is_not(None), JOBS.c.purge_completed_at.is_(None))
+    for conditions, order in (
+        ((JOBS.c.finished_at.is_(None), is_ending), JOBS.c.id),
+        (is_deleted, JOBS.c.purged_at),  # in the order of its index
     ):
-        query = sa.select(JOBS.c.id).where(*conditions, has_queued).limit(limit)
+        query = sa.select(JOBS.c.id).where(*conditions, has_queued).order_by(order).limit(limit)
         found += map(str, conn.execute(query).scalars())
     return found
 

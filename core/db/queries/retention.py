@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from core import enums
 from core.db import clock, tables
 from core.db.expressions import DELIVERIES, IMAGES, JOBS
 from core.db.queries import webhook_deliveries
@@ -41,13 +42,14 @@ def purge_step(conn: sa.Connection, *, days: float) -> PurgeStepResult:
 def deletion_step(conn: sa.Connection, job_id: str | None = None) -> PurgeStepResult:
     """Delete some images, results and deliveries of jobs that callers have deleted, or of one; as in `purge_step`.
 
-    A job whose webhook is still being delivered is completed when that has ended.
+    Images that have not ended count as cancelled. A job whose webhook is still being delivered is completed when that
+    has ended.
     """
     query = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}"))
     query = query.where(_is_actionable())
     if job_id is not None:
         query = query.where(JOBS.c.id == job_id)
-    limited = query.order_by(JOBS.c.purged_at).limit(JOBS_PER_STEP).with_for_update(skip_locked=True)
+    limited = query.order_by(JOBS.c.purged_at).limit(JOBS_PER_STEP).with_for_update(skip_locked=job_id is None)
     return _purge(conn, list(map(str, conn.execute(limited).scalars())))
 
 
@@ -76,9 +78,14 @@ def _remove_images(conn: sa.Connection, job_ids: Sequence[str]) -> tuple[set[str
     for job_id in job_ids:
         id_query = sa.select(IMAGES.c.id).where(IMAGES.c.job_id == job_id).order_by(IMAGES.c.name).limit(remaining)
         ids = conn.execute(id_query).scalars().all()
-        deleted = sa.delete(IMAGES).where(IMAGES.c.id.in_(ids)).returning(IMAGES.c.sha256, IMAGES.c.source)
-        for sha256, source in conn.execute(deleted):
+        columns = (IMAGES.c.sha256, IMAGES.c.source, IMAGES.c.status)
+        unfinished = 0
+        for sha256, source, status in conn.execute(sa.delete(IMAGES).where(IMAGES.c.id.in_(ids)).returning(*columns)):
             (digests if source is None else source_digests).add(sha256)
+            unfinished += status in {enums.Status.QUEUED, enums.Status.RUNNING}
+        if unfinished:
+            cancelled = {"cancelled": JOBS.c.cancelled + unfinished}
+            conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(cancelled))
         remaining -= len(ids)
         if not remaining:
             break

@@ -177,13 +177,13 @@ class _LatestResults:
                 self._report_missing(job)
 
     def _report_missing(self, job: run_manifest.RunJob) -> None:
-        paths = (self._source / file_names.unescape_name(name) for name in self._manifest.image_names(job))
+        paths = (self._source / file_names.unescape_name(name) for name in self._manifest.remove_job(job))
         missing = sum(path.exists() for path in paths)
         self.missing += missing
         if missing:
             _options.print_stderr(
                 f"Job {job.id} is not on the server any more, which leaves out {missing} of the folder's images: "
-                f"`sortbelt enqueue {self._source} --fresh` classifies the folder again."
+                "the same command classifies them next time."
             )
 
 

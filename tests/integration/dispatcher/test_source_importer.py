@@ -20,7 +20,8 @@ from core.db import tables
 from core.db.queries import api_keys, deletions, jobs, quotas, retries, scans
 from core.db.queries import claims as claim_queries
 from core.maintenance import retention
-from core.sources import catalog
+from core.sources import catalog, image_reader
+from core.sources import local as local_source
 from core.storage import local
 from dispatcher import source_importer
 from tests.support import factories, servers, waiting
@@ -251,6 +252,37 @@ def test_the_lease_is_extended_while_a_page_is_read(db, start_import, slow_impor
     SlowBucket.may_send.set()
     slow_importer.finish()
     assert scan(db, job_id) == ("done", 2, 0, None)
+
+
+def test_the_lease_of_a_page_that_hangs_ends(db, start_import, slow_importer, monkeypatch):
+    """So that the health check of the dispatcher shows it, and another one takes over."""
+    monkeypatch.setattr(source_importer, "EXTEND_SECONDS", 0.05)
+    monkeypatch.setattr(source_importer, "MAX_PAGE_SECONDS", 0.0)
+    job_id = start_import()
+    assert slow_importer.poll() == 1
+    first = scan_row(db, job_id).lease_until
+    time.sleep(0.5)
+    assert scan_row(db, job_id).lease_until == first
+    SlowBucket.may_send.set()
+    slow_importer.finish()
+    assert scan(db, job_id) == ("done", 2, 0, None)
+
+
+def test_a_file_that_the_disk_does_not_read_fails_alone(db, start_import, run_importer, monkeypatch):
+    """The others of its page are imported."""
+    read = local_source.LocalSource.read
+
+    def read_with_error(source, path, max_bytes):
+        if path == "a.png":
+            raise all_errors.SourceReadError(source.name, "Input/output error")
+        return read(source, path, max_bytes)
+
+    monkeypatch.setattr(local_source.LocalSource, "read", read_with_error)
+    monkeypatch.setattr(image_reader, "RETRY_SECONDS", (0.0,))
+    job_id = start_import()
+    run_importer()
+    assert scan(db, job_id)[:2] == ("done", 2)
+    assert factories.job_counts(db, job_id) == {"queued": 1, "failed": 1}
 
 
 def test_a_scan_whose_lease_has_ended_is_not_claimed_beside_its_own_thread(db, start_import, slow_importer):

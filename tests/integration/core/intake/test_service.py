@@ -321,7 +321,7 @@ def test_a_removal_waits_for_the_submission_that_refers_to_its_bytes(
         threads[0].start()
         threads[0].join(0.5)  # it cannot end before this transaction does
 
-    remove_after(monkeypatch, known_blobs, "hold", remove_meanwhile)
+    remove_after(monkeypatch, known_blobs, "lock_stored", remove_meanwhile)
     id_ = factories.submit_job(intake_service, factories.new_job(owner, fresh=True), references("new a", "new b")).id
     threads[0].join()
     assert sorted(factories.image_states(db)) == ["new a", "new b"]

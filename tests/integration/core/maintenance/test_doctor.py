@@ -150,7 +150,7 @@ def test_a_sqlite_that_does_not_write_ahead(db, healthy_settings, monkeypatch):
     """As on a network's folder."""
     from core.db import database
 
-    monkeypatch.setattr(database, "_prepare_sqlite", lambda connection, _: setattr(connection, "isolation_level", None))
+    monkeypatch.setattr(database, "_prepare_sqlite", lambda c, _, **__: setattr(c, "isolation_level", None))
     execute(db, "SELECT 1")
     db.close()
     with sa.create_engine(healthy_settings.database_url, poolclass=sa.NullPool).connect() as c:

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from api.server import process
 from core import errors
-from core.db.queries import invariants, job_lists, models
+from core.db.queries import invariants, job_lists, jobs, models
 from core.db.queries import retention as steps
 from core.maintenance import retention
 from core.storage import local
-from tests.support import factories
+from tests.support import factories, waiting
 
 LONG_AGO = sa.text("'2020-01-01 00:00:00'")
 ONE = bytes(range(256))
@@ -161,6 +161,16 @@ def test_a_process_keeps_up_by_itself(db, blob_store, make_stored_job, monkeypat
     assert not thread.is_alive()
     assert is_gone(db, job_id)
     assert stored(blob_store) == 0
+
+
+def test_the_purge_thread_ends_cancelled_jobs_where_no_worker_runs(db, owner, blob_store, monkeypatch):
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 2)
+    id_ = factories.create_job(db, owner, *"abcdefghi")
+    db.write(jobs.cancel, id_, owner)
+    stop = retention.start_purge_thread(db, blob_store, days=0)
+    waiting.wait_until(lambda: factories.get_job(db, id_).status == "cancelled")
+    stop.set()
+    assert factories.job_counts(db, id_) == {"cancelled": 9}
 
 
 @pytest.mark.parametrize("days", ["0", "30"])

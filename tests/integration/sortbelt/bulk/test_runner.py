@@ -362,6 +362,19 @@ def test_too_many_failures_stop_the_run_and_say_how_to_go_on(run_cli, server, im
     assert run_cli("enqueue", image_dir, "--fresh", "--max-failure-rate", "0.9", "--json").out
 
 
+def test_failures_of_a_job_that_ended_before_do_not_stop_its_retry(run_cli, server, image_dir):
+    """Only jobs that had not ended at the start count for the limit."""
+    for number in range(100):
+        (image_dir / f"broken{number}.jpg").write_bytes(b"%d" % number)
+    assert run_cli("enqueue", image_dir).code == 1
+    for number in range(100):
+        (image_dir / f"broken{number}.jpg").rename(image_dir / f"mended{number}.jpg")
+
+    run = run_cli("enqueue", image_dir, "--max-failure-rate", "0.05")
+
+    assert run.code == 0, run.err
+
+
 @pytest.mark.parametrize("options", [["--dry-run", "--fresh"], ["--job", "mistyped"]])
 def test_earlier_runs_are_not_forgotten_by_a_plan_or_a_mistyped_job(run_cli, server, image_dir, options):
     """The manifest is cleared by a run that sends something, not by one that only shows it, or has an unknown job."""

@@ -101,8 +101,9 @@ def test_a_busy_server_is_reported_when_the_retry_policy_ends(open_transport, se
     assert (caught.value.retry_after, caught.value.code, caught.value.request_id) == (60, "requested", "req-1")
 
 
-def test_what_shows_when_done_twice_is_not_repeated_once_it_may_have_been_done(open_transport, server):
-    server.faults = ["drop"]
+@pytest.mark.parametrize("fault", ["drop", 502, 504])
+def test_what_shows_when_done_twice_is_not_repeated_once_it_may_have_been_done(open_transport, server, fault):
+    server.faults = [fault]
 
     with pytest.raises(errors.Unreachable, match="may have carried out the request: check that before you repeat it"):
         open_transport(server.url).request("POST", "/v1/keys", json={"name": "a", "role": "read"}, repeatable=False)

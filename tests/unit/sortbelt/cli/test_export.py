@@ -159,3 +159,13 @@ def test_a_link_a_pipe_and_a_device_are_written_and_not_replaced(tmp_path):
     assert pipe.is_fifo()
     assert Path(os.devnull).is_char_device()
     assert set(tmp_path.iterdir()) == {target, link, pipe}
+
+
+def test_an_open_file_of_the_process_is_appended_to(tmp_path):
+    """As `--out /dev/stdout >> all.csv`."""
+    path = tmp_path / "all.csv"
+    path.write_text("first")
+    with path.open("a") as file, export.open_output(f"/dev/fd/{file.fileno()}") as output:
+        output.write(" second")
+    assert path.read_text() == "first second"
+    assert list(tmp_path.iterdir()) == [path]

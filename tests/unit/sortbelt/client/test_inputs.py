@@ -98,3 +98,26 @@ def test_a_pil_image_keeps_the_orientation_of_its_file():
     assert decode.open_image(data).size == (3, 4)
     ((_, data),) = inputs.expand(ImageOps.exif_transpose(Image.open(file)))
     assert decode.open_image(data).size == (3, 4)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_other_exif_tags_do_not_spoil_a_pil_image(mode):
+    """A size that is not that of the image, a wrong type, an orientation that does not exist."""
+    exif = Image.Exif()
+    exif[0x0100] = exif[0x0101] = 4000
+    exif[0x011A] = "x"
+    exif[0x0112] = 70000
+    file = io.BytesIO()
+    Image.new(mode, (4, 3)).save(file, "JPEG")
+    image = Image.open(file)
+    image._exif = exif
+    ((_, data),) = inputs.expand(image)
+    assert decode.open_image(data).size == (4, 3)
+
+
+def test_a_pil_image_that_was_turned_is_not_turned_again():
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 3)).save(file, "JPEG", exif=exif)
+    ((_, data),) = inputs.expand(Image.open(file).rotate(-90, expand=True))
+    assert decode.open_image(data).size == (3, 4)

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.queries import api_keys, deletions, invariants, job_lists, jobs
+from core.db.queries import api_keys, deletions, invariants, job_lists, jobs, retention
 from core.db.queries import claims as claim_queries
 from core.maintenance import reaper
 from tests.support import factories
@@ -300,6 +300,20 @@ def test_no_worker_gets_the_images_of_a_large_job_that_was_deleted(db, owner, mo
     reap_in_steps(db, monkeypatch)
     assert factories.claim_images(db) == []
     assert count_defects(db) == 0
+
+
+def test_images_of_a_deleted_job_that_have_not_ended_count_as_cancelled(db, owner, monkeypatch):
+    """So that nothing of it is left for the reaper, also if a worker holds one."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 1)
+    id_ = factories.create_job(db, owner, *"abc")
+    claims = factories.claim_images(db, limit=1)
+    db.write(deletions.delete_job, id_, owner, owner)
+    assert list(db.read(jobs.list_ending)) == [id_]
+    db.write(retention.deletion_step, id_)
+    assert db.read(jobs.list_ending) == []
+    assert factories.complete_claims(db, claims) == 0
+    row = db.read(lambda c: c.execute(sa.select(factories.JOBS)).one())
+    assert (row.total, row.cancelled, count_defects(db)) == (3, 3, 0)
 
 
 def test_a_step_leaves_a_job_alone_that_another_transaction_holds(postgres_db, monkeypatch):

@@ -1,0 +1,41 @@
+"""Read one image of a source: one that cannot be read fails by itself, and does not stop its source."""
+
+import logging
+import time
+
+from core import errors
+from core.sources import base
+
+RETRY_SECONDS = (0.1, 1.0, 3.0)  # after an error of a disk, which may be that of a mount that comes back
+DENIED_RETRY_SECONDS = (0.1,)
+
+log = logging.getLogger(__name__)
+
+
+def read(source: base.Source, path: str, max_bytes: int) -> bytes:
+    """Return the bytes of an image, as `Source.read`.
+
+    While a source is unavailable, its images wait. An image that is denied, or on a damaged part of a disk, would so
+    stop all others: if the source can be listed, the image is read again, and then fails.
+
+    Raises:
+        errors.BlobMissing: the image is not there, or cannot be read although its source can be listed.
+        errors.SourceUnavailable: the source does not answer, or cannot be listed.
+    """
+    try:
+        return source.read(path, max_bytes)
+    except errors.SourceReadError as error:
+        first_error = error
+    for delay in DENIED_RETRY_SECONDS if isinstance(first_error, errors.SourceAccessDenied) else RETRY_SECONDS:
+        source.check()
+        time.sleep(delay)
+        try:
+            return source.read(path, max_bytes)
+        except errors.SourceReadError as error:
+            first_error = error
+    source.check()
+    log.warning("an image of the source %s fails, because it cannot be read: %s", source.name, first_error.reason)
+    raise errors.BlobMissing(
+        f"The source {source.name} can be listed, but this image of it cannot be read; check its permissions, and "
+        "whether it is damaged or archived."
+    ) from first_error
