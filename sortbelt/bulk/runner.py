@@ -202,11 +202,14 @@ class BulkRun:
     def _record_earlier_failures(self) -> None:
         """Record the failures of earlier jobs, which must have ended."""
         for job in self._manifest.jobs_without_recorded_failures():
-            if not self._client.job(job.id).ended:
-                raise errors.BadInput(
-                    f"Job {job.id} has not ended: run without --retry-failed to wait for it.", "still_running"
-                )
-            self._record_job_failures(job, LabelSummary())
+            try:
+                if not self._client.job(job.id).ended:
+                    raise errors.BadInput(
+                        f"Job {job.id} has not ended: run without --retry-failed to wait for it.", "still_running"
+                    )
+                self._record_job_failures(job, LabelSummary())
+            except errors.NotFound:  # it was deleted: its failures are not known any more
+                self._manifest.mark_failures_recorded(job.id)
 
     def _is_new(self, image: image_files.Image) -> bool:
         entry = self._manifest.lookup(image.name)

@@ -175,6 +175,8 @@ class Sorter:
 
     def _handle_existing(self, source: Path, target: Path) -> Outcome:
         is_move = self._mode is TransferMode.MOVE
+        if is_move and target.is_symlink():  # perhaps to the image itself
+            return Outcome.NAME_TAKEN
         if not _has_same_content(source, target, is_exact=is_move):
             return Outcome.NAME_TAKEN
         if is_move and not (source.samefile(target) and source.parent.samefile(target.parent)):

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from sortbelt.files import file_rules
 
@@ -20,8 +20,11 @@ MAX_DIRECTORY_BYTES = 32_000_000  # the table of contents of a .zip file, which 
 # Photos are hardly smaller in an archive; a file that grows more than this is a bomb.
 MAX_RATIO = 100
 MIN_UNPACKED_BYTES = 256_000_000  # allowed at any ratio
-MAX_HEADER_BYTES = 4_000_000  # of a .tar file; one that claims to be larger is a bomb
+MAX_HEADER_BYTES = 256_000  # of a .tar file; one that claims to be larger is a bomb
 NESTED, UNSAFE_PATH, REPEATED, ENCRYPTED = "archive in an archive", "unsafe path", "repeated name", "encrypted"
+UNREAD_COMPRESSION = "unsupported compression"
+# The others are unpacked whole, whatever size the table of contents claims.
+READ_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 ZIP_IS_UTF8, ZIP_IS_ENCRYPTED = 0x800, 0x1
 LOCAL_HEADER_BYTES, LOCAL_HEADER_SIGNATURE = 30, b"PK\3\4"
 
@@ -147,7 +150,9 @@ def _zip_skip_reason(entry: zipfile.ZipInfo) -> str:
         return file_rules.SYMBOLIC_LINK
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         return file_rules.SPECIAL_FILE
-    return ENCRYPTED if entry.flag_bits & ZIP_IS_ENCRYPTED else ""
+    if entry.flag_bits & ZIP_IS_ENCRYPTED:
+        return ENCRYPTED
+    return "" if entry.compress_type in READ_COMPRESSIONS else UNREAD_COMPRESSION
 
 
 def _zip_reader(entry: zipfile.ZipInfo) -> Callable[[BinaryIO, int], bytes]:
@@ -175,7 +180,7 @@ def _list_tar(file: BinaryIO, path: str, max_bytes: int) -> Iterator[Member]:
     elif path.lower().endswith((".bz2", ".tbz2")):
         unpacked = bz2.BZ2File(file)
     stream = _BoundedReader(unpacked, max_bytes)
-    with tarfile.open(fileobj=stream, mode="r:") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_CheckedTarInfo) as archive:  # type: ignore[call-overload]
         while (entry := archive.next()) is not None:
             archive.members = []  # else it keeps all of them
             if not entry.isdir():
@@ -202,6 +207,18 @@ def _tar_reader(entry: tarfile.TarInfo, unpacked: Any) -> Callable[[BinaryIO, in
     return read
 
 
+class _CheckedTarInfo(tarfile.TarInfo):
+    """A header of a .tar file: a damaged one is an error, which the library else takes for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """See `tarfile.TarInfo.fromtarfile`."""
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from None
+
+
 class _BoundedReader:
     """An unpacked .tar file whose reads and whose length are limited: a header may claim any size."""
 
@@ -212,6 +229,8 @@ class _BoundedReader:
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
             raise ArchiveError("a header in it is too large")
+        if self.tell() + size > self._max_bytes:
+            raise ArchiveError(f"it unpacks to more than {self._max_bytes:,} bytes")
         return bytes(self._file.read(size))
 
     def tell(self) -> int:

@@ -92,7 +92,9 @@ def up(
 @contextlib.contextmanager
 def _handle_stop_signals() -> Iterator[StopSignals]:
     stop_signals = StopSignals()
-    signums = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signums = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has set it
+        signums.append(signal.SIGHUP)
     previous_handlers = [signal.signal(signum, stop_signals) for signum in signums]
     try:
         yield stop_signals

@@ -362,6 +362,18 @@ def test_too_many_failures_stop_the_run_and_say_how_to_go_on(run_cli, server, im
     assert run_cli("enqueue", image_dir, "--fresh", "--max-failure-rate", "0.9", "--json").out
 
 
+def test_a_retry_passes_an_earlier_job_that_was_deleted(run_cli, server, image_dir):
+    """Its failures are not known any more."""
+    first = report(run_cli("enqueue", image_dir, "--no-wait", "--json"))["job_id"]
+    (image_dir / "new.jpg").write_bytes(b"new")
+    second = report(run_cli("enqueue", image_dir, "--no-wait", "--json"))["job_id"]
+    assert first != second
+    assert run_cli("wait", second).code == 0
+    run_cli("delete", first, "--yes")
+
+    assert run_cli("enqueue", image_dir, "--retry-failed").code == 0
+
+
 def test_failures_of_a_job_that_ended_before_do_not_stop_its_retry(run_cli, server, image_dir):
     """Only jobs that had not ended at the start count for the limit."""
     for number in range(100):

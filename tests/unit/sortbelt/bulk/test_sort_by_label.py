@@ -186,6 +186,18 @@ def test_an_image_that_is_in_its_folder_already_is_not_deleted(tmp_path):
     assert image.read_bytes() == b"the only copy"
 
 
+def test_a_move_deletes_no_image_to_which_a_link_leads(image_dir, tmp_path):
+    """A folder of links for each label, which has been made before."""
+    there = tmp_path / "out" / "sushi" / "a.jpg"
+    there.parent.mkdir(parents=True)
+    there.symlink_to(image_dir / "a.jpg")
+
+    sorter = sort_by_label.Sorter(str(image_dir), str(tmp_path / "out"), sort_by_label.TransferMode.MOVE)
+
+    assert sorter.transfer(result("a.jpg")) is sort_by_label.Outcome.NAME_TAKEN
+    assert (image_dir / "a.jpg").read_bytes() == b"a.jpg"
+
+
 def test_a_move_deletes_no_image_because_of_size_and_time(image_dir, tmp_path):
     """Archives may give all files one time."""
     there = tmp_path / "out" / "sushi" / "a.jpg"

@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import io
 import random
 import tarfile
@@ -181,10 +182,32 @@ def test_a_zip_with_a_large_table_of_contents_is_refused(monkeypatch):
 
 
 def test_a_header_of_a_tar_that_claims_to_be_large_is_refused():
-    """An extended header is read whole."""
-    data = make_tar({"a.jpg": b"1"}, format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 5_000_000})
+    """An extended header is read whole, and kept while those in it are read."""
+    data = make_tar({"a.jpg": b"1"}, format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 300_000})
     with pytest.raises(archives.ArchiveError, match="header"):
         read(data, "x.tar")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_in_a_zip_that_is_unpacked_whole_is_left_out(compression):
+    """Whatever size its table of contents claims: the library bounds only the usual compression."""
+    bomb = make_zip({"a.jpg": bytes(1_000_000)}, compression)
+    assert read(bomb) == {"a.jpg": archives.UNREAD_COMPRESSION}
+    assert archives.UNREAD_COMPRESSION not in file_rules.HARMLESS_REASONS
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("damage", ["a changed header", "cut in a header"])
+def test_damage_in_the_middle_of_a_tar_is_not_its_end(suffix, damage):
+    """The images behind it are missing."""
+    whole = bytearray(make_tar({f"{n}.jpg": b"x" * 512 for n in range(4)}))
+    if damage == "a changed header":
+        whole[2 * 1024 + 5] ^= 1
+    else:
+        whole = whole[: 2 * 1024 + 100]
+    data = bytes(whole) if suffix == ".tar" else gzip.compress(bytes(whole))
+    with pytest.raises(archives.ArchiveError, match="it is damaged"):
+        read(data, f"x{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.bz2"])
