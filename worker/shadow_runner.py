@@ -138,7 +138,7 @@ class ShadowRunner:
         if self._decoder_pool is None:
             self._decoder_pool = decoder_pool.DecoderPool(1, preprocessing, self._store, self._limits)
         claims = sample.claims
-        readers = [self._sources.reader(claim.source, claim.location, claim.bytes) for claim in claims]
+        readers = [self._sources.image_reader(claim.source, claim.location, claim.bytes) for claim in claims]
         sha256s = [claim.sha256 for claim in claims]
         sample.pixels, outcomes = self._decoder_pool.submit(sha256s, preprocessing, readers=readers).result()
         sample.decode_outcomes = [outcome for outcome in outcomes if outcome is not None]  # all: there is no stop event

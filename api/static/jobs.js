@@ -67,11 +67,17 @@ function query(view, more) {
 // them any more was deleted, or has left the status that is shown.
 async function refresh(view, signal) {
   const { oldest } = view;
-  const { rows, next } = await page("v1/jobs", query(view, oldest ? { limit: MAX_ROWS, since: oldest } : {}), signal);
+  const all = [];
+  let cursor = null;
+  do {
+    const { rows, next } = await page("v1/jobs", query(view, oldest ? { limit: MAX_ROWS, since: oldest, cursor } : {}), signal);
+    all.push(...rows.jobs);
+    cursor = next;
+  } while (oldest && cursor && all.length < MAX_ROWS);
   if (oldest !== view.oldest) return; // a page was added meanwhile
-  view.jobs = rows.jobs;
-  if (!oldest || next) view.next = next;
-  if (oldest && next) view.oldest = rows.jobs.at(-1).created_at; // those beyond it are behind "Show more" again
+  view.jobs = all;
+  if (!oldest || cursor) view.next = cursor;
+  if (oldest && cursor) view.oldest = all.at(-1).created_at; // those beyond it are behind "Show more" again
   draw(view);
 }
 

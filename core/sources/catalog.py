@@ -45,9 +45,17 @@ class SourceCatalog:
         if name is None or path is None:
             return None
         source = self.get(name)
-        return (
-            _raise_unknown_source if source is None else functools.partial(image_reader.read, source, path, max_bytes)
-        )
+        return _raise_unknown_source if source is None else functools.partial(source.read, path, max_bytes)
+
+    def image_reader(self, name: str | None, path: str | None, max_bytes: int) -> Callable[[], bytes] | None:
+        """Return a function that reads an image to classify it; one that cannot be read fails, see `image_reader.read`.
+
+        None for an image that has no source.
+        """
+        source = self.get(name) if name is not None else None
+        if source is None or path is None:
+            return self.reader(name, path, max_bytes)
+        return functools.partial(image_reader.read, source, path, max_bytes)
 
     def resolve(self, name_or_url: str, prefix: str) -> tuple[str, str]:
         """Return the name of a source and a prefix in it, given its name or the URL of a location in its bucket.

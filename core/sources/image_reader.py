@@ -6,8 +6,7 @@ import time
 from core import errors
 from core.sources import base
 
-RETRY_SECONDS = (0.1, 1.0, 3.0)  # after an error of a disk, which may be that of a mount that comes back
-DENIED_RETRY_SECONDS = (0.1,)
+RETRY_SECONDS = 0.1  # a source may be about to recover, or another program to close the file
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +15,7 @@ def read(source: base.Source, path: str, max_bytes: int) -> bytes:
     """Return the bytes of an image, as `Source.read`.
 
     While a source is unavailable, its images wait. An image that is denied, or on a damaged part of a disk, would so
-    stop all others: if the source can be listed, the image is read again, and then fails.
+    stop all others: if the source can be listed, the image is read once more, and then fails.
 
     Raises:
         errors.BlobMissing: the image is not there, or cannot be read although its source can be listed.
@@ -24,18 +23,15 @@ def read(source: base.Source, path: str, max_bytes: int) -> bytes:
     """
     try:
         return source.read(path, max_bytes)
-    except errors.SourceReadError as error:
-        first_error = error
-    for delay in DENIED_RETRY_SECONDS if isinstance(first_error, errors.SourceAccessDenied) else RETRY_SECONDS:
+    except errors.SourceReadError:
         source.check()
-        time.sleep(delay)
-        try:
-            return source.read(path, max_bytes)
-        except errors.SourceReadError as error:
-            first_error = error
-    source.check()
-    log.warning("an image of the source %s fails, because it cannot be read: %s", source.name, first_error.reason)
-    raise errors.BlobMissing(
-        f"The source {source.name} can be listed, but this image of it cannot be read; check its permissions, and "
-        "whether it is damaged or archived."
-    ) from first_error
+    time.sleep(RETRY_SECONDS)
+    try:
+        return source.read(path, max_bytes)
+    except errors.SourceReadError as error:
+        source.check()
+        log.warning("an image of the source %s fails, because it cannot be read: %s", source.name, error.reason)
+        raise errors.BlobMissing(
+            f"The source {source.name} can be listed, but this image of it cannot be read; check its permissions, and "
+            "whether it is damaged or archived."
+        ) from error

@@ -269,7 +269,10 @@ class BulkRun:
     def _load_job(self, job_id: str) -> None:
         """Get the state of a job; an earlier one that is not on the server any more does not count."""
         try:
-            self._update(self._client.job(job_id))
+            job = self._client.job(job_id)
+            if job_id not in self._jobs and not job.ended:
+                self._watched_ids.add(job_id)
+            self._update(job)
         except errors.NotFound:
             if self._latest_job is None or job_id == self._latest_job.id:
                 raise

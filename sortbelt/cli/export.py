@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from sortbelt import errors
 from sortbelt.cli import terminal
@@ -103,8 +103,7 @@ def open_output(path: str | None, *, binary: bool = False) -> Iterator[Any]:
         return
     check_output(path)
     if _is_stream(path):
-        # Appended: a shell may have redirected /dev/stdout to a file.
-        with Path(path).open("ab") if binary else Path(path).open("a", encoding="utf-8", newline="") as file:
+        with _open_stream(path, binary=binary) as file:
             yield file
         return
     final_path = Path(os.path.realpath(path))
@@ -131,6 +130,14 @@ def check_output(path: str) -> None:
         problem = errno.EACCES
     if problem:
         raise errors.BadInput(f"{path} cannot be written: {os.strerror(problem)}. Name another file.", "bad_output")
+
+
+def _open_stream(path: str, *, binary: bool) -> IO[Any]:
+    """Open a pipe or a device; an open file of this process by its descriptor, which has one position for all."""
+    sys.stdout.flush()
+    number = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(path, path.removeprefix("/dev/fd/"))
+    target = os.dup(int(number)) if number.isdecimal() and path.startswith("/dev/") else path
+    return open(target, "ab") if binary else open(target, "a", encoding="utf-8", newline="")  # noqa: PTH123
 
 
 def _is_stream(path: str) -> bool:

@@ -89,6 +89,7 @@ def _encode_pil_image(image: Any) -> bytes:
 
     Pillow does not turn an image when it opens a file, and drops the format from what is derived from an image.
     """
+    image.load()  # which turns a TIFF
     orientation = image.getexif().get(ORIENTATION_TAG) if image.format else None
     if image.mode not in PNG_MODES | TIFF_MODES:
         image = image.convert(ALPHA_MODES.get(image.mode, "RGB"))

@@ -31,7 +31,7 @@ class DecodeStage:
         """Begin to decode a batch; return False if that failed, and its claims are settled."""
         with self.settler.settle_on_error(claimed.claims):
             unique, claimed.decoded_rows = _share_decodes(claimed.claims)
-            readers = [self.source_catalog.reader(claim.source, claim.location, claim.bytes) for claim in unique]
+            readers = [self.source_catalog.image_reader(claim.source, claim.location, claim.bytes) for claim in unique]
             sha256s = [claim.sha256 for claim in unique]
             preprocess, seconds = claimed.loaded.preprocess, fair_share.BATCH_SECONDS
             on_start, is_urgent = claimed.record_decode_start, claimed.is_overtaking

@@ -418,10 +418,10 @@ def list_ending(conn: sa.Connection, *, limit: int = 100) -> Sequence[str]:
     found: list[str] = []
     is_deleted = (JOBS.c.deleted_by.is_not(None), JOBS.c.purge_completed_at.is_(None))
     for conditions, order in (
-        ((JOBS.c.finished_at.is_(None), is_ending), JOBS.c.id),
-        (is_deleted, JOBS.c.purged_at),  # in the order of its index
+        ((JOBS.c.finished_at.is_(None), is_ending), ()),
+        (is_deleted, (JOBS.c.purged_at,)),  # in the order of its index
     ):
-        query = sa.select(JOBS.c.id).where(*conditions, has_queued).order_by(order).limit(limit)
+        query = sa.select(JOBS.c.id).where(*conditions, has_queued).order_by(*order).limit(limit)
         found += map(str, conn.execute(query).scalars())
     return found
 

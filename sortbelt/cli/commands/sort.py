@@ -183,7 +183,7 @@ class _LatestResults:
         if missing:
             _options.print_stderr(
                 f"Job {job.id} is not on the server any more, which leaves out {missing} of the folder's images: "
-                "the same command classifies them next time."
+                "the same command classifies them again."
             )
 
 

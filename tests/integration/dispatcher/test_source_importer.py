@@ -20,7 +20,7 @@ from core.db import tables
 from core.db.queries import api_keys, deletions, jobs, quotas, retries, scans
 from core.db.queries import claims as claim_queries
 from core.maintenance import retention
-from core.sources import catalog, image_reader
+from core.sources import catalog
 from core.sources import local as local_source
 from core.storage import local
 from dispatcher import source_importer
@@ -278,7 +278,6 @@ def test_a_file_that_the_disk_does_not_read_fails_alone(db, start_import, run_im
         return read(source, path, max_bytes)
 
     monkeypatch.setattr(local_source.LocalSource, "read", read_with_error)
-    monkeypatch.setattr(image_reader, "RETRY_SECONDS", (0.0,))
     job_id = start_import()
     run_importer()
     assert scan(db, job_id)[:2] == ("done", 2)

@@ -165,6 +165,7 @@ def test_a_process_keeps_up_by_itself(db, blob_store, make_stored_job, monkeypat
 
 def test_the_purge_thread_ends_cancelled_jobs_where_no_worker_runs(db, owner, blob_store, monkeypatch):
     monkeypatch.setattr(jobs, "ENDED_PER_STEP", 2)
+    monkeypatch.setattr(retention, "PURGE_INTERVAL_SECONDS", 0.05)
     id_ = factories.create_job(db, owner, *"abcdefghi")
     db.write(jobs.cancel, id_, owner)
     stop = retention.start_purge_thread(db, blob_store, days=0)

@@ -6,7 +6,7 @@ from core.sources import image_reader, local
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(image_reader, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(image_reader, "RETRY_SECONDS", 0.0)
 
 
 class FlakySource(local.LocalSource):

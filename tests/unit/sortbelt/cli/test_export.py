@@ -165,7 +165,10 @@ def test_an_open_file_of_the_process_is_appended_to(tmp_path):
     """As `--out /dev/stdout >> all.csv`."""
     path = tmp_path / "all.csv"
     path.write_text("first")
-    with path.open("a") as file, export.open_output(f"/dev/fd/{file.fileno()}") as output:
-        output.write(" second")
-    assert path.read_text() == "first second"
+    with path.open("r+") as file:
+        os.lseek(file.fileno(), 5, os.SEEK_SET)  # as with `>`, where the shell has opened it and others write to it
+        with export.open_output(f"/dev/fd/{file.fileno()}") as output:
+            output.write(" second")
+        os.write(file.fileno(), b" third")
+    assert path.read_text() == "first second third"
     assert list(tmp_path.iterdir()) == [path]

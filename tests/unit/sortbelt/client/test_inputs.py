@@ -88,12 +88,14 @@ def test_a_pil_image_of_any_mode_is_a_file_that_is_classified(mode):
     assert encoded.size == (4, 3)
 
 
-def test_a_pil_image_keeps_the_orientation_of_its_file():
-    """Pillow does not turn it when it opens a file; the server does."""
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
+def test_a_pil_image_keeps_the_orientation_of_its_file(file_format, mode):
+    """Pillow turns a TIFF when it reads the pixels, and no other file; the server does."""
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (4, 3)).save(file, "JPEG", exif=exif)
+    Image.new(mode, (4, 3)).save(file, file_format, exif=exif)
     ((_, data),) = inputs.expand(Image.open(file))
     assert decode.open_image(data).size == (3, 4)
     ((_, data),) = inputs.expand(ImageOps.exif_transpose(Image.open(file)))
