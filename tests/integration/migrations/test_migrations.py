@@ -1,16 +1,14 @@
 import contextlib
-from pathlib import Path
 
 import pytest
 from alembic import autogenerate, command
-from alembic.config import Config
 from alembic.migration import MigrationContext
 
-import migrations
 from core import errors
-from core.db import database, tables
+from core.db import tables
 from migrations.__main__ import upgrade
 from tests.support import factories
+from tests.support.migrating import migrate
 
 
 def test_migrations_make_exactly_the_tables(db):
@@ -31,20 +29,6 @@ def test_tables_older_than_those_of_0_1_are_refused(db):
     db.write(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0010'"))
     with pytest.raises(errors.DatabaseUnavailable, match=r"release 0\.2\.0"):
         db.write(upgrade)
-
-
-def migrate(db, step, revision):
-    """Migrate a database up or down to a revision."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-
-    def run(connection):
-        config.attributes["connection"] = connection
-        step(config, revision)
-
-    url = db.engine.url.render_as_string(hide_password=False)
-    with contextlib.closing(database.Database(url, is_migration=True)) as migrated:
-        migrated.write(run)
 
 
 def test_a_view_over_ours_survives(db):

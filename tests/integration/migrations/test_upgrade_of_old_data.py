@@ -1,6 +1,5 @@
 """A database of the revision before the renames, rows in every table: what the queries say after the upgrade."""
 
-import contextlib
 import datetime as dt
 import hashlib
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 
 import migrations
 from core import enums
-from core.db import database, revision, tables, views
+from core.db import revision, tables, views
 from core.db.queries import (
     api_keys,
     claims,
@@ -32,6 +30,7 @@ from core.db.queries import (
     workers,
 )
 from tests.support import factories
+from tests.support.migrating import migrate
 
 KEY = "sb_0a1b2c3d_" + "k" * 43
 KEY_ID, DONE, OPEN, PURGED = (f"019a0000-0000-7000-8000-00000000000{n}" for n in range(1, 5))
@@ -200,20 +199,6 @@ OLD_ROWS = [
         {"owner": KEY_ID, "secret": "whsec_b", "created_at": THEN, "previous": "whsec_a", "previous_until": LATER},
     ),
 ]
-
-
-def migrate(db, step, target):
-    """Run one Alembic command in a transaction."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-
-    def run(connection):
-        config.attributes["connection"] = connection
-        step(config, target)
-
-    url = db.engine.url.render_as_string(hide_password=False)
-    with contextlib.closing(database.Database(url, is_migration=True)) as migrated:
-        migrated.write(run)
 
 
 def insert_old_rows(conn):

@@ -708,17 +708,23 @@ def test_an_image_that_changes_in_a_watched_folder_is_classified_anew_in_another
     assert all(job["sealed"] for job in server.jobs.values())
 
 
-def test_the_summary_of_a_resumed_run_is_about_all_of_its_jobs(server, client, run_cli, tmp_path):
-    """It was interrupted after it had sealed one job. The next run, with another job, is about that one only."""
+def interrupted_run(client, tmp_path, files):
+    """A folder whose run has sealed a job with these files, and was interrupted after it had sent a file to another."""
     root = tmp_path / "camera"
     root.mkdir()
-    (root / "a.jpg").write_bytes(b"1")
-    (root / "broken.jpg").write_bytes(b"2")
+    for name, data in files.items():
+        (root / name).write_bytes(data)
     with folder_run(client, root) as run:
         run.send()
         run.seal()
-        (root / "b.jpg").write_bytes(b"3")
+        (root / "b.jpg").write_bytes(b"new")
         run.send()
+    return root
+
+
+def test_the_summary_of_a_resumed_run_is_about_all_of_its_jobs(server, client, run_cli, tmp_path):
+    """It was interrupted after it had sealed one job. The next run, with another job, is about that one only."""
+    root = interrupted_run(client, tmp_path, {"a.jpg": b"1", "broken.jpg": b"2"})
     command = ["enqueue", root, "--manifest", tmp_path / "book.sqlite"]
 
     reports = []
@@ -742,14 +748,7 @@ def test_the_summary_of_a_resumed_run_is_about_all_of_its_jobs(server, client, r
 
 
 def test_an_earlier_job_of_the_run_that_was_deleted_does_not_count(server, client, run_cli, tmp_path):
-    root = tmp_path / "camera"
-    root.mkdir()
-    (root / "broken.jpg").write_bytes(b"1")
-    with folder_run(client, root) as run:
-        run.send()
-        run.seal()
-        (root / "b.jpg").write_bytes(b"2")
-        run.send()
+    root = interrupted_run(client, tmp_path, {"broken.jpg": b"1"})
     server.jobs.pop(next(iter(server.jobs)))
 
     result = run_cli("enqueue", root, "--manifest", tmp_path / "book.sqlite", "--json")
