@@ -150,14 +150,14 @@ def _mtime(entry: os.DirEntry[str]) -> float:
 
 
 def _is_recent(path: str, data: bytes) -> bool | None:
-    """Return whether a blob was written just now; None if it does not exist, or is damaged."""
+    """Return whether a blob was written just now; None if it does not exist, is damaged, or cannot be read."""
     try:
         file_stat = os.stat(path)
         if file_stat.st_size != len(data) or Path(path).read_bytes() != data:
             return None
         if time.time() - file_stat.st_mtime > base.ORPHAN_TTL_SECONDS / 2:
             os.utime(path)  # else a purge might remove it now
-    except FileNotFoundError:
+    except OSError:
         return None
     return time.time() - file_stat.st_ctime < RECENT_SECONDS
 

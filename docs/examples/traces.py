@@ -47,4 +47,4 @@ def line(service: str, span: trace_pb2.Span) -> str:
 if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 4318
     print(f"Waiting for traces on port {port} of this machine …", flush=True)
-    http.server.ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever()
+    http.server.HTTPServer(("127.0.0.1", port), Receiver).serve_forever()  # one at a time: threads would mix lines

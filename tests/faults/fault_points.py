@@ -33,7 +33,12 @@ def is_first_time(marker):
 
 def kill_self():
     """End this process as `kill -9` does."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    send_self(signal.SIGKILL)
+
+
+def send_self(signal_number):
+    """Send this process a fatal signal, and wait for its effect: another thread may get it, some time later."""
+    os.kill(os.getpid(), signal_number)
     time.sleep(60)
 
 
@@ -83,7 +88,7 @@ def fault_dies_after_commit(marker):
 
 def fault_segfaults(_):
     """Crash the process when the network gets the poison image."""
-    _on_poison(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+    _on_poison(lambda: send_self(signal.SIGSEGV))
 
 
 def fault_hangs(_):

@@ -73,9 +73,9 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+            threading.Thread(target=self._relay, args=(client, listener), daemon=True).start()
 
-    def _relay(self, client: socket.socket) -> None:
+    def _relay(self, client: socket.socket, listener: socket.socket) -> None:
         try:
             upstream = socket.create_connection(("127.0.0.1", self._target_port), timeout=5)
         except OSError:
@@ -83,6 +83,8 @@ class Proxy:
             return None
         with self._lock:
             self._sockets += [client, upstream]
+        if self._listener is not listener:  # refused since: this connection may have been missed
+            return self._close_sockets(client, upstream)
         peer_of = {client: upstream, upstream: client}
         with selectors.DefaultSelector() as selector, contextlib.suppress(OSError, ValueError):
             for sock in peer_of:

@@ -1,5 +1,6 @@
 """Tests for the proxy that the fault tests cut: no thread of it stays."""
 
+import contextlib
 import socket
 import threading
 
@@ -14,14 +15,13 @@ def relays():
 def test_a_cut_connection_leaves_no_thread():
     """Hundreds of waking threads would take the CPU time of later tests."""
     before = len(relays())
-    with socket.create_server(("127.0.0.1", 0)) as target:
+    with contextlib.ExitStack() as sockets:
+        target = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
         proxy = tcp_proxy.Proxy(target.getsockname()[1])
-        clients = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(5)]
-        upstreams = [target.accept()[0] for _ in clients]
+        clients = [sockets.enter_context(socket.create_connection(("127.0.0.1", proxy.port))) for _ in range(5)]
+        upstreams = [sockets.enter_context(target.accept()[0]) for _ in clients]
         clients[0].sendall(b"ping")
         assert upstreams[0].recv(4) == b"ping"
         waiting.wait_until(lambda: len(relays()) == before + len(clients))
         proxy.close()
         waiting.wait_until(lambda: len(relays()) <= before)
-    for sock in clients + upstreams:
-        sock.close()

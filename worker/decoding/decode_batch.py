@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core import errors
-from core.storage import base
+from core.storage import base, blob_reader
 from model.preprocessing import decode
 
 Reader = Callable[[], bytes]
@@ -60,7 +60,7 @@ class DecodeBatch:
         self.pixels = np.zeros((len(self.sha256s), self.preprocess.height, self.preprocess.width, 3), np.uint8)
         self.outcomes: list[DecodeOutcome | None] = [None] * len(self.sha256s)
         self.paths = [self._path(row) for row in range(len(self.sha256s))]
-        """The file of each row, else None."""
+        """The file that a child reads, for each row; None if this process reads the image."""
         self._started_at: float | None = None
 
     @property
@@ -88,15 +88,25 @@ class DecodeBatch:
             errors.ServiceUnavailable: the store or the source does not answer.
         """
         path = self.paths[row]
-        if path is None:
-            reader = self.readers[row]
-            return _memory_file(self.store.get(self.sha256s[row]) if reader is None else reader())
-        try:
-            return base.retry_missing(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except FileNotFoundError:
-            raise errors.BlobMissing from None
-        except OSError as error:
-            raise errors.BlobsUnavailable(f"An image cannot be read: {error.strerror}.") from error
+        if path is not None:
+            try:
+                return base.retry_missing(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                raise errors.BlobMissing from None
+            except OSError as error:
+                self.read_here(row, error.strerror or "")
+        reader = self.readers[row]
+        return _memory_file(blob_reader.read(self.store, self.sha256s[row]) if reader is None else reader())
+
+    def read_here(self, row: int, reason: str) -> None:
+        """Let this process read an image, because its file could not be opened, or a child could not read it.
+
+        Raises:
+            errors.BlobsUnavailable: a child could not read what this process had read.
+        """
+        if self.paths[row] is None:
+            raise errors.BlobsUnavailable(f"An image cannot be read: {reason}.")
+        self.paths[row] = None
 
     def finish_chunk(self, error: BaseException | None = None) -> None:
         """Count a chunk as done or failed; after the last one, resolve the future."""

@@ -71,7 +71,7 @@ def _decode(
     except errors.ImageDecodeError as decode_error:
         code, detail = decode_error.code, decode_error.detail
     except OSError as error:
-        code, detail = protocol.UNAVAILABLE_CODE, f"An image cannot be read: {error.strerror}."
+        code, detail = protocol.UNAVAILABLE_CODE, error.strerror or ""
     except _DigestMismatch:
         code, detail = "blob_corrupt", "The image's bytes in the store differ from the bytes that were submitted."
     ms, cpu_ms = (time.perf_counter() - started_at) * 1000, (time.process_time() - cpu_started_at) * 1000

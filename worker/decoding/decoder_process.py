@@ -161,16 +161,13 @@ class DecoderProcess:
             TimeoutError: one of the images takes too long by the wall clock.
             BlockingIOError: the child stops in the middle of its reply for too long.
             ValueError: the child sent a malformed reply.
-            errors.BlobsUnavailable: the child cannot read the blob store.
+            errors.BlobsUnavailable: the child cannot read what this process has read.
         """
         self._await_reply(len(rows))
         replies = protocol.decode_replies(self._child.pipe.recv_bytes(protocol.MAX_REPLY_BYTES))
         self.last_progress_at = time.monotonic()
         if not 1 <= len(replies) <= len(rows):
             raise ValueError(f"a decoder sent {len(replies)} replies to a request of {len(rows)} images")
-        for reply in replies:
-            if reply.code == protocol.UNAVAILABLE_CODE:
-                raise errors.BlobsUnavailable(reply.detail)
         rows = rows[: len(replies)]
         slots = protocol.slots(self._child.memory, batch.preprocess)
         if rows[-1] - rows[0] == len(rows) - 1:  # contiguous rows: one copy, which releases the interpreter's lock
@@ -180,6 +177,9 @@ class DecoderProcess:
         for row, reply in zip(rows, replies, strict=True):
             if reply.code:
                 batch.pixels[row] = 0
+            if reply.code == protocol.UNAVAILABLE_CODE:
+                batch.read_here(row, reply.detail)  # in the next chunk
+                continue
             error = errors.ImageFailed(reply.code, reply.detail) if reply.code else None
             batch.outcomes[row] = decode_batch.DecodeOutcome(error, reply.ms, reply.cpu_ms)
 

@@ -197,6 +197,16 @@ def test_a_blob_that_was_put_again_stays_where_it_is(tmp_path, monkeypatch):
     assert folder.get(named(b"x")[0]) == b"x"
 
 
+def test_a_blob_whose_file_cannot_be_read_is_put_anew(tmp_path):
+    """As a damaged one: else its image could never be submitted again."""
+    store, (sha256, data) = local.LocalBlobStore(tmp_path), named(b"x")
+    store.put([(sha256, data)])
+    store.path(sha256).unlink()
+    store.path(sha256).symlink_to(store.path(sha256))
+    store.put([(sha256, data)])
+    assert store.get(sha256) == data
+
+
 def test_a_blob_that_is_put_again_while_it_is_removed_is_read(tmp_path, monkeypatch):
     """It was old when the removal looked, and is put back when that sees its new time: readers look once more."""
     folder = local.LocalBlobStore(tmp_path)

@@ -194,6 +194,36 @@ def test_an_unavailable_store_fails_the_batch_and_no_image(make_pool, blob_store
     np.testing.assert_array_equal(pixels[3], PREPROCESS.decode(make_jpeg(3)))
 
 
+@pytest.mark.parametrize("make_unreadable", [lambda file: file.mkdir(), lambda file: file.symlink_to(file)])
+def test_an_unreadable_file_fails_alone_if_the_store_is_usable(
+    make_pool, blob_store, put_blob, make_jpeg, make_unreadable
+):
+    """It can be opened but not read, or not even opened; its batches were handed back without end."""
+    names = [put_blob(make_jpeg(n)) for n in range(12)]
+    for name in (names[0], names[7]):
+        blob_store.path(name).unlink()
+        make_unreadable(blob_store.path(name))
+    pixels, outcomes = make_pool().decode(names)
+    expected = ["blob_missing" if n in {0, 7} else None for n in range(12)]
+    assert codes(outcomes) == expected
+    assert "the file of this image in it cannot be read" in outcomes[7].error.detail
+    np.testing.assert_array_equal(pixels[8], PREPROCESS.decode(make_jpeg(8)))
+
+
+def test_an_unreadable_file_of_an_unusable_store_fails_no_image(make_pool, blob_store, put_blob, make_jpeg):
+    """The batch is handed back: all of the store may be away."""
+    names = [put_blob(make_jpeg(n)) for n in range(3)]
+    blob_store.path(names[1]).unlink()
+    blob_store.path(names[1]).mkdir()
+
+    class UnusableStore(local.LocalBlobStore):
+        def check(self):
+            raise errors.BlobsUnavailable("Read-only.")
+
+    with pytest.raises(errors.BlobsUnavailable):
+        make_pool(store=UnusableStore(blob_store.root)).decode(names)
+
+
 def test_missing_or_altered_blobs_fail_alone(make_pool, blob_store, put_blob, make_jpeg):
     """Deleted, truncated, with a flipped bit, or replaced by another image."""
     names = [put_blob(make_jpeg(n)) for n in range(12)]
