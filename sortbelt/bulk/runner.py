@@ -248,9 +248,13 @@ class BulkRun:
         if self._open_job:
             sealed = self._client.seal(self._open_job.id)
             self._update(sealed)
-            self.stats.missing += max(0, self._manifest.count_images(self._open_job) - sealed.counts.total)
-            self._open_job = None
-            self._manifest.clear_uploads()
+            self._leave_open_job(self._open_job, sealed)
+
+    def _leave_open_job(self, open_job: run_manifest.RunJob, sealed: responses.Job) -> None:
+        """Let further images go into another job."""
+        self.stats.missing += max(0, self._manifest.count_images(open_job) - sealed.counts.total)
+        self._open_job = None
+        self._manifest.clear_uploads()
 
     def wait_until_ended(self) -> None:
         """Wait until the jobs of the run have ended."""
@@ -319,6 +323,9 @@ class BulkRun:
         for job in self.jobs:
             if not job.ended:
                 self._load_job(job.id)
+        # The server seals an open job to which nothing was added for days.
+        if self._open_job and self.job and self.job.sealed and self.job.status != "cancelled":
+            self._leave_open_job(self._open_job, self.job)
 
     def _upload_batches(self) -> Iterator[uploader.UploadBatch]:
         blocks = change_detection.blocks(self._candidates())

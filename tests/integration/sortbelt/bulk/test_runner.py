@@ -776,6 +776,27 @@ def test_a_watching_run_ends_with_the_failures_of_all_its_jobs(server, client, t
     assert ended.summary.failed == 1 - mended
 
 
+@pytest.mark.usefixtures("eager")
+def test_a_watching_run_goes_on_after_the_server_sealed_its_job(server, client, tmp_path):
+    """As it does with an open job to which nothing was added for a week: the next file goes into another one."""
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(b"1")
+
+    ended = watch(
+        client,
+        root,
+        nothing,
+        nothing,
+        lambda: client.seal(*server.jobs),
+        lambda: (root / "b.jpg").write_bytes(b"22"),
+        nothing,
+    )
+
+    assert [job["images"] for job in server.jobs.values()] == [{"a.jpg": b"1"}, {"b.jpg": b"22"}]
+    assert (ended.stats.sent, ended.is_successful, ended.summary.labels) == (2, True, {"sushi": 2})
+
+
 def test_when_the_network_dies_the_rerun_goes_on(server, image_dir):
     with Client(server.url, fake_api.KEY) as client, folder_run(client, image_dir) as run:
         real = client.add_images
