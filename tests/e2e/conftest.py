@@ -124,4 +124,4 @@ def wait_until(condition: Callable[[], object], seconds: float, description: str
     deadline = time.monotonic() + seconds * TIMEOUT_FACTOR
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds * TIMEOUT_FACTOR} s: {description}"
-        time.sleep(0.05)
+        time.sleep(0.2)

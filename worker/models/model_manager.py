@@ -116,7 +116,7 @@ class ModelManager:
         Raises:
             errors.DatabaseUnavailable: the registry does not answer; the served versions stay.
         """
-        for name in self._db.write(model_tests.blame_lost):
+        for name in self._db.write(model_tests.fail_versions_of_lost_workers):
             log.error(
                 "%s is blocked because workers were lost while testing or loading it; "
                 "`sortbelt models promote --force` unblocks it",
@@ -196,7 +196,7 @@ class ModelManager:
                 self._db.write(model_tests.end, self._worker_id, version.id, str(error))
                 raise
             except BaseException:
-                self._db.write(model_tests.give_up, self._worker_id, version.id)
+                self._db.write(model_tests.end_loading, self._worker_id, version.id)
                 raise
             self._db.write(model_tests.end, self._worker_id, version.id, None)
 
@@ -242,7 +242,7 @@ class ModelManager:
         try:
             return loaded_model.load_bundle(folder, self._settings.device)
         finally:
-            self._db.write(model_tests.give_up, self._worker_id, version.id)
+            self._db.write(model_tests.end_loading, self._worker_id, version.id)
 
 
 def _matches(version: models.Version, loaded: loaded_model.LoadedModel) -> bool:

@@ -26,21 +26,21 @@ def begin(conn: sa.Connection, worker: str, model_id: int) -> bool:
 def end(conn: sa.Connection, worker: str, model_id: int, error: str | None) -> None:
     """Record the outcome of a test: the reason why the version cannot be used, or None."""
     _record(conn, model_id, error)
-    give_up(conn, worker, model_id)
+    end_loading(conn, worker, model_id)
 
 
-def give_up(conn: sa.Connection, worker: str, model_id: int) -> None:
+def end_loading(conn: sa.Connection, worker: str, model_id: int) -> None:
     """Note that a test of a version has ended without an outcome, or a load with any."""
     is_noted = (WORKERS.c.id == worker, WORKERS.c.loading_model_id == model_id)
     conn.execute(sa.update(WORKERS).where(*is_noted).values(loading_model_id=None))
 
 
 def begin_loading(conn: sa.Connection, worker: str, model_id: int) -> None:
-    """Note that a worker is about to load a version that was tested; `give_up` ends it."""
+    """Note that a worker is about to load a version that was tested; `end_loading` ends it."""
     conn.execute(sa.update(WORKERS).where(WORKERS.c.id == worker).values(loading_model_id=model_id))
 
 
-def blame_lost(conn: sa.Connection) -> list[str]:
+def fail_versions_of_lost_workers(conn: sa.Connection) -> list[str]:
     """Fail the versions of which workers were lost; return their names.
 
     One worker is enough for a version that was being tested. One that has passed is failed only if several workers were

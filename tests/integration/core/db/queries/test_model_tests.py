@@ -40,7 +40,7 @@ def test_one_worker_at_a_time_tests_a_version(db, version):
     assert db.write(model_tests.begin, "w1", version.id)
     assert not db.write(model_tests.begin, "w2", version.id)
     assert db.read(model_tests.next_untested) is None
-    db.write(model_tests.give_up, "w1", version.id)
+    db.write(model_tests.end_loading, "w1", version.id)
     assert db.read(model_tests.next_untested) == version
     assert db.write(model_tests.begin, "w2", version.id)
     db.write(model_tests.end, "w2", version.id, None)
@@ -56,20 +56,20 @@ def test_the_end_of_a_load_leaves_the_note_of_another_version(db, version):
     other_id = db.read(models.get_version, factories.MODEL, factories.MODEL_REF.version).id
     db.write(model_tests.begin_loading, "w1", other_id)
     assert db.write(model_tests.begin, "w1", version.id)
-    db.write(model_tests.give_up, "w1", other_id)
+    db.write(model_tests.end_loading, "w1", other_id)
     assert db.read(model_tests.next_untested) is None
     lose(db, "w1")
-    assert db.write(model_tests.blame_lost) == [version.qualified_name]
+    assert db.write(model_tests.fail_versions_of_lost_workers) == [version.qualified_name]
 
 
 def test_a_version_that_cost_a_worker_is_refused(db, version):
     """It was noted before it was loaded; the note of a live worker blames no version."""
     db.write(model_tests.begin, "w1", version.id)
-    assert db.write(model_tests.blame_lost) == []
+    assert db.write(model_tests.fail_versions_of_lost_workers) == []
     lose(db, "w1")
-    assert db.write(model_tests.blame_lost) == [f"{factories.MODEL}@2"]
+    assert db.write(model_tests.fail_versions_of_lost_workers) == [f"{factories.MODEL}@2"]
     assert "w1 was lost" in row(db).test_error
-    assert db.write(model_tests.blame_lost) == []
+    assert db.write(model_tests.fail_versions_of_lost_workers) == []
     assert db.read(model_tests.next_untested) is None
 
 
@@ -88,16 +88,16 @@ def test_a_version_that_kills_workers_while_it_is_loaded_is_refused(db, version)
     for name in names:
         db.write(workers.register, name, factories.MODEL_REF, "cpu")
     for name in names:
-        assert db.write(model_tests.blame_lost) == []
+        assert db.write(model_tests.fail_versions_of_lost_workers) == []
         db.write(model_tests.begin_loading, name, version.id)
         lose(db, name)
     db.write(workers.update_models, "w1", {factories.MODEL: "2"}, {})
-    assert db.write(model_tests.blame_lost) == []
+    assert db.write(model_tests.fail_versions_of_lost_workers) == []
     db.write(workers.update_models, "w1", {factories.MODEL: "1"}, {})
-    assert db.write(model_tests.blame_lost) == [version.qualified_name]
+    assert db.write(model_tests.fail_versions_of_lost_workers) == [version.qualified_name]
     assert row(db).test_error == "3 workers were lost while they loaded this version."
     db.write(models.promote, factories.MODEL, "2", row(db).created_by, retest=True)
-    assert db.write(model_tests.blame_lost) == []
+    assert db.write(model_tests.fail_versions_of_lost_workers) == []
     assert row(db).test_error is None
 
 
@@ -107,4 +107,4 @@ def test_workers_that_were_lost_before_a_forced_promotion_do_not_count(db, versi
     db.write(model_tests.begin_loading, "w2", version.id)
     lose(db, "w2")
     db.write(models.promote, factories.MODEL, "2", row(db).created_by, retest=True)
-    assert db.write(model_tests.blame_lost) == []
+    assert db.write(model_tests.fail_versions_of_lost_workers) == []
