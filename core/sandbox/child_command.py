@@ -1,6 +1,8 @@
 """Command, environment, start and end of the Python child processes that work on untrusted input."""
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,6 +33,13 @@ def start(module: str, *arguments: str, descriptors: Sequence[int], **variables:
         env=environment(**variables),
         start_new_session=True,  # ctrl-C in a terminal is for the parent only
     )
+
+
+def limit_stalls(parent_socket: socket.socket, seconds: float) -> None:
+    """Let messages to and from a child that stops in the middle of one for so long raise BlockingIOError."""
+    whole, part = divmod(max(1, round(seconds * 1_000_000)), 1_000_000)  # zero would be no limit
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        parent_socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, part))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from multiprocessing import connection
@@ -30,8 +29,7 @@ class ChildProcess:
         """Start the child; one that stops in the middle of a message raises BlockingIOError after `stall_seconds`."""
         self._is_ready = False
         parent_socket, child_socket = socket.socketpair()
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            parent_socket.setsockopt(socket.SOL_SOCKET, option, _timeval(stall_seconds))
+        child_command.limit_stalls(parent_socket, stall_seconds)
         memory_descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.truncate(memory_descriptor, memory_bytes)
         # A child that shrinks it would end this process at the next access.
@@ -91,9 +89,3 @@ class ChildProcess:
             time.sleep(0.005)
         self.process.kill()
         return self.process.wait()
-
-
-def _timeval(seconds: float) -> bytes:
-    """Return a `struct timeval`; at least a microsecond, because zero would be no limit."""
-    whole, part = divmod(max(1, round(seconds * 1_000_000)), 1_000_000)
-    return struct.pack("@ll", whole, part)

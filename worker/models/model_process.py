@@ -36,6 +36,7 @@ class ModelProcess:
         self._output_count = len(self.labels) + bool(bundle_manifest.familiarity_digest)
         self._lock = threading.Lock()
         parent_socket, child_socket = socket.socketpair()
+        child_command.limit_stalls(parent_socket, REPLY_SECONDS)
         options = {"folder": str(folder), "memory_bytes": memory_bytes, "niceness": niceness}
         config = json.dumps({"parent": os.getpid(), **options})
         with child_socket:
@@ -94,6 +95,6 @@ class ModelProcess:
 
     def _death_error(self, activity: str) -> manifest.InvalidBundle:
         return manifest.InvalidBundle(
-            f"The model process of {self._name} died while {activity}; "
+            f"The model process of {self._name} died or stopped while {activity}; "
             "it may need more than SORTBELT_MODEL_MEMORY_BYTES, or crash: use a smaller network."
         )

@@ -31,6 +31,16 @@ def test_a_network_that_needs_too_much_memory_is_rejected(tmp_path):
         model_process.ModelProcess(path, 2_000_000_000)
 
 
+def test_a_stopped_process_fails_its_batch(tmp_path, monkeypatch):
+    """It takes no batch that is larger than the buffer of its socket: the worker's thread waited for ever."""
+    monkeypatch.setattr(model_process, "REPLY_SECONDS", 2.0)
+    process = model_process.ModelProcess(bundles.make_bundle(tmp_path, size=32), 2_000_000_000)
+    os.kill(process._process.pid, signal.SIGSTOP)
+    with pytest.raises(manifest.InvalidBundle, match="stopped while waiting for a batch"):
+        process.score(np.zeros((2_000, 32, 32, 3), np.uint8))
+    process.close()
+
+
 def grow(path, side):
     """Replace a bundle's network by one that takes images of any size, of this one."""
     old = manifest.read(path)
