@@ -22,6 +22,7 @@ from PIL import Image
 from core import enums, errors
 from core.db import database
 from core.db.queries import api_keys, invariants, workers
+from sortbelt.local import redis_server
 from tests.faults import fault_points, forkserver, tcp_proxy
 from tests.support import factories, servers
 
@@ -141,7 +142,7 @@ class Stack:
 
     def start_redis(self, *options):
         """Start Redis on the port that the proxy relays to."""
-        command = [servers.find_redis_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
+        command = [redis_server.find_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--loglevel", "warning", *options]
         self.redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         servers.wait_for_port(self.redis_port, process=self.redis)

