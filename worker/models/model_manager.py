@@ -136,13 +136,16 @@ class ModelManager:
         self._shadows = desired.shadows
 
     def test_next(self) -> None:
-        """Test a version that no worker has tested yet, so that it can be promoted."""
-        version = self._db.read(model_tests.next_untested)
-        if version is not None:
+        """Test the oldest version that no worker has tested yet and that can be fetched, so that it can be promoted."""
+        for version in self._db.read(model_tests.list_untested, self._worker_id):
             try:
                 self._test(version)
-            except (manifest.InvalidBundle, errors.ServiceUnavailable) as error:
+            except errors.ServiceUnavailable as error:
                 log.warning("%s is not tested: %s", version.qualified_name, error)
+                continue
+            except manifest.InvalidBundle as error:
+                log.error("%s cannot be used: %s", version.qualified_name, error)
+            return
 
     def start_process(self, version: models.Version) -> model_process.ModelProcess:
         """Load a version into a process of its own; remember one that cannot be used as rejected.

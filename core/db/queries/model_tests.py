@@ -64,13 +64,16 @@ def fail_versions_of_lost_workers(conn: sa.Connection) -> list[str]:
     return failed
 
 
-def next_untested(conn: sa.Connection) -> models.Version | None:
-    """Return the oldest uploaded version that no worker has tested or is testing; None if there is none."""
-    is_being_tested = sa.exists().where(WORKERS.c.loading_model_id == MODELS.c.id)
+def list_untested(conn: sa.Connection, worker: str) -> list[models.Version]:
+    """Return the uploaded versions that no worker has tested and no other worker is testing, oldest first.
+
+    The worker's own note does not count: it may be left from a test whose end the database did not take.
+    """
+    is_being_tested = sa.exists().where(WORKERS.c.loading_model_id == MODELS.c.id, WORKERS.c.id != worker)
     query = sa.select(*models.VERSION_COLUMNS).where(MODELS.c.tested_at.is_(None), ~is_being_tested)
     # JSON null and SQL NULL both mean that there are no files.
     rows = conn.execute(query.order_by(MODELS.c.id)).all()
-    return next((models.Version(*row) for row in rows if row.files is not None), None)
+    return [models.Version(*row) for row in rows if row.files is not None]
 
 
 def _is_served(conn: sa.Connection, version: Any) -> bool:

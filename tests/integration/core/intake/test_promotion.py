@@ -30,7 +30,7 @@ def test_without_a_worker_nothing_is_promoted(db, boss):
 def test_a_promotion_waits_for_the_test(db, boss, monkeypatch):
     """It begins while the test runs, and ends with it; a test that takes too long is for a retry."""
     db.write(workers.register, "w", factories.MODEL_REF, "cpu")
-    version = db.read(model_tests.next_untested)
+    (version,) = db.read(model_tests.list_untested, "w")
     monkeypatch.setattr(promotion, "WAIT_SECONDS", 0.0)
     with pytest.raises(errors.VersionBeingTested, match="is testing"):
         promotion.promote(db, factories.MODEL, "2", boss)
@@ -43,7 +43,7 @@ def test_a_promotion_waits_for_the_test(db, boss, monkeypatch):
 
 def test_a_failed_test_is_final(db, boss):
     """The error has the reason."""
-    version = db.read(model_tests.next_untested)
+    (version,) = db.read(model_tests.list_untested, "w")
     db.write(model_tests.end, "w", version.id, "It needs too much memory.")
     with pytest.raises(errors.VersionUnusable, match="It needs too much memory"):
         promotion.promote(db, factories.MODEL, "2", boss)

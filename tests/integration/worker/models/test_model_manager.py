@@ -206,6 +206,27 @@ def test_an_unreadable_bundle_does_not_stop_the_tests_of_later_ones(
     assert (second.tested_at is None, second.test_error) == (False, None)
 
 
+def test_a_bundle_that_cannot_be_fetched_does_not_stop_the_tests_of_later_ones(
+    db, blob_store, make_model_manager, bundles_by_version, admin_key_id
+):
+    """It is tested when its store gives it; nothing is recorded meanwhile."""
+    manager = make_model_manager()
+    for version in ("12", "13"):
+        uploads.register_bundle(db, blob_store, bundles.read_files(bundles_by_version[version]), admin_key_id)
+    first = db.read(models.get_version, bundles.NAME, "12")
+    weights = blob_store.path(first.files["weights.safetensors"])
+    kept = weights.read_bytes()
+    weights.unlink()
+    weights.symlink_to(weights)
+    manager.test_next()
+    first, second = (db.read(models.get_version, bundles.NAME, version) for version in ("12", "13"))
+    assert (first.tested_at, second.tested_at is None, second.test_error) == (None, False, None)
+    weights.unlink()
+    weights.write_bytes(kept)
+    manager.test_next()
+    assert db.read(models.get_version, bundles.NAME, "12").tested_at is not None
+
+
 def test_an_unavailable_store_postpones_the_swap(blob_store, make_model_manager, promote_version, monkeypatch):
     """The version is not rejected; the former one is served until the store is back."""
     manager = make_model_manager()
