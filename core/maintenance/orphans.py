@@ -30,20 +30,27 @@ def sweep(db: database.Database, blob_store: base.BlobStore, *, rest_ratio: floa
     A store that another database has marked as its own is left alone: that one knows its blobs.
 
     Raises:
-        errors.ServiceUnavailable: the database or the blob store does not answer; the next sweep continues.
+        errors.ServiceUnavailable: the database or the blob store does not answer, and the next sweep continues; or a
+            blob cannot be removed, and the others are.
     """
     db.read(revision.check)
     if not blob_store.mark_owner(db.write(known_blobs.installation_id)):
         log.warning("no blobs were removed: the blob store belongs to another database")
         return 0
-    removed = 0
+    removed, first_error = 0, None
     for digests in _steps(blob_store.list_old(), rest_ratio):
         orphans = db.read(known_blobs.unreferenced, digests)
-        blob_store.remove(orphans)
-        removed += len(orphans)
+        try:
+            blob_store.remove(orphans)
+            removed += len(orphans)
+        except errors.BlobsUnavailable as error:  # one that cannot be removed would else keep all that come after it
+            blob_store.check()
+            first_error = first_error or error
     for digests in _steps((rendition.sha256 for rendition in blob_store.renditions.list_all()), rest_ratio):
         # A thumbnail may have been made while its image was deleted.
         blob_store.renditions.remove_of_images(db.read(known_blobs.without_images, digests))
+    if first_error is not None:
+        raise first_error
     return removed
 
 

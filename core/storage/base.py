@@ -38,6 +38,23 @@ def retry_missing(read: Callable[[], T]) -> T:
         return read()
 
 
+def remove_each(items: Iterable[T], remove: Callable[[T], None], failure: str) -> None:
+    """Remove items one by one, also those after one that cannot be removed.
+
+    Raises:
+        errors.BlobsUnavailable: for the first one that cannot be removed, when all others are.
+    """
+    first_error: errors.BlobsUnavailable | None = None
+    for item in items:
+        try:
+            with translate_os_errors(failure):
+                remove(item)
+        except errors.BlobsUnavailable as error:
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
+
+
 class BlobStore(Protocol):
     """A store of immutable bytes, each under the SHA-256 of its content."""
 
@@ -66,7 +83,8 @@ class BlobStore(Protocol):
         Their renditions are removed in any case.
 
         Raises:
-            errors.BlobsUnavailable: the store does not answer.
+            errors.BlobsUnavailable: the store does not answer, or one of them cannot be removed; in a folder the others
+                are.
         """
 
     def list_old(self) -> Iterator[str]:

@@ -80,15 +80,18 @@ class LocalBlobStore:
     def remove(self, digests: Iterable[str]) -> None:
         """See `BlobStore.remove`."""
         digests = list(digests)
-        self.renditions.remove_of_images(digests)
-        with base.translate_os_errors("An image cannot be removed"):
-            for sha256 in digests:
-                with contextlib.suppress(FileNotFoundError):
-                    self._remove_file(self.path(sha256))
+        try:
+            self.renditions.remove_of_images(digests)
+        finally:
+            base.remove_each(map(self.path, digests), self._remove_file, "An image cannot be removed")
 
     def _remove_file(self, path: Path) -> None:
-        if _may_be_needed(path):
-            return
+        """Remove the file of a blob, if there is one that is not needed."""
+        with contextlib.suppress(FileNotFoundError):
+            if not _may_be_needed(path):
+                self._move_aside_and_remove(path)
+
+    def _move_aside_and_remove(self, path: Path) -> None:
         self._tmp_dir.mkdir(exist_ok=True)
         # Moved aside, and then checked again: a later `put` writes the blob anew, and one just before this has left a
         # recent mtime. While it is aside, readers do not see it: `base.ASIDE_SECONDS`.

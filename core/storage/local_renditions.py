@@ -9,6 +9,8 @@ from pathlib import Path
 
 from core.storage import base, renditions
 
+REMOVAL_FAILURE = "A thumbnail cannot be removed"
+
 
 class LocalRenditions:
     """Renditions as files: a folder per image, named by its SHA-256."""
@@ -47,19 +49,21 @@ class LocalRenditions:
 
     def remove(self, stored: Iterable[renditions.Rendition]) -> None:
         """See `RenditionStore.remove`."""
-        with base.translate_os_errors("A thumbnail cannot be removed"):
-            for rendition in stored:
-                path = self._path(rendition.sha256, rendition.kind)
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):  # another rendition is in it
-                    path.parent.rmdir()
+        base.remove_each(stored, self._remove_file, REMOVAL_FAILURE)
+
+    def _remove_file(self, rendition: renditions.Rendition) -> None:
+        path = self._path(rendition.sha256, rendition.kind)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another rendition is in it
+            path.parent.rmdir()
 
     def remove_of_images(self, digests: Iterable[str]) -> None:
         """See `RenditionStore.remove_of_images`."""
-        with base.translate_os_errors("A thumbnail cannot be removed"):
-            for sha256 in digests:
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(self._folder / sha256[:2] / sha256)
+        base.remove_each(digests, self._remove_folder, REMOVAL_FAILURE)
+
+    def _remove_folder(self, sha256: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder / sha256[:2] / sha256)
 
     def _path(self, sha256: str, kind: str) -> Path:
         return self._folder / sha256[:2] / sha256 / kind

@@ -160,6 +160,22 @@ def test_the_sweep_removes_old_blobs_without_rows_only(intake_service, blob_stor
     assert [blob_store.path(digest).exists() for digest in digests] == [False, True]
 
 
+@pytest.mark.parametrize("blobs_per_step", [1, 1000])
+def test_the_sweep_goes_on_past_a_blob_that_cannot_be_removed(tmp_path, db, monkeypatch, blobs_per_step):
+    """All that come after it would else stay for ever; the error is raised at the end."""
+    monkeypatch.setattr(orphans, "BLOBS_PER_STEP", blobs_per_step)
+    blob_store = local.LocalBlobStore(tmp_path / "blobs")
+    digests = [f"{number:064x}" for number in range(3)]
+    blob_store.put([(digest, b"x") for digest in digests])
+    blob_store.path(digests[1]).unlink()
+    blob_store.path(digests[1]).mkdir()
+    for digest in digests:
+        os.utime(blob_store.path(digest), (0, 0))
+    with pytest.raises(errors.BlobsUnavailable, match="cannot be removed"):
+        orphans.sweep(db, blob_store)
+    assert [digest for digest in digests if blob_store.path(digest).is_file()] == []
+
+
 def test_the_sweep_leaves_the_store_of_another_database_alone(blob_store, db):
     """A server that was started with the wrong database removes nothing."""
     assert blob_store.mark_owner("another database")
