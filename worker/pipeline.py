@@ -67,7 +67,7 @@ class BatchPipeline:
         self.sizers = sizers = batch_sizer.BatchSizers(worker_settings.batch_size, worker_settings.lease_seconds)
         source_catalog = catalog.SourceCatalog.parse(worker_settings.sources)
         self.sources = sources = source_cooldown.SourceCooldown(source_catalog.names)
-        settler = settlement.ClaimSettler(db, leases, sources, worker_settings.lease_seconds, stop)
+        self._settler = settler = settlement.ClaimSettler(db, leases, sources, worker_settings.lease_seconds, stop)
         shares = fair_share.FairShare(worker_settings.decoder_processes)
         self._claim_stage = claim.ClaimStage(
             worker_settings, worker_id, db, manager, sizers, sources, leases, settler, shares, stop
@@ -90,6 +90,9 @@ class BatchPipeline:
                 self._wakeup_sender.send()
         except errors.DatabaseUnavailable as error:
             log.warning("a run ended early; the next one follows: %s", error.detail)
+        except BaseException:
+            self._settler.release(self.leases.snapshot())  # else the heartbeat would extend them without end
+            raise
         finally:
             self.monitor.record_end()
             self._run_lock.release()

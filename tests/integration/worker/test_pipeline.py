@@ -16,6 +16,7 @@ from core.db.queries import jobs, new_images, quotas
 from core.maintenance import reaper
 from tests.integration.worker import fakes, helpers
 from tests.support import factories, servers, waiting
+from worker import prefetch_policy
 from worker.decoding import decoder_pool
 
 
@@ -363,6 +364,24 @@ def test_an_unavailable_blob_store_hands_the_batch_back(db, make_pipeline, submi
 
     monkeypatch.setattr(decoder_pool.DecoderPool, "submit", away)
     pipeline.run()
+    assert set(factories.image_states(db).values()) == {("queued", 0)}
+    monkeypatch.undo()
+    pipeline.run()
+    assert len(factories.result_names(db)) == 8
+
+
+def test_a_run_that_ends_by_an_error_hands_back_what_it_holds(db, make_pipeline, submit_job, monkeypatch):
+    """As when no thread can be started: the heartbeat would extend the leases of batches that no run has in hand."""
+    submit_job(8)
+    pipeline = make_pipeline()
+
+    def fail(*_, **__):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(prefetch_policy.PrefetchPolicy, "wants_another", fail)
+    with pytest.raises(RuntimeError):
+        pipeline.run()
+    assert pipeline.leases.snapshot() == []
     assert set(factories.image_states(db).values()) == {("queued", 0)}
     monkeypatch.undo()
     pipeline.run()
