@@ -66,7 +66,9 @@ class Heartbeat:
         seconds = min(self._settings.lease_seconds / 4, 5.0)
         while True:  # at once for the first time: a worker that follows a dead one takes over its images
             if self._pipeline.monitor.is_stalled(timeout := self._stall_timeout()):
-                self._abort(timeout, claim_queries.abandon)  # the claimed images may be the cause
+                # Else it waits for a disk, and the images are not the cause.
+                is_classifying = self._pipeline.monitor.is_classifying
+                self._abort(timeout, claim_queries.abandon if is_classifying else claim_queries.release)
             try:
                 self._beat()
             except errors.DatabaseUnavailable as error:

@@ -137,16 +137,20 @@ class BatchPipeline:
     def _run_isolated(self, suspect: batch.Batch) -> None:
         """Process a suspect batch while no other is claimed: if the worker crashes, only these images are to blame."""
         if self._prefetcher.collect(suspect) and self._claim_stage.begin_attempt(suspect):
-            self._classify_stage.classify(suspect)
+            self._classify(suspect)
             self._commit_stage.commit(suspect)
 
     def _run_pipelined(self, first: batch.Batch, deadline: float) -> None:
         """Process batches until the deadline, each stage working on another one."""
         commit_future: futures.Future[None] | None = None
         for decoded in self._prefetcher.decoded_batches(first, deadline):
-            self._classify_stage.classify(decoded)
+            self._classify(decoded)
             if commit_future is not None:
                 commit_future.result()
             commit_future = self._committer.submit(self._commit_stage.commit, decoded)
         if commit_future is not None:
             commit_future.result()
+
+    def _classify(self, decoded: batch.Batch) -> None:
+        with self.monitor.classifying():
+            self._classify_stage.classify(decoded)

@@ -1,8 +1,9 @@
 """Progress of the pipeline, as the heartbeat reads it: stalls, idle time and finished images."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class RunMonitor:
@@ -13,12 +14,23 @@ class RunMonitor:
         """Returns when an image was last decoded."""
         self._lock = threading.Lock()
         self._progress_at: float | None = None
+        self.is_classifying = False
+        """Whether the network runs: only then may the images be the cause of a stall."""
         self._ended_at = 0.0
 
     def record_progress(self) -> None:
         """Note that a run is under way, and has just begun another step."""
         with self._lock:
             self._progress_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def classifying(self) -> Iterator[None]:
+        """Note that the network runs during the block."""
+        self.is_classifying = True
+        try:
+            yield
+        finally:
+            self.is_classifying = False
 
     def record_end(self) -> None:
         """Note that the run has ended."""

@@ -466,6 +466,7 @@ def test_a_stalled_run_is_detected(make_pipeline, submit_job, batch_classifier):
 
     def block(_):
         time.sleep(0.3)
+        assert pipeline.monitor.is_classifying
         observations.append((pipeline.monitor.is_stalled(0.2), pipeline.monitor.is_stalled(60)))
 
     submit_job(2)
@@ -473,6 +474,7 @@ def test_a_stalled_run_is_detected(make_pipeline, submit_job, batch_classifier):
     assert not pipeline.monitor.is_stalled(0)
     pipeline.run()
     assert observations == [(True, False)]
+    assert not pipeline.monitor.is_classifying
     assert not pipeline.monitor.is_stalled(0)
 
 

@@ -1,7 +1,10 @@
+import threading
+
 import pytest
 
 from core import errors
 from core.sources import image_reader, local
+from tests.support import waiting
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +62,25 @@ def test_a_source_that_is_busy_is_down(tmp_path):
     with pytest.raises(errors.SourceUnavailable):
         image_reader.read(source, "a.jpg", 100)
     assert source.failing["read"] == 8
+
+
+def test_a_source_that_hangs_is_down(monkeypatch):
+    """A read cannot be ended, so no more than a few hang at a time; once they end, the source is read again."""
+    monkeypatch.setattr(image_reader, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(image_reader, "MAX_HUNG_READS", 2)
+    answers, reads = threading.Event(), []
+
+    class HangingSource(local.LocalSource):
+        def read(self, path, max_bytes):  # noqa: ARG002 (as its base)
+            reads.append(path)
+            answers.wait(60)
+            return b"bytes"
+
+    source = HangingSource("hanging", "/proc/self")
+    for _ in range(5):
+        with pytest.raises(errors.SourceUnavailable):
+            image_reader.read(source, "comm", 100)
+    assert len(reads) == 2
+    answers.set()
+    waiting.wait_until(lambda: not any(thread.name == "time limit" for thread in threading.enumerate()))
+    assert image_reader.read(source, "comm", 100) == b"bytes"
