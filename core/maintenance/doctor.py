@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from core import errors, settings
+from core import errors, settings, specs
 from core.db import clock, database, revision, task_leases
 from core.db.queries import invariants, retention, scans, url_fetches, webhook_deliveries, workers
 from core.maintenance import preflight
@@ -80,7 +80,7 @@ def _check_workers(conn: sa.Connection, _: settings.Settings) -> list[CheckResul
 
 def _check_waiting_blobs(conn: sa.Connection, config: settings.Settings) -> list[CheckResult]:
     """Check that the bytes of queued images exist in the blob folder; a bucket is not checked."""
-    if config.blob_store.startswith("s3://"):
+    if config.blob_store.startswith(specs.S3_SCHEME):
         return []
     store, digests = (
         local.LocalBlobStore(Path(config.blob_store)),

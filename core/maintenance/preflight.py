@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from core import errors, settings
+from core import errors, settings, specs
 from core.broker import redis_clients
 from core.db import database
 from core.sandbox import child_command, landlock, seccomp
@@ -211,7 +211,7 @@ def _check_blob_store(location: str) -> Iterator[CheckResult]:
         )
         return
     yield CheckResult("blobs", ok=True, detail=f"{location} is writable")
-    if not location.startswith("s3://"):
+    if not location.startswith(specs.S3_SCHEME):
         yield from _check_free_space("disk", Path(location))
 
 
