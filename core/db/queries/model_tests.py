@@ -4,12 +4,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.db import clock, tables
+from core.db import clock
 from core.db.expressions import MODELS, WORKERS
-from core.db.queries import models
+from core.db.queries import models, workers
 
 MAX_ERROR_CHARS = 1000
-IS_ALIVE = WORKERS.c.heartbeat_at >= clock.now(-tables.WORKER_TTL_SECONDS)
 MAX_LOST_WORKERS = 3  # within a day, while they loaded a version that was tested
 
 
@@ -48,7 +47,7 @@ def fail_versions_of_lost_workers(conn: sa.Connection) -> list[str]:
     """
     lost_workers = sa.func.count().label("count")
     lost = sa.select(WORKERS.c.loading_model_id, lost_workers, sa.func.min(WORKERS.c.id).label("worker"))
-    lost = lost.where(WORKERS.c.loading_model_id.is_not(None), ~IS_ALIVE).group_by(WORKERS.c.loading_model_id)
+    lost = lost.where(WORKERS.c.loading_model_id.is_not(None), ~workers.IS_ALIVE).group_by(WORKERS.c.loading_model_id)
     failed = []
     for model_id, count, worker in conn.execute(lost).all():
         version = conn.execute(sa.select(MODELS).where(MODELS.c.id == model_id)).one()
@@ -78,7 +77,7 @@ def list_untested(conn: sa.Connection, worker: str) -> list[models.Version]:
 
 def _is_served(conn: sa.Connection, version: Any) -> bool:
     """Return whether a live worker serves a version."""
-    served = conn.execute(sa.select(WORKERS.c.loaded_models).where(IS_ALIVE)).scalars()
+    served = conn.execute(sa.select(WORKERS.c.loaded_models).where(workers.IS_ALIVE)).scalars()
     return any(loaded_models.get(version.name) == version.version for loaded_models in served)
 
 

@@ -13,6 +13,7 @@ STALLED_SECONDS = 30.0  # without progress for so long while images are queued, 
 DELETE_AFTER_SECONDS = 86_400.0
 CRASH_WINDOW_SECONDS = 300.0
 STEADY_SECONDS = 30.0  # a worker that has lived for so long is not in a crash loop
+IS_ALIVE = WORKERS.c.heartbeat_at >= clock.now(-tables.WORKER_TTL_SECONDS)
 
 
 def register(
@@ -91,8 +92,7 @@ def list_alive(conn: sa.Connection) -> Sequence[sa.Row[Any]]:
     """
     last_progress = sa.func.coalesce(WORKERS.c.last_progress_at, WORKERS.c.started_at)
     query = sa.select(WORKERS, (last_progress > clock.now(-STALLED_SECONDS)).label("is_progressing"))
-    query = query.where(WORKERS.c.heartbeat_at > clock.now(-tables.WORKER_TTL_SECONDS))
-    return conn.execute(query.order_by(WORKERS.c.started_at)).all()
+    return conn.execute(query.where(IS_ALIVE).order_by(WORKERS.c.started_at)).all()
 
 
 def list_namespace(conn: sa.Connection, pid_namespace: str) -> Sequence[sa.Row[Any]]:
@@ -100,10 +100,9 @@ def list_namespace(conn: sa.Connection, pid_namespace: str) -> Sequence[sa.Row[A
 
     Those without a recent heartbeat are left out, unless they still hold images.
     """
-    is_recent = WORKERS.c.heartbeat_at > clock.now(-tables.WORKER_TTL_SECONDS)
     has_images = WORKERS.c.id.in_(sa.select(IMAGES.c.worker).where(IS_RUNNING))
     query = sa.select(WORKERS.c.id, WORKERS.c.pid, WORKERS.c.heartbeat_at)
-    return conn.execute(query.where(WORKERS.c.pid_namespace == pid_namespace, sa.or_(is_recent, has_images))).all()
+    return conn.execute(query.where(WORKERS.c.pid_namespace == pid_namespace, sa.or_(IS_ALIVE, has_images))).all()
 
 
 def count_running(conn: sa.Connection) -> dict[str, int]:
@@ -115,5 +114,4 @@ def count_running(conn: sa.Connection) -> dict[str, int]:
 def count_crashed(conn: sa.Connection) -> int:
     """Count the workers that have started lately, and were lost without having shut down."""
     is_recent = WORKERS.c.started_at > clock.now(-CRASH_WINDOW_SECONDS)
-    is_lost = WORKERS.c.heartbeat_at < clock.now(-tables.WORKER_TTL_SECONDS)
-    return int(conn.execute(sa.select(sa.func.count()).select_from(WORKERS).where(is_recent, is_lost)).scalar_one())
+    return int(conn.execute(sa.select(sa.func.count()).select_from(WORKERS).where(is_recent, ~IS_ALIVE)).scalar_one())
