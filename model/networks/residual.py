@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 MIN_SIDE = 32
 _STEM_CHANNELS, _BLOCK_CHANNELS = 32, (64, 128, 256)
+_DROPOUT = 0.2
 
 
 class ResidualNetwork(nn.Sequential):
     """Float [N, 3, height, width] in, logits [N, classes] out; each side at least `MIN_SIDE`."""
 
-    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+    def __init__(self, classes: int) -> None:
         widths = (_STEM_CHANNELS, *_BLOCK_CHANNELS)
         super().__init__(
             nn.Conv2d(3, _STEM_CHANNELS, 5, stride=2, padding=2, bias=False),
@@ -44,7 +45,7 @@ class ResidualNetwork(nn.Sequential):
             *itertools.starmap(ResidualBlock, itertools.pairwise(widths)),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Dropout(dropout),
+            nn.Dropout(_DROPOUT),
             nn.Linear(widths[-1], classes),
         )
         initialization.init_weights(self)

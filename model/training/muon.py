@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Jordan's polynomial: a few iterations move every singular value in 0.01..1 to about 1 (0.7..1.2).
 _NS_A, _NS_B, _NS_C = 3.4445, -4.7750, 2.0315
 _NS_STEPS = 4
+_MOMENTUM = 0.95
 # Makes a step about as large as AdamW's (Liu and others, 2025), so that one learning rate fits both.
 _UPDATE_SCALE = 0.2
 
@@ -30,10 +31,8 @@ _UPDATE_SCALE = 0.2
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose update is orthogonalised, with decoupled weight decay."""
 
-    def __init__(
-        self, convolutions: Iterable[Parameter], lr: float, weight_decay: float, *, momentum: float = 0.95
-    ) -> None:
-        super().__init__(convolutions, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self, convolutions: Iterable[Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(convolutions, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - the base class's signature
@@ -41,14 +40,14 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, weight.grad, **{name: group[name] for name in self.defaults})
+                    self._update(weight, weight.grad, group["lr"], group["weight_decay"])
 
-    def _update(self, weight: Tensor, gradient: Tensor, lr: float, weight_decay: float, momentum: float) -> None:
+    def _update(self, weight: Tensor, gradient: Tensor, lr: float, weight_decay: float) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        update = zeropower_via_newton_schulz(gradient.lerp(state["momentum"], momentum).flatten(1))
+        state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
+        update = zeropower_via_newton_schulz(gradient.lerp(state["momentum"], _MOMENTUM).flatten(1))
         weight.mul_(1 - lr * weight_decay)
         weight.add_(update.reshape(weight.shape), alpha=-lr * _UPDATE_SCALE * math.sqrt(max(update.shape)))
 

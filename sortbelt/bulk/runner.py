@@ -123,7 +123,7 @@ class BulkRun:
         self._latest_job: run_manifest.RunJob | None = None
         self._count_before = 0  # images that earlier runs recorded as sent to the open job
         self._is_watching = False  # whether files may still be written to
-        self.walk_summary = walker.WalkSummary(0, 0, 0, 0, Counter())
+        self.walk_summary = walker.WalkSummary(0, 0, 0, Counter())
         self.stats = RunStats()
         self._jobs: dict[str, responses.Job] = {}  # latest states, by id
         self._watched_ids: set[str] = set()  # jobs that had not ended at the start: their failures count for the limit

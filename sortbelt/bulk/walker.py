@@ -17,13 +17,12 @@ UNREADABLE_FOLDER, UNREADABLE = "unreadable folder", "unreadable"
 
 
 class WalkSummary(NamedTuple):
-    """Content of a folder: images and bytes, how many of them are new, and skipped entries by reason.
+    """Content of a folder: images, how many of them are new, the bytes of those, and skipped entries by reason.
 
     `left_out_files` has name and reason of the first skipped entries that may be images.
     """
 
     image_count: int
-    total_bytes: int
     new_count: int
     new_bytes: int
     skipped: Counter[str]
@@ -56,15 +55,15 @@ class DirectoryWalker:
         Raises:
             errors.BadInput: the folder does not exist, or has no images although `allow_empty` is False.
         """
-        image_count = total_bytes = new_count = new_bytes = 0
+        image_count = new_count = new_bytes = 0
         for image in self.walk():
-            image_count, total_bytes = image_count + 1, total_bytes + image.size
+            image_count += 1
             if is_new(image):
                 new_count, new_bytes = new_count + 1, new_bytes + image.size
         if not image_count and not allow_empty:
             raise errors.BadInput(self._no_images_message(), "no_pictures")
         skipped = self._skipped
-        return WalkSummary(image_count, total_bytes, new_count, new_bytes, skipped.counts, skipped.left_out)
+        return WalkSummary(image_count, new_count, new_bytes, skipped.counts, skipped.left_out)
 
     def _no_images_message(self) -> str:
         if not self._skipped.counts:

@@ -14,6 +14,7 @@ from pathlib import Path
 EARLY_CRASH_SECONDS = 3.0
 BACKOFF_RANGE_SECONDS = (0.5, 10.0)
 PR_SET_PDEATHSIG = 1
+LAST_LINES = 8  # of a log, in the message about a program that keeps exiting
 PRIVATE_UMASK = 0o077  # what the servers create, only this user can read
 
 
@@ -86,11 +87,11 @@ class SupervisedProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signum)
 
-    def last_lines(self, count: int = 8) -> str:
+    def last_lines(self) -> str:
         """Return the last lines of its log."""
         with contextlib.suppress(OSError), self.program.log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8_000))
-            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-count:])
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:])
         return ""
 
 
