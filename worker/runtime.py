@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from core import errors, settings
 from core.broker import job_events, wakeup, wakeup_listener
 from core.db import database
-from core.db.queries import environments, known_blobs, workers
+from core.db.queries import environments, installation, workers
 from core.sources import catalog
 from core.storage import factory
 from worker import heartbeat, pid_namespace, pipeline, runtime_info, shadow_runner
@@ -138,7 +138,7 @@ class WorkerRuntime:
             pid_namespace=pid_namespace.name(),
         )
         self.model_manager.register_default(conn)
-        return environments.get_or_create_id(conn, environment), known_blobs.installation_id(conn).encode()
+        return environments.get_or_create_id(conn, environment), installation.get_or_create_id(conn).encode()
 
     def _idle_poll_loop(self) -> None:
         """Run the pipeline whenever it has been idle for a while."""

@@ -12,7 +12,7 @@ import flask
 
 from core import errors
 from core.db import database
-from core.db.queries import api_keys, known_blobs
+from core.db.queries import api_keys, installation
 
 VALID_SECONDS = 86_400
 
@@ -25,7 +25,7 @@ class InvalidLink(errors.ClientError):
 
 def signer(db: database.Database, key_id: str) -> Callable[[int], str]:
     """Return a function that makes the link to an image, by its id; the caller must be allowed to see it."""
-    secret = db.write(known_blobs.installation_id)
+    secret = db.write(installation.get_or_create_id)
     expires, root = int(time.time()) + VALID_SECONDS, flask.request.url_root
 
     def sign(image_id: int) -> str:
@@ -41,7 +41,7 @@ def check(db: database.Database, key_id: str, image_id: int, expires: int, signa
     Raises:
         InvalidLink: it has expired or was changed, or its key is not valid any more.
     """
-    secret = db.read(known_blobs.installation_id)
+    secret = db.read(installation.get_or_create_id)
     if not hmac.compare_digest(signature, _signature(secret, key_id, image_id, expires)) or expires < time.time():
         raise InvalidLink
     holder = db.read(api_keys.find_valid, key_id)

@@ -19,7 +19,7 @@ from api.services import finished_single
 from core import errors
 from core.broker import job_events, redis_clients
 from core.db import database
-from core.db.queries import api_keys, jobs, known_blobs, results
+from core.db.queries import api_keys, installation, jobs, results
 from core.intake.eta_cache import EtaCache
 
 SUBSCRIBED_POLL_SECONDS = 1.0  # between two polls while events are received
@@ -211,7 +211,7 @@ class JobWatcher:
         """Read the key that notices are signed with; empty while the database does not answer."""
         run_in_executor = asyncio.get_running_loop().run_in_executor
         try:
-            id_ = await run_in_executor(self._executor, lambda: self._db.write(known_blobs.installation_id))
+            id_ = await run_in_executor(self._executor, lambda: self._db.write(installation.get_or_create_id))
         except errors.DatabaseUnavailable:
             return b""
         return id_.encode()

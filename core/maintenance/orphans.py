@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from core import errors, settings
 from core.concurrency import periodic
 from core.db import database, revision
-from core.db.queries import known_blobs
+from core.db.queries import installation, known_blobs
 from core.storage import base, factory
 
 SWEEP_INTERVAL_SECONDS = 4 * 3600.0  # between two sweeps
@@ -34,7 +34,7 @@ def sweep(db: database.Database, blob_store: base.BlobStore, *, rest_ratio: floa
             blob cannot be removed, and the others are.
     """
     db.read(revision.check)
-    if not blob_store.mark_owner(db.write(known_blobs.installation_id)):
+    if not blob_store.mark_owner(db.write(installation.get_or_create_id)):
         log.warning("no blobs were removed: the blob store belongs to another database")
         return 0
     removed, first_error = 0, None

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 import sqlalchemy as sa
-from uuid_utils import compat as uuids
 
 from core import errors
-from core.db.expressions import IMAGES, INSTALLATIONS, IS_REJECTED, JOBS, MODELS, no_index
+from core.db.expressions import IMAGES, IS_REJECTED, JOBS, MODELS, no_index
 from core.db.new_image import NewImage
 
 
@@ -78,12 +77,3 @@ def without_images(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
     """Return those of these SHA-256 that no image has any more, uploaded or in a source."""
     candidates = set(digests)
     return candidates - set(conn.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(candidates))).scalars())
-
-
-def installation_id(conn: sa.Connection) -> str:
-    """Return the id of this database, with which its blob store is marked; create it if the row was lost."""
-    id_ = conn.execute(sa.select(INSTALLATIONS.c.id).order_by(INSTALLATIONS.c.id).limit(1)).scalar()
-    if id_ is None:
-        id_ = str(uuids.uuid7())
-        conn.execute(sa.insert(INSTALLATIONS).values(id=id_))
-    return str(id_)

@@ -9,7 +9,7 @@ import pytest
 from api.schemas import job_responses, result_responses
 from api.services import finished_single, job_watcher
 from core.broker import job_events, redis_clients
-from core.db.queries import environments, jobs, known_blobs, new_images, results
+from core.db.queries import environments, installation, jobs, new_images, results
 from core.intake.eta_cache import EtaCache
 from tests.integration.worker import fakes
 from tests.support import factories
@@ -75,7 +75,7 @@ def test_the_notice_says_what_the_database_says(db, redis_url, single, monkeypat
     for name in ("SUBSCRIBED_POLL_SECONDS", "UNSUBSCRIBED_POLL_SECONDS"):
         monkeypatch.setattr(job_watcher, name, 600.0)
     watcher = job_watcher.JobWatcher(db, job_events.JobEvents(redis_url), EtaCache(db))
-    key = db.write(known_blobs.installation_id).encode()
+    key = db.write(installation.get_or_create_id).encode()
     stage = commit_stage(db, redis_url, key)
     reads = []
     real = watcher._refresh

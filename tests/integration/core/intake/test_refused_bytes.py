@@ -8,7 +8,7 @@ import pytest
 
 from core import enums, errors, settings
 from core.db import clock
-from core.db.queries import api_keys, jobs, known_blobs, quotas
+from core.db.queries import api_keys, installation, jobs, quotas
 from core.intake import service
 from core.maintenance import orphans
 from core.storage import local
@@ -183,4 +183,4 @@ def test_the_sweep_leaves_the_store_of_another_database_alone(blob_store, db):
     os.utime(blob_store.path("0" * 64), (0, 0))
     assert orphans.sweep(db, blob_store) == 0
     assert blob_store.path("0" * 64).exists()
-    assert db.write(known_blobs.installation_id) != "another database"
+    assert db.write(installation.get_or_create_id) != "another database"
