@@ -97,12 +97,13 @@ class RequestBody:
         """Replace the body by the decoded one; beyond the limit it is discarded.
 
         Raises:
-            OSError, EOFError, ValueError: whatever the decoder raises for a damaged body.
+            Exception: whatever the decoder raises for a damaged body.
             body_budget.BudgetExceeded: there is no memory for the body.
         """
         encoded, encoded_length = self.buffer, self.length
         self.buffer, self.length = io.BytesIO(), 0
-        with encoded, open_decoder(encoded) as decoder:
+        with encoded:
+            decoder = open_decoder(encoded)
             while chunk := await asyncio.to_thread(decoder.read, DECODED_CHUNK_BYTES):
                 self.length += len(chunk)
                 if self._reservation is None or self.length > self._max_bytes:

@@ -2,6 +2,7 @@ import asyncio
 import gzip
 import json
 import re
+import time
 import zlib
 
 import pytest
@@ -52,6 +53,35 @@ def test_several_members_are_one_body(encoding):
     """As a program makes them that appends."""
     encode = ENCODERS[encoding]
     assert send(encode(b"ab") + encode(b"cd"), encoding)[1]["body"] == "abcd"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_body_of_many_members_is_decoded(encoding, size):
+    """Up to the limit, also those that are empty."""
+    encode = ENCODERS[encoding]
+    members = content_encoding.MAX_MEMBERS // 2
+    seen = send((encode(b"x" * size) + encode(b"")) * members, encoding, max_body_bytes=50_000_000)[1]
+    assert seen["CONTENT_LENGTH"] == str(size * members)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_a_body_of_too_many_members_is_400_at_once(encoding, content):
+    """Each costs time, whatever comes out of it, and a body of 64 MB could have millions."""
+    started_at = time.monotonic()
+    status, problem = send(ENCODERS[encoding](content) * 200_000, encoding)
+    assert time.monotonic() - started_at < 1
+    assert (status, problem["code"]) == (400, "bad_request")
+    assert problem["detail"] == f"The body is made of more than 1,000 pieces of {encoding}; encode it as one."
+
+
+def test_a_gzip_body_may_be_padded_with_zeros():
+    """As tapes and some file systems do, between its members and after them; the zeros are skipped quickly."""
+    started_at = time.monotonic()
+    body = gzip.compress(b"ab") + bytes(30_000_000) + gzip.compress(b"cd") + bytes(10)
+    assert send(body, "gzip", max_body_bytes=50_000_000)[1]["body"] == "abcd"
+    assert time.monotonic() - started_at < 1
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
