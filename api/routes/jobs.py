@@ -41,7 +41,7 @@ from core.db.queries import results as result_queries
 from core.maintenance import reaper, retention
 
 blueprint = flask.Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-MAX_CANCELLATION_SECONDS = 5.0  # of a response; workers, and a thread of the API, cancel the rest
+MAX_STEPS_SECONDS = 5.0  # of a response; workers, and a thread of the API, go on with the rest of a large job
 MAX_DELETION_SECONDS = 2.0  # of a response; a thread of the API removes the rest
 JOB_URL = "$URL/v1/jobs/$JOB"
 LINK_PARAMETERS = {"job_id": "$response.body#/id"}
@@ -177,7 +177,7 @@ def cancel(job_id: str) -> flask.Response:
     """
     services, caller = container.services(), auth.caller()
     services.db.write(jobs.cancel, _valid_job_id(job_id), caller.id)
-    reaper.end_queued(services.db, job_id, deadline=time.monotonic() + MAX_CANCELLATION_SECONDS)
+    reaper.end_queued(services.db, job_id, deadline=time.monotonic() + MAX_STEPS_SECONDS)
     services.job_events.publish([job_id])
     return responses.job_response(_read_job(job_id), caller, services.eta_cache)
 
@@ -196,13 +196,17 @@ def retry(job_id: str) -> flask.Response:
     """Submit the images without a label again: a new job of those that failed, expired or were cancelled.
 
     Repeating returns the same job. Images that were rejected at submission, as empty, too large or not an image, are
-    left out, and counted in `left_out`; if there are no others, the error is `nothing_to_retry`.
+    left out, and counted in `left_out`; if there are no others, the error is `nothing_to_retry`. Of a very large job,
+    what is left after this response is added by workers and the API, step by step; then the new job is sealed.
     """
     services, caller = container.services(), auth.caller()
     new_job_id = services.intake.retry_failed(_valid_job_id(job_id), caller.id, caller.key_quotas)
     left_out = services.db.read(retries.count_left_out, job_id)
     fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
     row = services.db.read(jobs.get, new_job_id, caller.id)
+    if row.sealed_at is None:
+        reaper.copy_retry(services.db, new_job_id, deadline=time.monotonic() + MAX_STEPS_SECONDS)
+        row = services.db.read(jobs.get, new_job_id, caller.id)
     return responses.accepted_response(row, caller, services.eta_cache, fields)
 
 

@@ -191,14 +191,17 @@ class SubmissionService:
     def retry_failed(self, job_id: str, owner: str, key_quotas: quotas.Quotas = quotas.UNSET) -> str:
         """Create a job of the images that got no label; called again, the same job. Return its id.
 
+        Of many images `reaper.copy_retry` copies the rest.
+
         Raises:
             errors.ClientError: the owner has no such job, or nothing in it can be retried.
             errors.TemporarilyRejected: it cannot be accepted now.
             errors.ServiceUnavailable: the database does not answer.
         """
-        if (load := self.db.read(retries.load_of_retry, job_id, owner)).images:
-            self._check_admission(owner, quotas.UNSET, load)
-        new_job_id = self.db.write(retries.create_retry, job_id, owner, key_quotas, tracer.traceparent())
+        retryable = self.db.read(retries.find_retryable, job_id, owner)
+        if retryable is not None and retryable.load.images:
+            self._check_admission(owner, quotas.UNSET, retryable.load)
+        new_job_id = self.db.write(retries.create_retry, job_id, owner, key_quotas, tracer.traceparent(), retryable)
         self.wakeup.send()
         return new_job_id
 

@@ -75,7 +75,7 @@ def start_purge_thread(db: database.Database, blob_store: base.BlobStore, *, day
 
     def step() -> None:
         db.read(revision.check)
-        reaper.end_queued_of_all(db, deadline=time.monotonic() + MAX_ROUND_SECONDS)  # perhaps no worker runs
+        reaper.continue_large_jobs(db, deadline=time.monotonic() + MAX_ROUND_SECONDS)  # perhaps no worker runs
         if removed := run_deletions(db, blob_store, deadline=time.monotonic() + MAX_ROUND_SECONDS):
             log.info("removed the bytes of %d images of deleted jobs", removed)
         if days:

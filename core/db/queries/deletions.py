@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from core import enums, errors
 from core.db import clock
 from core.db.expressions import API_KEYS, IMAGE_DELETIONS, IMAGES, JOBS, is_job_of
-from core.db.queries import jobs
+from core.db.queries import jobs, retries
 
 
 def delete_job(conn: sa.Connection, job_id: str, owner: str | None, deleted_by: str) -> None:
@@ -50,6 +50,8 @@ def delete_image(
     if (receipt := _receipt(conn, image_id, owner)) is not None:
         return receipt, None
     job_id = conn.execute(sa.select(IMAGES.c.job_id).where(IMAGES.c.id == image_id)).scalar()
+    if job_id is not None:
+        retries.lock_with_origin(conn, job_id)
     job = _lock_job(conn, job_id, owner)
     image = conn.execute(sa.select(IMAGES).where(IMAGES.c.id == image_id).with_for_update()).one_or_none()
     if job is None or image is None:
@@ -61,6 +63,7 @@ def delete_image(
         raise errors.ImageGone
     if image.status == enums.Status.RUNNING:
         raise errors.ImageRunning(f"Image {image_id} is being classified; repeat the request when it has a result.")
+    retries.copy_beyond(conn, job.id, image.name)
     conn.execute(sa.delete(IMAGES).where(IMAGES.c.id == image_id))
     counts = {"total": JOBS.c.total - 1, "bytes": JOBS.c.bytes - image.bytes}
     if image.status != enums.Status.QUEUED:

@@ -297,7 +297,7 @@ def add_images(
     job = get_for_update(conn, job_id, owner)
     existing_names = _existing_names(conn, job_id, [image.name for image in images])
     added = [image for image in images if image.name not in existing_names]
-    if added and job.sealed_at is not None:
+    if added and (job.sealed_at is not None or job.retry_of is not None):
         raise errors.JobSealed.of(job_id)
     known_blobs.require_stored(added, gone)
     if added:
@@ -334,12 +334,13 @@ def _existing_names(conn: sa.Connection, job_id: str, names: Sequence[str]) -> s
 def seal(conn: sa.Connection, job_id: str, owner: str) -> None:
     """Seal a job: it takes no more images. Sealing it again changes nothing.
 
-    A job that is being filled from a source is sealed when the scan ends.
+    A job that is being filled from a source is sealed when the scan ends, a retry when its last image is copied.
 
     Raises:
         errors.JobNotFound: the owner has no such job.
     """
-    get_for_update(conn, job_id, owner)
+    if get_for_update(conn, job_id, owner).retry_of is not None:
+        return
     if conn.execute(
         sa.update(SCANS).where(SCANS.c.job_id == job_id, IS_SCAN_PENDING).values(seal_when_done=True)
     ).rowcount:
@@ -395,7 +396,12 @@ def seal_abandoned(conn: sa.Connection, *, days: float, limit: int = 100) -> lis
     """Seal the open jobs to which nothing was added for so many days, so that they end. Return their ids."""
     last_fed_at = sa.func.coalesce(JOBS.c.last_fed_at, JOBS.c.created_at)
     has_scan = sa.exists().where(SCANS.c.job_id == JOBS.c.id, IS_SCAN_PENDING)
-    is_abandoned = (JOBS.c.sealed_at.is_(None), last_fed_at < clock.now(-days * 86_400), ~has_scan)
+    is_abandoned = (
+        JOBS.c.sealed_at.is_(None),
+        JOBS.c.retry_of.is_(None),
+        last_fed_at < clock.now(-days * 86_400),
+        ~has_scan,
+    )
     query = sa.select(JOBS.c.id).where(*is_abandoned).limit(limit).with_for_update(skip_locked=True)
     job_ids = list(map(str, conn.execute(query).scalars()))
     if job_ids:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from core import errors
 from core.db import clock
-from core.db.expressions import API_KEYS, ENDED_COUNT, JOBS, SCANS
+from core.db.expressions import API_KEYS, ENDED_COUNT, JOBS, SCANS, no_index
 
 WINDOW_SECONDS = 60.0
 DEFAULT_RETRY_SECONDS = 5.0  # for a key with too many open images, if the throughput is not known
@@ -192,7 +192,7 @@ def check_open_jobs(conn: sa.Connection, key_id: str, max_open_jobs: int) -> Non
     """
     if not max_open_jobs:
         return
-    is_open = (JOBS.c.api_key_id == key_id, JOBS.c.sealed_at.is_(None))
+    is_open = (JOBS.c.api_key_id == key_id, JOBS.c.sealed_at.is_(None), no_index(JOBS.c.retry_of).is_(None))
     count = conn.execute(sa.select(sa.func.count()).select_from(JOBS).where(*is_open)).scalar_one()
     if count > max_open_jobs:
         detail = f"This key has {max_open_jobs:,} open jobs, as many as it may; seal or cancel some."

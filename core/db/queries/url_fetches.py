@@ -1,6 +1,6 @@
 """URL fetches: images whose bytes the dispatcher fetches; until then no worker claims them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import clock, task_leases
-from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES, distinct_values
+from core.db.expressions import IMAGES, IS_QUEUED, JOBS, URL_FETCHES, any_of, distinct_values, no_index
 from core.db.new_image import URL_SOURCE, NewImage
 from core.db.queries import claims, jobs, new_images
 
@@ -34,17 +34,18 @@ class Claim:
     lease_until: datetime
 
 
-def copy_to_retry(conn: sa.Connection, job_id: str, retry_id: str) -> None:
-    """Insert the fetches of a job that retries images whose bytes were not fetched."""
+def copy_to_retry(conn: sa.Connection, job_id: str, retry_id: str, image_ids: Sequence[int]) -> None:
+    """Insert the fetches of a job into which these images of another were copied, if their bytes were not fetched."""
     retried = IMAGES.alias("retried")
     query = (
         sa.select(retried.c.id, URL_FETCHES.c.url, JOBS.c.api_key_id)
         .join(IMAGES, IMAGES.c.id == URL_FETCHES.c.image_id)
         .join(retried, sa.and_(retried.c.job_id == retry_id, retried.c.name == IMAGES.c.name))
         .join(JOBS, JOBS.c.id == retried.c.job_id)
-        .where(IMAGES.c.job_id == job_id, retried.c.source == URL_SOURCE)
+        .where(any_of(IMAGES.c.id, "ids"), no_index(IMAGES.c.job_id) == job_id, retried.c.source == URL_SOURCE)
     )
-    new_images.insert_fetches(conn, [(row.id, row.url, row.api_key_id) for row in conn.execute(query)])
+    fetches = conn.execute(query, {"ids": list(image_ids)})
+    new_images.insert_fetches(conn, [(row.id, row.url, row.api_key_id) for row in fetches])
 
 
 def claim(

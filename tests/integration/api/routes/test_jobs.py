@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from core.db.queries import expired_leases, invariants, jobs
+from core.db.queries import expired_leases, invariants, jobs, retries
 from core.maintenance import reaper, retention
 from tests.support import factories
 from tests.support.api_client import assert_problem, fetch_all_pages, next_page_url
@@ -710,6 +710,16 @@ def test_failed_images_can_be_retried(db, submit_client):
     assert (repeat["id"], repeat["left_out"]) == (again["id"], again["left_out"])
     assert sorted(claim.name for claim in factories.claim_images(db)) == ["2.png", "3.png"]
     assert submit_client.get(job["status_url"]).json["counts"]["failed"] == 3
+
+
+def test_a_response_waits_until_a_large_job_is_retried(db, submit_client, monkeypatch):
+    """Up to some seconds; then the workers copy the rest."""
+    monkeypatch.setattr(retries, "COPIED_PER_STEP", 1)
+    job = submit_client.post("/v1/jobs", images=[(f"{n}.png", factories.make_image(n)) for n in range(4)]).json
+    submit_client.post(job["cancel_url"])
+    again = submit_client.post(job["retry_url"]).json
+    assert (again["counts"]["queued"], again["counts"]["total"]) == (4, 4)
+    assert again["sealed_at"] is not None
 
 
 def test_a_job_whose_retry_was_deleted_can_be_retried_again(db, submit_client):

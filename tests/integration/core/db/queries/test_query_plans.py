@@ -314,6 +314,15 @@ QUESTIONS = {
     ),
     "seal": (lambda f: f.db.write(jobs.seal, f.open, f.owner), "jobs"),
     "retry of": (lambda f: f.db.read(retries.existing_retry, f.old), "ix_jobs_retry_of"),
+    "retries that are being copied": (lambda f: f.db.read(retries.list_unfinished), "ix_jobs_unsealed"),
+    "images that can be retried": (
+        lambda f: f.db.read(lambda c: retries._next_images(c, f.open, "1.jpg", 500)),
+        "uq_images_job_id_name|sqlite_autoindex_images_1",
+    ),
+    "copy images into a retry": (
+        lambda f: f.db.write(retries._copy, f.old, f.open, f.owner, [1, 2]),
+        "images",
+    ),
     "repeat of an order": (
         lambda f: f.db.read(jobs.find_repeated, [factories.new_job(f.owner, idempotency_key="x")]),
         "uq_jobs_owner_idempotency_key|sqlite_autoindex_jobs_2",
