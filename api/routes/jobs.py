@@ -351,7 +351,7 @@ def diff(job_id: str, other_id: str, query: base.DiffQuery) -> flask.Response:
         after=query.cursor,
         include_unpaired=query.only_in_one,
     )
-    return pagination.list_response("changes", query, rows, result_responses.serialize_change, lambda row: row.name)
+    return pagination.list_response("changes", query, rows, result_responses.serialize_change, str)
 
 
 @blueprint.get("/<job_id>/diff/<other_id>/pairs")

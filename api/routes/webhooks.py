@@ -53,7 +53,7 @@ def index(query: job_requests.DeliveryListQuery) -> flask.Response:
     def serialize(row: Any) -> webhook_responses.Delivery:
         return webhook_responses.serialize_delivery(row, base_url, show_full_url=caller.can_see_webhook_urls)
 
-    return pagination.list_response("deliveries", query, rows, serialize, lambda row: row.id)
+    return pagination.list_response("deliveries", query, rows, serialize, str)
 
 
 @blueprint.post("/deliveries/<delivery_id>/replay")

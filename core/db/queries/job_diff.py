@@ -5,8 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.db.expressions import IMAGES, RESULTS, Composed, Decomposed
+from core.db.expressions import IMAGES, RESULTS, Composed, Decomposed, Page
 
+MAX_SCANNED_IMAGES = 10_000  # images of each job of which a page is made
 A_IMAGES, B_IMAGES = IMAGES.alias("a_images"), IMAGES.alias("b_images")
 NAMESAKES = IMAGES.alias("namesakes")
 A_RESULTS, B_RESULTS = RESULTS.alias("a_results"), RESULTS.alias("b_results")
@@ -20,21 +21,45 @@ def list_page(
     limit: int,
     after: str | None = None,
     include_unpaired: bool = False,
-) -> Sequence[sa.Row[Any]]:
+    max_scanned: int = MAX_SCANNED_IMAGES,
+) -> Page:
     """Return the images of two jobs `a` and `b` whose labels differ, ordered by name, from beyond the name `after`.
 
     With `include_unpaired` also the images that have a result in only one of the jobs: `in_a` or `in_b` is false there.
+    They are searched for among the next `max_scanned` images of each job only: a page may have fewer rows than `limit`,
+    or none, and still a cursor for the next page.
     """
     branches = [_changed(job_id, other_job_id)]
     if include_unpaired:
         branches += [_unpaired(job_id, other_job_id), _unpaired(other_job_id, job_id, swapped=True)]
+    next_cursor = _last_scanned(conn, [job_id, other_job_id] if include_unpaired else [job_id], after, max_scanned)
     # Each branch is read in the order of names, and no further than the page needs.
     pages = [
-        query.where(name > after if after is not None else sa.true()).order_by(name).limit(limit).subquery()
+        query.where(name > after if after is not None else sa.true())
+        .where(name <= next_cursor if next_cursor is not None else sa.true())
+        .order_by(name)
+        .limit(limit)
+        .subquery()
         for query, name in branches
     ]
-    rows = sa.union_all(*[sa.select(page) for page in pages]).subquery("rows")
-    return conn.execute(sa.select(rows).order_by(rows.c.name).limit(limit)).all()
+    union = sa.union_all(*[sa.select(page) for page in pages]).subquery("rows")
+    rows = conn.execute(sa.select(union).order_by(union.c.name).limit(limit)).all()
+    return Page(rows, rows[-1].name if len(rows) == limit else next_cursor)
+
+
+def _last_scanned(conn: sa.Connection, job_ids: Sequence[str], after: str | None, max_scanned: int) -> str | None:
+    """Return the name up to which `max_scanned` images of a job follow another name; None if fewer do."""
+    boundaries = [
+        sa.select(IMAGES.c.name)
+        .where(IMAGES.c.job_id == job_id, IMAGES.c.name > after if after is not None else sa.true())
+        .order_by(IMAGES.c.name)
+        .offset(max_scanned - 1)
+        .limit(1)
+        .subquery()
+        for job_id in job_ids
+    ]
+    names = sa.union_all(*[sa.select(boundary) for boundary in boundaries]).subquery()
+    return conn.execute(sa.select(sa.func.min(names.c.name))).scalar()  # the database's order, not Python's
 
 
 def count_pairs(conn: sa.Connection, job_id: str, other_job_id: str) -> Sequence[sa.Row[Any]]:

@@ -1,6 +1,6 @@
 """Webhook deliveries: a transactional outbox of finished jobs, and the outcome of each delivery attempt."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,13 +10,14 @@ from uuid_utils import compat as uuids
 
 from core import errors
 from core.db import clock, task_leases
-from core.db.expressions import DELIVERIES
+from core.db.expressions import DELIVERIES, Page, no_index
 from core.enums import DeliveryStatus
 from core.webhooks import payload, retry_schedule
 
 LEASES = task_leases.LeasedTable(DELIVERIES)
 IS_PENDING = LEASES.is_pending
 has_due, count_overdue = LEASES.has_due, LEASES.count_overdue
+MAX_SCANNED_DELIVERIES = 5_000  # deliveries of which a page is made where an ended status is asked for
 CLAIM_NAMES = ("id", "job_id", "api_key_id", "event", "url", "attempts", "lease_until")
 CLAIM_COLUMNS = [DELIVERIES.c[name] for name in CLAIM_NAMES]
 
@@ -110,18 +111,49 @@ def replay(conn: sa.Connection, id_: str, owner: str) -> sa.Row[Any]:
 
 
 def list_page(
-    conn: sa.Connection, owner: str | None, *, limit: int, before: str | None = None, filters: Mapping[str, str | None]
-) -> Sequence[sa.Row[Any]]:
+    conn: sa.Connection,
+    owner: str | None,
+    *,
+    limit: int,
+    before: str | None = None,
+    filters: Mapping[str, str | None],
+    max_scanned: int = MAX_SCANNED_DELIVERIES,
+) -> Page:
     """Return up to `limit` deliveries, newest first, from below the id `before`; `owner` None is every key's.
 
-    `filters` holds `job_id` and `status`; a value of None matches all.
+    `filters` holds `job_id` and `status`; a value of None matches all. Deliveries that have ended with a status, which
+    no index covers, are searched for among the next `max_scanned` only: a page may have fewer rows than `limit`, or
+    none, and still a cursor for the next page.
     """
-    query = sa.select(DELIVERIES).order_by(DELIVERIES.c.id.desc()).limit(limit)
-    equal_to = {**filters, "api_key_id": owner}
-    query = query.where(*[DELIVERIES.c[name] == value for name, value in equal_to.items() if value is not None])
+    status, job_id = filters.get("status"), filters.get("job_id")
+    equal_to = {"job_id": job_id, "api_key_id": owner}
+    conditions = [DELIVERIES.c[name] == value for name, value in equal_to.items() if value is not None]
     if before is not None:
-        query = query.where(DELIVERIES.c.id < before)
-    return conn.execute(query).all()
+        conditions.append(DELIVERIES.c.id < before)
+    query, next_cursor = sa.select(DELIVERIES).where(*conditions), None
+    if status is not None and job_id is not None:  # a job has few
+        query = query.where(DELIVERIES.c.status == status)
+    elif status == DeliveryStatus.PENDING:
+        query = sa.select(DELIVERIES).where(DELIVERIES.c.id.in_(_newest_pending(owner, before, limit)))
+    elif status is not None:
+        query = query.where(DELIVERIES.c.status == status)
+        scanned = sa.select(DELIVERIES.c.id).where(*conditions).order_by(DELIVERIES.c.id.desc())
+        next_cursor = conn.execute(scanned.offset(max_scanned - 1).limit(1)).scalar()
+        if next_cursor is not None:
+            query = query.where(DELIVERIES.c.id >= next_cursor)
+    rows = conn.execute(query.order_by(DELIVERIES.c.id.desc()).limit(limit)).all()
+    return Page(rows, rows[-1].id if len(rows) == limit else next_cursor)
+
+
+def _newest_pending(owner: str | None, before: str | None, limit: int) -> sa.Select[tuple[str]]:
+    """Select the ids of the newest pending deliveries by their small index: either database may else walk the log."""
+    conditions = [IS_PENDING]
+    if owner is not None:
+        conditions.append(no_index(DELIVERIES.c.api_key_id) == owner)
+    if before is not None:
+        conditions.append(no_index(DELIVERIES.c.id) < before)
+    pending = sa.select(DELIVERIES.c.id).where(*conditions).cte("pending").prefix_with("MATERIALIZED")
+    return sa.select(pending.c.id).order_by(pending.c.id.desc()).limit(limit)
 
 
 def count_pending(conn: sa.Connection) -> int:

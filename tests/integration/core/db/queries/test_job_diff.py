@@ -1,3 +1,5 @@
+import pytest
+
 from core.db.queries import claims as claim_queries
 from core.db.queries import job_diff, results
 from tests.support import factories
@@ -65,6 +67,26 @@ def test_pages_of_differences_meet_each_once(db, owner):
         names += [row.name for row in rows]
         after = names[-1]
     assert names == [*"abdef"]
+
+
+@pytest.mark.parametrize("include_unpaired", [False, True])
+def test_a_page_of_differences_scans_a_limited_number_of_images(db, owner, include_unpaired):
+    """It may be short or empty, and still have a next one; together they have each difference once."""
+    jobs = create_jobs(db, owner)
+
+    def read_pages(*jobs, **limits):
+        pages = [db.read(job_diff.list_page, *jobs, include_unpaired=include_unpaired, **limits)]
+        while (after := pages[-1].next_cursor) is not None:
+            pages.append(db.read(job_diff.list_page, *jobs, after=after, include_unpaired=include_unpaired, **limits))
+        return [[row.name for row in page] for page in pages]
+
+    assert read_pages(jobs[0], jobs[0], limit=9, max_scanned=2) == [[], [], []]
+    for max_scanned in (1, 2, 3, 9):
+        for limit in (1, 2, 9):
+            pages = read_pages(*jobs, limit=limit, max_scanned=max_scanned)
+            assert [name for page in pages for name in page] == [*("abdef" if include_unpaired else "bd")]
+            assert len(pages) >= 5 / max_scanned
+    assert max(map(len, read_pages(*jobs, limit=9, max_scanned=1))) <= 2
 
 
 def test_names_in_another_normalization_form_are_the_same(db, owner):

@@ -21,6 +21,7 @@ from core.db.queries import (
     fair_claims,
     gauges,
     images,
+    job_diff,
     job_lists,
     jobs,
     known_blobs,
@@ -203,7 +204,11 @@ FEW = {  # these may sort, but only the rows that they have found
     "claim, bulk first",
     "claim, only new",
     "claim webhooks",
+    "differences",
+    "differences and images of one job",
     "deliveries of a job",
+    "deliveries that are pending of a key",
+    "deliveries that are pending of all keys",
     "receipts",  # of which there are none: nothing was purged
     "least confident of a label of none",
     "results by since",  # of a page's stretch; PostgreSQL knows how few they are
@@ -248,6 +253,12 @@ def queue(strategy):
         assert len(f.db.write(review_queue.lease, wanted, [], selection)) == 20
 
     return few(ask)
+
+
+def deliveries_page(status, *, owned):
+    """A page of webhook deliveries of a status; of half of a log, PostgreSQL would rather read all."""
+    wanted = {"limit": 50, "filters": {"status": status}, "max_scanned": 200}
+    return lambda f: f.db.read(webhook_deliveries.list_page, f.owner if owned else None, **wanted)
 
 
 def few(ask):
@@ -419,6 +430,20 @@ QUESTIONS = {
         lambda f: f.db.read(webhook_deliveries.list_page, f.owner, limit=50, filters={}),
         "webhook_deliveries",
     ),
+    **{
+        f"deliveries that are {status} of {who}": (deliveries_page(status, owned=owned), index)
+        for status, index in (("pending", "ix_deliveries_pending"), ("failed", "webhook_deliveries"))
+        for who, owned in (("a key", True), ("all keys", False))
+    },
+    **{
+        f"differences{suffix}": (
+            lambda f, unpaired=unpaired: f.db.read(
+                job_diff.list_page, GIANT, GIANT, limit=50, include_unpaired=unpaired, max_scanned=500
+            ),
+            "uq_images_job_id_name|sqlite_autoindex_images_1",
+        )
+        for suffix, unpaired in (("", False), (" and images of one job", True))
+    },
     "deliveries of a job": (
         lambda f: f.db.read(webhook_deliveries.list_page, f.owner, limit=50, filters={"job_id": f.old}),
         "webhook_deliveries",

@@ -352,3 +352,23 @@ def test_a_look_for_what_is_due_reads_only_what_is_not_over(db, owner):
         text = explained(db, statement, parameters)
         assert "ix_deliveries_pending" in text, text
         assert "Seq Scan on deliveries" not in text
+
+
+@pytest.mark.parametrize("status", ["failed", "pending", "delivered"])
+@pytest.mark.parametrize("max_scanned", [1, 2, 9])
+def test_a_page_of_deliveries_of_a_status_scans_a_limited_number(db, owner, status, max_scanned):
+    """It may be short or empty, and still have a next one; together they have each delivery once, newest first."""
+    job_ids = [cancelled(db, owner) for _ in range(6)]
+    failures = sa.update(DELIVERIES).where(DELIVERIES.c.job_id.in_(job_ids[1:3])).values(status="failed")
+    db.write(lambda c: c.execute(failures))
+    expected = {"failed": job_ids[2:0:-1], "pending": [*job_ids[:2:-1], job_ids[0]], "delivered": []}[status]
+    for owned_by in (owner, None):
+        for limit in (1, 2, 9):
+            wanted = {"limit": limit, "filters": {"status": status, "job_id": None}, "max_scanned": max_scanned}
+            pages = [db.read(webhook_deliveries.list_page, owned_by, **wanted)]
+            while (before := pages[-1].next_cursor) is not None:
+                pages.append(db.read(webhook_deliveries.list_page, owned_by, before=before, **wanted))
+            assert [row.job_id for page in pages for row in page] == expected
+            assert status == "pending" or len(pages) >= 6 / max_scanned
+    wanted["filters"]["job_id"] = job_ids[0]
+    assert len(db.read(webhook_deliveries.list_page, owner, **wanted)) == (status == "pending")
