@@ -4,6 +4,7 @@ import contextlib
 import email.utils
 import math
 import os
+import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,19 +94,22 @@ class GuardedBackend(httpcore.NetworkBackend):
         """Connect to the first of the host's allowed addresses that answers.
 
         Raises:
-            url_policy.DestinationForbidden: no address is allowed.
+            url_policy.DestinationForbidden: no address is allowed, or known.
             httpcore.ConnectError: none answers.
             httpcore.ConnectTimeout: the time is over.
         """
         try:
             addresses = self._policy.allowed_addresses(host, url_policy.resolve(host, port), is_https=self._is_https)
-        except (OSError, UnicodeError):
-            raise url_policy.DestinationForbidden(url_policy.UNREACHABLE_HOST) from None
+        except (OSError, UnicodeError) as error:
+            is_temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+            refusal = url_policy.NameServerUnavailable if is_temporary else url_policy.DestinationForbidden
+            raise refusal(url_policy.UNREACHABLE_HOST) from None
         last_error: Exception = url_policy.DestinationForbidden(url_policy.UNREACHABLE_HOST)
-        for address in addresses:
-            remaining = self.remaining(httpcore.ConnectTimeout)
+        for number, address in enumerate(addresses):
+            # A part of the time, because a packet filter may drop all that is sent to the first of them.
+            seconds = self.remaining(httpcore.ConnectTimeout) / (len(addresses) - number)
             try:
-                stream = self._backend.connect_tcp(str(address), port, remaining, local_address, socket_options)
+                stream = self._backend.connect_tcp(str(address), port, seconds, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last_error = error
             else:

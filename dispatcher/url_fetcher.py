@@ -154,7 +154,8 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
                 _check_status(response.status)
                 return _read_body(response, max_bytes)
         except url_policy.DestinationForbidden as error:
-            raise FetchFailed(f"No image may be fetched from this URL: {error}.", is_final=True) from None
+            is_final = not isinstance(error, url_policy.NameServerUnavailable)
+            raise FetchFailed(f"No image may be fetched from this URL: {error}.", is_final=is_final) from None
         except http_client.TIMEOUT_ERRORS:
             seconds = f"{FETCH_TIMEOUT_SECONDS:g} seconds"
             raise FetchFailed(f"The host of the URL did not send the image within {seconds}.", is_final=False) from None

@@ -32,6 +32,10 @@ class DestinationForbidden(Exception):
     """The destination is not allowed."""
 
 
+class NameServerUnavailable(DestinationForbidden):
+    """The name of the host cannot be resolved at the moment: callers see the same text as for a forbidden one."""
+
+
 @dataclass(frozen=True)
 class UrlPolicy:
     """The destinations allowed besides public addresses by https: networks, and hosts at any address."""

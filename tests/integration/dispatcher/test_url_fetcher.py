@@ -3,11 +3,14 @@
 import dataclasses
 import errno
 import http.server
+import ipaddress
 import os
+import socket
 import threading
 import time
 from pathlib import Path
 
+import httpcore
 import pytest
 import sqlalchemy as sa
 
@@ -225,6 +228,39 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_resolved(db, submit, fet
     job_id = submit({"a": "https://photos.example/a.png"})
     fetch()
     assert failures(db, job_id)["a"][0] == "fetch_failed"
+
+
+def test_a_name_server_that_is_away_fails_no_image_at_once(db, submit, fetch, monkeypatch):
+    """It may be starting; a name that does not exist is final."""
+
+    def resolve(host, _port):
+        raise socket.gaierror(socket.EAI_AGAIN if host == "photos.example" else socket.EAI_NONAME, "no address")
+
+    monkeypatch.setattr(http_client.url_policy, "resolve", resolve)
+    job_id = submit({"waits": "https://photos.example/a.png", "fails": "https://nowhere.example/a.png"})
+    fetch()
+    assert set(failures(db, job_id)) == {"fails"}
+    assert factories.job_counts(db, job_id) == {"queued": 1, "failed": 1}
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
+    """A packet filter may drop all that is sent to the first one."""
+    timeouts = []
+
+    class SilentFirstAddress(httpcore.SyncBackend):
+        def connect_tcp(self, host, _port, timeout, *_):
+            timeouts.append(timeout)
+            if host == "192.0.2.1":
+                raise httpcore.ConnectTimeout
+            return httpcore.NetworkStream()
+
+    addresses = [ipaddress.ip_address(f"192.0.2.{number}") for number in (1, 2)]
+    monkeypatch.setattr(http_client.url_policy, "resolve", lambda *_: addresses)
+    policy = http_client.url_policy.UrlPolicy.parse("192.0.2.0/24")
+    backend = http_client.GuardedBackend(policy, is_https=True, timeout_seconds=30)
+    backend._backend = SilentFirstAddress()
+    backend.connect_tcp("photos.example", 443)
+    assert timeouts == [pytest.approx(15, abs=3), pytest.approx(30, abs=6)]
 
 
 def test_urls_are_refused_by_default(db, owner, config, store):
