@@ -126,10 +126,9 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         if not received:
             return
         try:
-            quotas_by_key = self._db.read(quotas.of_keys, [owner], self._default_quotas)
-            if owner in quotas_by_key and quotas_by_key[owner].bytes_per_minute:
-                load = quotas.Load(bytes=received)
-                self._db.write(quotas.charge_afterwards, {owner: load}, self._default_quotas)
+            loads = {owner: quotas.Load(bytes=received)}
+            if loads := self._db.read(quotas.limited_loads, loads, self._default_quotas):
+                self._db.write(quotas.charge_afterwards, loads, self._default_quotas)
         except errors.DatabaseUnavailable as error:
             log.warning("%d fetched bytes were not charged: %s", received, error.detail)
 

@@ -40,13 +40,8 @@ class WorkMeter:
         if not seconds:
             return
         try:
-            quotas_by_key = db.read(quotas.of_keys, seconds, default_quotas)
-            loads = {
-                key: quotas.Load(seconds=seconds[key])
-                for key in quotas_by_key
-                if quotas_by_key[key].work_seconds_per_minute
-            }
-            if loads:
+            loads = {key: quotas.Load(seconds=value) for key, value in seconds.items()}
+            if loads := db.read(quotas.limited_loads, loads, default_quotas):
                 db.write(quotas.charge_afterwards, loads, default_quotas)
         except errors.DatabaseUnavailable:
             self._add(seconds)

@@ -21,11 +21,6 @@ from core.db.queries import quotas
 
 KEY_PATTERN = re.compile(r"sb_([0-9a-f]{8})_[A-Za-z0-9_-]{32,64}")
 ROLE_RANKS = {role: rank for rank, role in enumerate(enums.Role)}
-TOKEN_COLUMNS = {
-    "images_per_minute": "image_tokens",
-    "bytes_per_minute": "byte_tokens",
-    "work_seconds_per_minute": "work_tokens",
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def update(conn: sa.Connection, id_: str, values: Mapping[str, Any]) -> sa.Row[A
         raise _name_taken(values["name"])
     if "expires_in" in values:
         values["expires_at"] = _expiry(values.pop("expires_in"))
-    for limit, tokens in TOKEN_COLUMNS.items():
+    for limit, tokens in quotas.RATE_COLUMNS.values():
         if limit in values:
             values[tokens] = None  # a new rate begins with a full bucket
     # An UPDATE must set something.

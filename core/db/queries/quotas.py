@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,12 @@ DEFAULT_RETRY_SECONDS = 5.0  # for a key with too many open images, if the throu
 UNITS = {"images": "images", "bytes": "bytes of images"}
 RATE_UNITS = {**UNITS, "seconds": "seconds of work"}
 """The units of limits per minute. The seconds are known only when the work is done, and are charged then."""
+RATE_COLUMNS = {
+    "images": ("images_per_minute", "image_tokens"),
+    "bytes": ("bytes_per_minute", "byte_tokens"),
+    "seconds": ("work_seconds_per_minute", "work_tokens"),
+}
+"""The columns of each limit per minute and of the tokens that remain of it, by unit."""
 OPEN_IMAGES = JOBS.c.total - ENDED_COUNT
 OPEN_BYTES = JOBS.c.bytes * sa.cast(OPEN_IMAGES, sa.Double) / sa.func.nullif(JOBS.c.total, 0)
 OPEN_SUMS = (sa.func.sum(OPEN_IMAGES), sa.func.sum(OPEN_BYTES))
@@ -116,8 +122,8 @@ def _remaining(row: Any, quotas: Quotas) -> Load:
         elapsed_minutes = max((row.now - row.tokens_updated_at) / timedelta(seconds=WINDOW_SECONDS), 0.0)
     tokens = {
         unit: limit if stored is None else min(limit, stored + elapsed_minutes * limit)
-        for unit, stored in (("images", row.image_tokens), ("bytes", row.byte_tokens), ("seconds", row.work_tokens))
-        for limit in [getattr(capacity, unit)]
+        for unit, (_, column) in RATE_COLUMNS.items()
+        for limit, stored in [(getattr(capacity, unit), getattr(row, column))]
     }
     return Load(**tokens)
 
@@ -146,10 +152,9 @@ def consume(conn: sa.Connection, key_id: str, quotas: Quotas, load: Load, *, exc
 
 def _store_tokens(conn: sa.Connection, key_id: str, quotas: Quotas, remaining: Load) -> None:
     """Store the tokens of the units that are limited: in the others, a limit that is set later begins with all."""
-    columns = {"images": "image_tokens", "bytes": "byte_tokens", "seconds": "work_tokens"}
     tokens = {
         column: getattr(remaining, unit) if getattr(quotas.per_minute, unit) else None
-        for unit, column in columns.items()
+        for unit, (_, column) in RATE_COLUMNS.items()
     }
     values = {**tokens, "tokens_updated_at": clock.now()}
     conn.execute(sa.update(API_KEYS).where(API_KEYS.c.id == key_id).values(values))
@@ -178,10 +183,15 @@ def charge_afterwards(conn: sa.Connection, loads: Mapping[str, Load], defaults: 
             _store_tokens(conn, key_id, key_quotas, _remaining(row, key_quotas) - load)
 
 
-def of_keys(conn: sa.Connection, key_ids: Iterable[str], defaults: Quotas) -> dict[str, Quotas]:
-    """Return the quotas of these keys, by id."""
-    rows = conn.execute(sa.select(API_KEYS).where(API_KEYS.c.id.in_(list(key_ids))))
-    return {row.id: Quotas.from_row(row).with_defaults(defaults) for row in rows}
+def limited_loads(conn: sa.Connection, loads: Mapping[str, Load], defaults: Quotas) -> dict[str, Load]:
+    """Return those of these loads, by key, of which the key has a limit per minute: the others need no charge."""
+    rows = conn.execute(sa.select(API_KEYS).where(API_KEYS.c.id.in_(list(loads))))
+    limits = {row.id: Quotas.from_row(row).with_defaults(defaults).per_minute for row in rows}
+    return {
+        key_id: loads[key_id]
+        for key_id, limit in limits.items()
+        if any(getattr(limit, unit) and getattr(loads[key_id], unit) for unit in RATE_UNITS)
+    }
 
 
 def check_open_jobs(conn: sa.Connection, key_id: str, max_open_jobs: int) -> None:

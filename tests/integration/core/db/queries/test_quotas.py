@@ -61,8 +61,10 @@ def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limi
 
     image = new_images.NewImage("a", "0" * 64, 0)  # of a URL
     submit(image)
-    assert db.read(quotas.of_keys, [owner], key_quotas) == {owner: key_quotas}
-    db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 50})}, key_quotas)
+    loads = {owner: quotas.Load(**{unit: 50})}
+    assert db.read(quotas.limited_loads, loads, key_quotas) == loads
+    assert db.read(quotas.limited_loads, loads, Q(images_per_minute=60)) == {}
+    db.write(quotas.charge_afterwards, loads, key_quotas)
     submit(image)
     db.write(quotas.charge_afterwards, {owner: quotas.Load(**{unit: 40})}, key_quotas)
     with pytest.raises(errors.RateLimited, match=r"none of its 60 (seconds of work|bytes of images)") as refused:
