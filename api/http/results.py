@@ -5,7 +5,7 @@ import dataclasses
 import flask
 
 from api.http import auth, export_formats, image_links, pagination, streams
-from api.schemas import base, result_requests, result_responses
+from api.schemas import job_requests, result_requests, result_responses
 from core.db import database, expressions
 from core.db.queries import results as result_queries
 
@@ -17,7 +17,7 @@ ETAG_HEADERS = {"ETag": "of this page of JSON"}
 
 def results_response(
     db: database.Database,
-    query: base.JobResultsQuery | result_requests.ResultListQuery,
+    query: job_requests.JobResultsQuery | result_requests.ResultListQuery,
     filters: result_queries.ResultFilter,
     order: result_queries.ResultOrder = result_queries.ResultOrder.IMAGE,
 ) -> flask.Response:

@@ -23,7 +23,7 @@ from api.http import (
 )
 from api.openapi import bodies
 from api.openapi.operations import describe
-from api.schemas import base, ids, job_requests, job_responses, purge_responses, result_responses
+from api.schemas import ids, job_requests, job_responses, purge_responses, result_responses
 from api.services import container
 from core import enums, errors
 from core.db.queries import (
@@ -324,7 +324,7 @@ def events(job_id: str) -> flask.Response:
     media_types=export_formats.DESCRIPTIONS,
     other_responses={304: None},
 )
-def list_results(job_id: str, query: base.JobResultsQuery) -> flask.Response:
+def list_results(job_id: str, query: job_requests.JobResultsQuery) -> flask.Response:
     """Return the results of a job, in the order of its images.
 
     As JSON in pages; in the other formats all of them in one stream, or up to `limit` if that is given. Before the job
@@ -336,7 +336,7 @@ def list_results(job_id: str, query: base.JobResultsQuery) -> flask.Response:
 
 @blueprint.get("/<job_id>/diff/<other_id>")
 @describe(result_responses.Changes, f'"{JOB_URL}/diff/$OTHER_JOB"', response_headers=pagination.LINK_HEADERS)
-def diff(job_id: str, other_id: str, query: base.DiffQuery) -> flask.Response:
+def diff(job_id: str, other_id: str, query: job_requests.DiffQuery) -> flask.Response:
     """Return the images, by name, that have different labels in two jobs: to compare two models.
 
     With `only_in_one`, also the images that have a result in only one of the two jobs: the other one is null.

@@ -4,7 +4,7 @@ import flask
 
 from api.http import auth, pagination
 from api.openapi.operations import describe
-from api.schemas import job_requests, purge_responses
+from api.schemas import purge_requests, purge_responses
 from api.services import container
 from core.db.queries import purge_log
 
@@ -13,7 +13,7 @@ blueprint = flask.Blueprint("purges", __name__, url_prefix="/v1/purges")
 
 @blueprint.get("")
 @describe(purge_responses.PurgeRecords, '"$URL/v1/purges"', response_headers=pagination.LINK_HEADERS)
-def index(query: job_requests.PurgeListQuery) -> flask.Response:
+def index(query: purge_requests.PurgeListQuery) -> flask.Response:
     """Return a record of each purged job, the latest first: the caller's own, or all for other roles than `submit`.
 
     Its images, their results and bytes are removed, except bytes that another job has too; its counts stay.

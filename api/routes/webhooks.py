@@ -6,7 +6,7 @@ import flask
 
 from api.http import auth, pagination
 from api.openapi.operations import Webhook, describe
-from api.schemas import ids, job_requests, webhook_responses
+from api.schemas import ids, webhook_requests, webhook_responses
 from api.services import container
 from core import enums, errors
 from core.db.queries import webhook_deliveries, webhook_secrets
@@ -33,7 +33,7 @@ JOB_COMPLETED = Webhook(
     response_headers=pagination.LINK_HEADERS,
     links={"webhooks.replay": {"delivery_id": "$response.body#/deliveries/0/id"}},
 )
-def index(query: job_requests.DeliveryListQuery) -> flask.Response:
+def index(query: webhook_requests.DeliveryListQuery) -> flask.Response:
     """Return webhook deliveries, newest first: of the caller's own jobs, or of all for other roles than `submit`.
 
     A key of the role `read` sees only the host of each URL: the rest may be a secret.

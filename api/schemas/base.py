@@ -1,11 +1,11 @@
 """Base classes of request schemas."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import pydantic
 
-from api.schemas import request_fields, validation_errors
+from api.schemas import validation_errors
 
 
 class RequestModel(pydantic.BaseModel):
@@ -41,21 +41,6 @@ class PageQuery(RequestModel):
         le=1000,
         description="a whole number from 1 to 1000; the most rows of a page (default: 100)",
         examples=[100],
-    )
-
-
-class JobResultsQuery(PageQuery):
-    """A page of rows that are listed by their number."""
-
-    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = request_fields.cursor()
-
-
-class DiffQuery(PageQuery):
-    """A page of rows that are listed by name."""
-
-    cursor: Annotated[request_fields.Text, pydantic.Field(min_length=1)] | None = request_fields.cursor()
-    only_in_one: bool = pydantic.Field(
-        default=False, description="whether images with a result in only one of the jobs are listed too"
     )
 
 

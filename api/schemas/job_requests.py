@@ -1,4 +1,4 @@
-"""Request schemas of submissions, job lists and imports from sources."""
+"""Request schemas of submissions, jobs, their lists and results, and imports from sources."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -14,8 +14,6 @@ MAX_DIGESTS = 1_000
 MAX_GLOBS = 50
 MAX_IMAGE_FIELDS = 20  # of an image in JSON, unknown ones included: each would be an error of its own
 BASE64_PATTERN = r"^(data:[^,]*,)?([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-TIMESTAMP_CURSOR_PATTERN = r"^[0-9]{1,16}_" + request_fields.ID_PATTERN.removeprefix("^")
-TimestampCursor = Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)]
 
 
 class JobListQuery(base.PageQuery):
@@ -33,21 +31,22 @@ class JobListQuery(base.PageQuery):
     until: request_fields.Timestamp | None = pydantic.Field(
         None, description=f"created before: {request_fields.TIMESTAMP_DESCRIPTION}"
     )
-    cursor: TimestampCursor | None = request_fields.cursor()
+    cursor: request_fields.TimestampCursor | None = request_fields.cursor()
 
 
-class PurgeListQuery(base.PageQuery):
-    """A page of the purge log."""
+class JobResultsQuery(base.PageQuery):
+    """A page of the results of a job."""
 
-    cursor: TimestampCursor | None = request_fields.cursor()
+    cursor: Annotated[int, pydantic.Field(ge=0, lt=10**18)] | None = request_fields.cursor()
 
 
-class DeliveryListQuery(base.PageQuery):
-    """Filters of the list of webhook deliveries."""
+class DiffQuery(base.PageQuery):
+    """A page of the images that have different labels in two jobs."""
 
-    job: request_fields.Id | None = pydantic.Field(None, description="the id of a job")
-    status: enums.DeliveryStatus | None = pydantic.Field(None, description=f"one of {', '.join(enums.DeliveryStatus)}")
-    cursor: request_fields.Id | None = request_fields.cursor()
+    cursor: Annotated[request_fields.Text, pydantic.Field(min_length=1)] | None = request_fields.cursor()
+    only_in_one: bool = pydantic.Field(
+        default=False, description="whether images with a result in only one of the jobs are listed too"
+    )
 
 
 ExpiresIn = Annotated[

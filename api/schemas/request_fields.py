@@ -11,6 +11,7 @@ import pydantic
 from core import json_values
 
 ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+TIMESTAMP_CURSOR_PATTERN = r"^[0-9]{1,16}_" + ID_PATTERN.removeprefix("^")
 NO_CONTROL_CHARACTERS = {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}
 MAX_METADATA_BYTES = 16_384
 TIMESTAMP_DESCRIPTION = (
@@ -112,6 +113,7 @@ def _compose(text: str) -> str:
 
 
 Id = Annotated[str, pydantic.StringConstraints(pattern=ID_PATTERN)]
+TimestampCursor = Annotated[str, pydantic.StringConstraints(pattern=TIMESTAMP_CURSOR_PATTERN)]
 Text = Annotated[
     str,
     pydantic.Field(

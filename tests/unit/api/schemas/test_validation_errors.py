@@ -69,7 +69,7 @@ def test_every_value_is_described_as_the_end_of_a_sentence():
             "label is missing: it must be a label of the model, or the verdict none_of",
         ),
         (review_requests.ReviewRequest, {"label": None}, "label=null is not acceptable: it must be a label of the mod"),
-        (base.DiffQuery, {"only_in_one": "perhaps"}, "only_in_one='perhaps' is not acceptable: it must be true or f"),
+        (job_requests.DiffQuery, {"only_in_one": "perhaps"}, "only_in_one='perhaps' is not acceptable: it must be tr"),
         (
             job_requests.JobChange,
             {"name": {"ü": [True]}},
