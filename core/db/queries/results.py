@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from core import errors
+from core.db import clock, tables
 from core.db.expressions import (
     API_KEYS,
+    ENDED_COUNT,
     ENVIRONMENTS,
     IMAGES,
     IS_CURRENT_REVIEW,
@@ -29,9 +31,10 @@ from core.db.expressions import (
 )
 from core.db.queries import environments
 
-RECENT_RESULTS, MANY_THRESHOLD = 5_000, 50  # a kind with so many among so many recent results is common
+RECENT_RESULTS, MANY_THRESHOLD = 5_000, 50  # an owner with so many among so many recent results is common
 MAX_TRANSACTION_TIME = timedelta(minutes=1)  # longer than any transaction
-MAX_SCANNED_RESULTS = 20_000  # results per page if the matches may be rare
+MAX_SCANNED_RESULTS = 20_000  # results per page if the matches may be rare; what has no more is found and sorted
+OLDEST_JOBS = 100  # of which a purge is in progress, if any is
 # With + 0, because PostgreSQL else merges the two indexes, and reads the reviews of all pages before this one.
 IS_REVIEW_OF_RESULT = sa.and_(REVIEWS.c.image_id == RESULTS.c.image_id + 0, IS_CURRENT_REVIEW)
 REVIEW_FIELDS = ("verdict", "label", "note", "reviewed_by", "reviewed_at", "strategy")
@@ -119,17 +122,20 @@ def list_page(
         return Page()  # a result with an error has neither confidence nor familiarity
     newest_first = order is ResultOrder.NEWEST
     index_scan = (
-        _scan_by_value(conn, filters, value_column)
+        _scan_by_value(conn, filters, value_column, max_scanned)
         if value_column is not None
-        else _scan_by_image(conn, filters, newest_first=newest_first)
+        else _scan_by_image(conn, filters, max_scanned, newest_first=newest_first)
     )
+    is_of_all = filters.owner is None and filters.job is None
+    if is_of_all and not index_scan.is_short and _is_purging(conn):
+        index_scan = replace(index_scan, is_sparse=True)  # the scan may meet any number of results of purged jobs
     if newest_first and index_scan.is_sparse and filters.until is not None:
         after = min((cursor for cursor in (after, _cursor_after(conn, filters.until)) if cursor), default=None)
     is_beyond, is_within = (operator.lt, operator.ge) if newest_first else (operator.gt, operator.le)
     start = index_scan.start_conditions if after is None else index_scan.key_conditions(is_beyond, after)
     query = sa.select(*RESULT_COLUMNS).select_from(RESULTS_FROM)
     query = query.where(*index_scan.index_conditions, *index_scan.other_conditions, *start)
-    if filters.owner is None and filters.job is None:  # else its conditions or the caller check that
+    if is_of_all:  # else its conditions or the caller check that
         query = query.where(_is_owned_by(None))
     order_by = [column.desc() if newest_first else column for column in index_scan.order_columns]
     next_cursor = None
@@ -166,16 +172,41 @@ def _is_owned_by(owner: str | None) -> sa.ColumnElement[bool]:
     return sa.exists().where(JOBS.c.id == RESULTS.c.job_id, *is_owner, JOBS.c.purged_at.is_(None))
 
 
-def _is_common(conn: sa.Connection, *conditions: sa.ColumnElement[bool]) -> bool:
-    """Return whether many of the latest results match: a scan along any index then meets enough of them.
+def _is_common(conn: sa.Connection, owner: str, max_scanned: int) -> bool:
+    """Return whether an owner has many of the latest results, or more than a page may scan.
 
-    Rare results are found by an index of their own, and sorted. SQLite does not know which are rare, and would sort a
-    million.
+    A scan along any index meets enough of the first, and is bounded for the second. The few results of others are found
+    by their jobs, and sorted. SQLite does not know who has few, and would sort a million.
     """
     newest_id = conn.execute(sa.select(sa.func.max(RESULTS.c.image_id))).scalar() or 0
     recent = sa.select(RESULTS.c.image_id).join(IMAGES, IMAGES.c.id == RESULTS.c.image_id)
-    recent = recent.where(RESULTS.c.image_id > newest_id - RECENT_RESULTS, *conditions).limit(MANY_THRESHOLD)
-    return len(conn.execute(recent).all()) == MANY_THRESHOLD
+    recent = recent.where(RESULTS.c.image_id > newest_id - RECENT_RESULTS, _is_owned_by(owner)).limit(MANY_THRESHOLD)
+    if len(conn.execute(recent).all()) == MANY_THRESHOLD:
+        return True
+    is_visible = (JOBS.c.api_key_id == owner, JOBS.c.purged_at.is_(None))
+    newest_jobs = sa.select(ENDED_COUNT.label("results")).where(*is_visible).order_by(JOBS.c.created_at.desc())
+    first = newest_jobs.limit(max_scanned + 1).subquery()
+    sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(first.c.results), 0))
+    job_count, result_count = conn.execute(sums).one()
+    return int(max(job_count, result_count)) > max_scanned
+
+
+def _is_short(conn: sa.Connection, column: Any, value: Any, max_scanned: int) -> bool:
+    """Return whether a column of `INDEX_COLUMNS` has a value in no more rows than a page may scan."""
+    id_column = RESULTS.c.image_id if column.table is RESULTS else IMAGES.c.id
+    # Bounded, not compared, so that PostgreSQL walks along no other index.
+    query = sa.select(id_column).where(column >= value, column <= value).order_by(column, id_column)
+    return conn.execute(query.offset(max_scanned).limit(1)).first() is None
+
+
+def _is_purging(conn: sa.Connection) -> bool:
+    """Return whether there are jobs that were deleted or purged, and whose results have not all been removed."""
+    deleted = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}")).limit(1)
+    if conn.execute(deleted).first() is not None:
+        return True
+    # Retention purges the jobs that finished first.
+    oldest = sa.select(JOBS.c.purged_at).where(JOBS.c.finished_at < clock.now(), JOBS.c.purge_completed_at.is_(None))
+    return any(conn.execute(oldest.order_by(JOBS.c.finished_at).limit(OLDEST_JOBS)).scalars())
 
 
 def _cursor_after(conn: sa.Connection, moment: datetime) -> ResultCursor | None:
@@ -220,6 +251,8 @@ class _IndexScan:
     """Whether matches may be so rare that no page can search for all of them."""
     key_condition: Callable[[Compare, ResultCursor], sa.ColumnElement[bool]]
     """Compares the position of a result with a cursor."""
+    is_short: bool = False
+    """Whether so few results match a condition with an index of its own that all of them can be found and sorted."""
     start_conditions: Sequence[sa.ColumnElement[bool]] = ()
     """Further conditions for where the first page begins; a later one begins at its cursor."""
     joined_image_id: Any = None
@@ -231,28 +264,34 @@ class _IndexScan:
         return [self.key_condition(compare, cursor), *joined]
 
 
-def _scan_by_value(conn: sa.Connection, filters: ResultFilter, column: Any) -> _IndexScan:
-    """Scan along the index of a column of `VALUE_COLUMNS`, the lowest values first."""
-    indexed_filters = ResultFilter(**{name: getattr(filters, name) for name in INDEX_COLUMNS})
-    avoid_indexes = indexed_filters != ResultFilter() and _is_common(
-        conn, *filter_conditions(indexed_filters, avoid_indexes=True)
+def _scan_by_value(conn: sa.Connection, filters: ResultFilter, column: Any, max_scanned: int) -> _IndexScan:
+    """Scan along the index of a column of `VALUE_COLUMNS`, the lowest values first.
+
+    If few results have a value that is asked for, they are found by the index of that one instead, and sorted.
+    """
+    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters, max_scanned)
+    values = {name: value for name in INDEX_COLUMNS if (value := getattr(filters, name)) is not None}
+    short = next(
+        (name for name, value in values.items() if _is_short(conn, INDEX_COLUMNS[name], value, max_scanned)), None
     )
-    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters)
-    other_conditions = [*owner_conditions, *filter_conditions(filters, avoid_indexes=avoid_indexes)]
+    other_conditions = [*owner_conditions, *filter_conditions(filters, exclude=short, avoid_indexes=True)]
+    if short is not None:
+        other_conditions.append(INDEX_COLUMNS[short] == values[short])
     order_columns = [column, RESULTS.c.image_id]
     sort_key = sa.tuple_(*order_columns)
     return _IndexScan(
         order_columns,
         [column.is_not(None)],
         other_conditions,
-        bool(other_conditions) and passes_other_owners and (avoid_indexes or indexed_filters == ResultFilter()),
+        bool(other_conditions) and passes_other_owners and short is None,
         lambda compare, cursor: compare(sort_key, sa.tuple_(sa.literal(cursor.value), sa.literal(cursor.image_id))),
+        is_short=short is not None,
     )
 
 
-def _scan_by_image(conn: sa.Connection, filters: ResultFilter, *, newest_first: bool) -> _IndexScan:
+def _scan_by_image(conn: sa.Connection, filters: ResultFilter, max_scanned: int, *, newest_first: bool) -> _IndexScan:
     """Scan along the index that leads with one of the columns asked for, if there is one."""
-    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters)
+    filters, owner_conditions, passes_other_owners = _resolve_owner(conn, filters, max_scanned)
     leading = next((name for name in INDEX_COLUMNS if getattr(filters, name) is not None), None)
     other_conditions = [
         *owner_conditions,
@@ -277,12 +316,12 @@ def _scan_by_image(conn: sa.Connection, filters: ResultFilter, *, newest_first: 
 
 
 def _resolve_owner(
-    conn: sa.Connection, filters: ResultFilter
+    conn: sa.Connection, filters: ResultFilter, max_scanned: int
 ) -> tuple[ResultFilter, list[sa.ColumnElement[bool]], bool]:
     """Return a filter without the owner, its conditions, and whether the scan passes other owners' results."""
     if filters.owner is None or filters.job is not None:
         return filters, [], True
-    if _is_common(conn, _is_owned_by(filters.owner)):
+    if _is_common(conn, filters.owner, max_scanned):
         return replace(filters, owner=None), [_is_owned_by(filters.owner)], True
     return filters, [], False
 

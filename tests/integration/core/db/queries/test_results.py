@@ -195,6 +195,61 @@ def test_the_few_of_an_owner_are_found_on_the_first_page(db, owner):
     assert ([row.name for row in rows], rows.next_cursor is None) == (["59.jpg"], False)
 
 
+def read_pages(db, order, **wanted):
+    """The names on all pages of 4 results; a page scans 5."""
+    filters, pages, after = results.ResultFilter(**wanted), [], None
+    while not pages or after is not None:
+        rows = db.read(results.list_page, filters, limit=4, after=after, order=order, max_scanned=5)
+        pages.append([row.name for row in rows])
+        after = rows.next_cursor
+    return pages
+
+
+@pytest.mark.parametrize("order", [NEWEST, results.ResultOrder.CONFIDENCE])
+def test_an_owner_of_many_results_is_not_one_of_few_because_others_have_the_latest(db, owner, monkeypatch, order):
+    """Its results are not all read and sorted for a page; those of an owner of few are."""
+    monkeypatch.setattr(results, "RECENT_RESULTS", 12)
+    many, few = (db.write(api_keys.create, who, enums.Role.SUBMIT, api_keys.generate()).id for who in ("many", "few"))
+    factories.create_job(db, many, *(f"many {n}" for n in range(8)))
+    factories.create_job(db, few, *(f"few {n}" for n in range(3)))
+    factories.complete_claims(db, factories.claim_images(db), confidence=0.9)
+    factories.create_job(db, owner, *(f"{n}" for n in range(12)))
+    factories.complete_claims(db, factories.claim_images(db), confidence=0.5)
+    pages = read_pages(db, order, owner=many)
+    assert (pages[0], sorted(sum(pages, []))) == ([], [f"many {n}" for n in range(8)])  # noqa: RUF017 (few)
+    assert sorted(read_pages(db, order, owner=few)[0]) == ["few 0", "few 1", "few 2"]
+
+
+@pytest.mark.parametrize("is_latest", [False, True])
+def test_results_of_a_version_are_ordered_by_confidence_whenever_they_came(db, owner, monkeypatch, is_latest):
+    """Those of a version of many are not all read and sorted for a page; those of few are found on the first."""
+    monkeypatch.setattr(results, "RECENT_RESULTS", 10)
+    monkeypatch.setattr(results, "MANY_THRESHOLD", 3)
+    for version, count in [("few", 3), ("many", 20)][:: -1 if is_latest else 1]:
+        factories.create_job(db, owner, *(f"{version} {n:02}" for n in range(count)))
+        confidence = {"few": 0.9, "many": 0.5}[version]
+        fates = [factories.outcome(claim, confidence=confidence) for claim in factories.claim_images(db)]
+        db.write(claim_queries.finish, fates, claim_queries.ModelRef(factories.MODEL, version, "0" * 64))
+    order, model = results.ResultOrder.CONFIDENCE, factories.MODEL
+    assert read_pages(db, order, version="few", model=model) == [["few 00", "few 01", "few 02"]]
+    assert read_pages(db, order, version="many", model=model, name="19")[0] == []
+    assert sorted(sum(read_pages(db, order, version="many"), [])) == [f"many {n:02}" for n in range(20)]  # noqa: RUF017 (few)
+
+
+@pytest.mark.parametrize("order", [NEWEST, results.ResultOrder.CONFIDENCE])
+@pytest.mark.parametrize("deleted_by_caller", [False, True])
+def test_a_page_passes_a_limited_number_of_results_of_a_job_that_is_being_purged(db, owner, order, deleted_by_caller):
+    """It may be empty, and still have a next one."""
+    kept = factories.create_job(db, owner, "kept")
+    factories.complete_claims(db, factories.claim_images(db), confidence=0.9)
+    deleted = factories.create_job(db, owner, *(f"{n}" for n in range(8)))
+    factories.complete_claims(db, factories.claim_images(db), confidence=0.5)
+    values = {"purged_at": datetime.now(UTC), "deleted_by": owner if deleted_by_caller else None}
+    db.write(lambda c: c.execute(sa.update(factories.JOBS).where(factories.JOBS.c.id == deleted).values(values)))
+    assert read_pages(db, order) == [[], ["kept"]]
+    assert read_pages(db, order, job=kept) == [["kept"]]
+
+
 def test_the_least_confident_come_first(db, owner):
     """Those without a label not at all; equal ones in the order of their images."""
     factories.create_job(db, owner, *"abcde")
