@@ -446,7 +446,7 @@ class WebhookDelivery(Base):
     status: orm.Mapped[str] = orm.mapped_column(sa.String(10))
     attempts: orm.Mapped[int]
     next_attempt_at: orm.Mapped[datetime | None]
-    """When the next attempt is due; None once it has ended."""
+    """When the next attempt is due; None once it has ended, and while its job was deleted and still has images."""
     lease_until: orm.Mapped[datetime | None]
     """Until when a dispatcher holds it; it is also the fencing token: the holder of another lease writes nothing."""
     attempted_at: orm.Mapped[datetime | None]

@@ -25,7 +25,7 @@ def delete_job(conn: sa.Connection, job_id: str, owner: str | None, deleted_by: 
         return
     if job.finished_at is None:
         jobs.cancel(conn, job_id, job.api_key_id)
-        jobs.end(conn, job_id)
+        jobs.end_deleted(conn, job_id)
     values = {"purged_at": clock.now(), "deleted_by": deleted_by}
     conn.execute(sa.update(JOBS).where(JOBS.c.id == job_id).values(values))
 

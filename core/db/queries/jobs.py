@@ -500,11 +500,14 @@ def end_if_complete(conn: sa.Connection, job_ids: Iterable[str]) -> Sequence[End
     return ended
 
 
-def end(conn: sa.Connection, job_id: str) -> None:
-    """Mark a job as finished although workers hold some of its images, unless it is; enqueue its webhook."""
+def end_deleted(conn: sa.Connection, job_id: str) -> None:
+    """Mark a job that is being deleted as finished although workers hold some of its images, unless it is.
+
+    Its webhook is due when the job is emptied: only then are its counts final.
+    """
     update = sa.update(JOBS).where(JOBS.c.id == job_id, JOBS.c.finished_at.is_(None))
     ended = conn.execute(update.values(finished_at=clock.now()).returning(*ENDED_COLUMNS)).all()
-    webhook_deliveries.enqueue(conn, [EndedJob(*row) for row in ended])
+    webhook_deliveries.enqueue(conn, [EndedJob(*row) for row in ended], is_due=False)
 
 
 def lock(conn: sa.Connection, job_ids: Iterable[str]) -> None:

@@ -59,6 +59,7 @@ def _purge(conn: sa.Connection, job_ids: Sequence[str]) -> PurgeStepResult:
     is_selected = JOBS.c.id.in_(job_ids)
     conn.execute(sa.update(JOBS).where(is_selected, JOBS.c.purged_at.is_(None)).values(purged_at=clock.now()))
     digests, source_digests = _remove_images(conn, job_ids)
+    webhook_deliveries.make_due(conn, sa.select(JOBS.c.id).where(is_selected, ~_has_images()))
     webhook_deliveries.delete_finished(conn, job_ids)
     conn.execute(
         sa.update(JOBS)
@@ -117,8 +118,8 @@ def _is_past_retention(days: float, extra_seconds: float = 0.0) -> tuple[sa.Colu
 
 
 def _is_actionable() -> sa.ColumnElement[bool]:
-    """Return the condition that a step can go on with a job: it has images, or can be completed."""
-    return sa.or_(_has_images(), ~_has_pending_delivery())
+    """Return the condition that a step can go on with a job: it has images, or no delivery that is being sent."""
+    return sa.or_(_has_images(), ~_has_pending_delivery(DELIVERIES.c.next_attempt_at.is_not(None)))
 
 
 def _has_images() -> sa.ColumnElement[bool]:
@@ -126,6 +127,6 @@ def _has_images() -> sa.ColumnElement[bool]:
     return sa.select(IMAGES.c.id).where(IMAGES.c.job_id == JOBS.c.id).limit(1).scalar_subquery().is_not(None)
 
 
-def _has_pending_delivery() -> sa.ColumnElement[bool]:
+def _has_pending_delivery(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     pending = sa.select(DELIVERIES.c.id).where(DELIVERIES.c.job_id == JOBS.c.id, webhook_deliveries.IS_PENDING)
-    return pending.limit(1).scalar_subquery().is_not(None)
+    return pending.where(*conditions).limit(1).scalar_subquery().is_not(None)

@@ -36,18 +36,28 @@ class Claim:
     lease_until: datetime
 
 
-def enqueue(conn: sa.Connection, finished_jobs: Iterable[Any]) -> None:
-    """Add a delivery for each of these jobs that has a webhook; to be called in the transaction that ends the job."""
+def enqueue(conn: sa.Connection, finished_jobs: Iterable[Any], *, is_due: bool = True) -> None:
+    """Add a delivery for each of these jobs that has a webhook; to be called in the transaction that ends the job.
+
+    One that is not due waits for `make_due`.
+    """
     rows = [
         {"id": str(uuids.uuid7()), "job_id": job.id, "api_key_id": job.api_key_id, "url": job.webhook_url}
         for job in finished_jobs
         if job.webhook_url is not None
     ]
     if rows:
-        statement = sa.insert(DELIVERIES).values(next_attempt_at=clock.now(), created_at=clock.now())
+        due_at = clock.now() if is_due else None
+        statement = sa.insert(DELIVERIES).values(next_attempt_at=due_at, created_at=clock.now())
         conn.execute(
             statement.values(event=payload.JOB_COMPLETED, status=DeliveryStatus.PENDING.value, attempts=0), rows
         )
+
+
+def make_due(conn: sa.Connection, job_ids: sa.Select[tuple[str]]) -> None:
+    """Let the deliveries of these jobs that wait for it be sent from now on."""
+    is_waiting = (IS_PENDING, DELIVERIES.c.next_attempt_at.is_(None), DELIVERIES.c.job_id.in_(job_ids))
+    conn.execute(sa.update(DELIVERIES).where(*is_waiting).values(next_attempt_at=clock.now()))
 
 
 def claim(

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from core import enums, errors
 from core.db import tables
 from core.db.queries import claims as claim_queries
-from core.db.queries import invariants, jobs, retries, webhook_deliveries, webhook_secrets
+from core.db.queries import deletions, invariants, jobs, retries, webhook_deliveries, webhook_secrets
+from core.db.queries import retention as retention_queries
 from core.maintenance import reaper, retention
 from core.storage import local
 from core.webhooks import payload, retry_schedule
@@ -156,6 +157,42 @@ def test_a_finished_job_has_exactly_one_delivery(db, owner, end):
     assert (row.job_id, row.api_key_id, row.url, row.event) == (id_, owner, HOOK["webhook_url"], "job.completed")
     assert (row.status, row.attempts, row.lease_until) == ("pending", 0, None)
     assert db.read(invariants.jobs_without_delivery) == 0
+
+
+def test_the_webhook_of_a_deleted_job_is_due_when_the_job_is_emptied(db, owner, monkeypatch):
+    """Whatever workers hold or is queued: then its counts sum up to the total, and every attempt sends the same."""
+    monkeypatch.setattr(jobs, "ENDED_PER_STEP", 1)
+    monkeypatch.setattr(retention_queries, "IMAGES_PER_STEP", 2)
+    id_ = hooked(db, owner, *"abcde")
+    factories.complete_claims(db, factories.claim_images(db, limit=1))
+    held = factories.claim_images(db, limit=1)
+    db.write(deletions.delete_job, id_, owner, owner)
+    assert [row.status for row in log(db)] == ["pending"]
+    assert db.read(invariants.jobs_without_delivery) == 0
+    db.write(webhook_deliveries.replay, log(db)[0].id, owner)
+    for _ in range(2):
+        assert claim(db) == []
+        db.write(retention_queries.deletion_step)
+    assert factories.complete_claims(db, held) == 0
+    db.write(retention_queries.deletion_step)
+    (found,) = claim(db)
+    job = db.read(jobs.get_many, [id_])[id_]
+    assert (job.total, job.done, job.cancelled, job.status) == (5, 1, 4, "cancelled")
+    assert not db.write(retention_queries.deletion_step).jobs
+    db.write(webhook_deliveries.record_attempt, found, retry_schedule.DeliveryAttempt(200, None))
+    while db.write(retention_queries.deletion_step).jobs:
+        pass
+    assert log(db) == []
+
+
+def test_the_webhook_of_a_deleted_job_is_sent_although_an_older_program_has_emptied_it(db, owner):
+    """During a rolling upgrade."""
+    id_ = hooked(db, owner, "a")
+    factories.claim_images(db)
+    db.write(deletions.delete_job, id_, owner, owner)
+    db.write(lambda c: c.execute(sa.delete(factories.IMAGES)))
+    db.write(retention_queries.deletion_step)
+    assert [found.job_id for found in claim(db)] == [id_]
 
 
 def test_a_repeated_submission_has_one_delivery(db, owner):
