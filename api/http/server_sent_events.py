@@ -13,6 +13,7 @@ from core import json_values
 KEEPALIVE_SECONDS = 15.0  # after so long without an event, a comment is sent
 MIN_EVENT_INTERVAL_SECONDS = 0.25
 END_EVENT_ID = "end"
+MAX_DIGITS = 18  # read of an event id: Python refuses to read thousands
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class EventStream:
             await rows.aclose()
 
     def _has_progressed(self, row: Any) -> bool:
-        return not self.last_event_id.isdecimal() or job_responses.count_finished(row) > int(self.last_event_id)
+        event_id = self.last_event_id[:MAX_DIGITS]
+        return not event_id.isdecimal() or job_responses.count_finished(row) > int(event_id)
 
     def _encode_event(self, row: Any, watcher: job_watcher.JobWatcher) -> bytes:
         """Return an event; its id is the number of finished images, which only grows."""

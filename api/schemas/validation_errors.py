@@ -96,5 +96,5 @@ def _format_location(location: tuple[int | str, ...]) -> str:
 
 def _pointer(location: tuple[int | str, ...]) -> str:
     """Return a location as a JSON pointer in a URI fragment (RFC 6901), such as `#/images/0/sha256`."""
-    steps = (str(step)[: unknown_fields.MAX_NAME_CHARACTERS] for step in location)
-    return "#" + "".join("/" + parse.quote(step.replace("~", "~0").replace("/", "~1")) for step in steps)
+    steps = (str(step)[: unknown_fields.MAX_NAME_CHARACTERS].replace("~", "~0").replace("/", "~1") for step in location)
+    return "#" + "".join("/" + parse.quote(step, errors="replace") for step in steps)  # not all JSON text is UTF-8

@@ -191,11 +191,12 @@ def test_an_event_stream_follows_a_job_to_its_end(small_server, open_event_strea
     assert open_event_stream(job["id"], Last_Event_ID=id_)[1].status == 204
 
 
-def test_a_reconnecting_client_receives_only_new_events(small_server, open_event_stream):
-    """By the id of the last event that it received."""
+@pytest.mark.parametrize("event_id", ["0", "9" * 5000], ids=["usual", "long"])
+def test_a_reconnecting_client_receives_only_new_events(small_server, open_event_stream, event_id):
+    """By the id of the last event that it received, however many digits it has."""
     server, db = small_server
     job = submit(server)[2]
-    _, response = open_event_stream(job["id"], Last_Event_ID="0")
+    _, response = open_event_stream(job["id"], Last_Event_ID=event_id)
     after(0.5, finish_queued, db)
     assert read_event(response)[:2] == ("done", server_sent_events.END_EVENT_ID)
 

@@ -90,6 +90,21 @@ def test_a_message_names_the_value_as_it_was_sent(model, values, detail):
 
 
 @pytest.mark.parametrize(
+    ("model", "values", "pointer"),
+    [
+        (job_requests.JobChange, {"\ud800": 1}, "#/%3F"),
+        (job_requests.JobChange, {"ü/~\udfff": 1}, "#/%C3%BC~1~0%3F"),
+    ],
+)
+def test_an_unknown_name_may_be_half_of_a_surrogate_pair(model, values, pointer):
+    """JSON can contain it, and UTF-8 cannot: a question mark stands for it in the pointer."""
+    with pytest.raises(errors.BadParameter) as raised:
+        model.parse(values)
+    assert [(fault.pointer, fault.code) for fault in raised.value.faults] == [(pointer, "unknown_field")]
+    raised.value.detail.encode()
+
+
+@pytest.mark.parametrize(
     ("text", "detail"),
     [
         ("[" + "1" * 5000 + "]", "^a number has 5,000 digits, and may have 1,000$"),

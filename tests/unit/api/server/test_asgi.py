@@ -12,7 +12,7 @@ import pytest
 
 from api.http import deferred as deferred_http
 from api.http import long_poll, server_sent_events
-from api.server import asgi, body_budget, proxy, request_body
+from api.server import asgi, body_budget, proxy, request_body, request_head
 from core import enums, errors
 
 SCOPE = {
@@ -568,6 +568,16 @@ def test_an_event_stream_that_fails_ends_and_frees_its_place(caplog):
     assert (response, body) == (200, b"retry: 2000\n\n")
     assert not watcher.streams
     assert "event stream of job job failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "length"),
+    [(b"7", 7), (b"", 0), (b"-1", 0), (b"x", 0), (b"9" * 5000, 999_999_999_999_999_999)],
+    ids=["usual", "empty", "negative", "text", "long"],
+)
+def test_a_declared_length_is_a_number_whatever_the_client_declares(value, length):
+    """Python reads no number of thousands of digits."""
+    assert request_head.RequestHead({**SCOPE, "headers": [(b"content-length", value)]}).content_length == length
 
 
 def serve_deferred(app, watcher):
