@@ -10,7 +10,7 @@ from api.http import long_poll, problems, server_sent_events
 from api.server.request_body import Message
 from api.server.response import Response, problem_response
 from api.services import job_watcher
-from core import errors
+from core import errors, json_values
 
 WRITE_TIMEOUT_SECONDS = 30.0  # within which a client must read a part of a response
 # Headers of the view's response that do not hold for the one that replaces it.
@@ -26,12 +26,17 @@ async def send_long_poll(
     watcher: job_watcher.JobWatcher,
     send: Send,
 ) -> None:
-    """Send the response after the wait; if the wait fails, a 202 for a submission, and else a problem."""
+    """Send the response after the wait: a problem if the job was deleted.
+
+    If the wait fails, a 202 for a submission, and else a problem.
+    """
     try:
         with _counted(watcher.waits, deferred.key_id):
             update = await deferred.wait(watcher)
         if update is not None:
             response = _replaced_response(response, *update)
+    except errors.JobPurged as error:
+        response = _gone_response(response, error)
     except Exception as error:
         log.exception("a long poll of job %s failed", deferred.job_id)
         if deferred.submitted is None:
@@ -56,6 +61,8 @@ async def send_events(
                         await send({"type": "http.response.body", "body": event, "more_body": True})
     except TimeoutError:
         log.warning("an event stream ended: its client read nothing for %g s", WRITE_TIMEOUT_SECONDS)
+    except errors.JobPurged:
+        log.debug("an event stream ended: its job was deleted")  # its client reconnects, and gets a 410
     except Exception:
         log.exception("the event stream of job %s failed", stream.job_id)
     await send({"type": "http.response.body", "body": b""})
@@ -79,6 +86,14 @@ def _replaced_response(response: Response, status: int, headers: Mapping[str, st
         (name.encode(), value.encode()) for name, value in {**headers, "content-length": str(len(body))}.items()
     ]
     return Response(status, [*kept_headers, *new_headers], iter([body]), is_buffered=True)
+
+
+def _gone_response(response: Response, error: errors.JobPurged) -> Response:
+    """Return the problem that a view returns for a job that was deleted."""
+    request_id = dict(response.headers).get(b"x-request-id", b"").decode("latin-1")
+    body = problems.problem_body(410, error.code, error.detail, request_id)
+    headers = {"content-type": "application/problem+json"}
+    return _replaced_response(response, 410, headers, json_values.encode_json(body))
 
 
 def _failure_response(scope: Message, error: Exception) -> Response:

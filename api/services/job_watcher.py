@@ -59,11 +59,16 @@ class JobWatcher:
         """Yield the job as it is now, and whenever it has changed; end when it or the key has become invalid.
 
         `known_row` is the job as the caller has just read it: it is not read again before an event.
+
+        Raises:
+            errors.JobPurged: the job was deleted, or its results were removed.
         """
         with self._register_waiter(job_id, key_id, known_row) as changed:
             previous = None
             while key_id not in self._invalid_keys:
                 row = self._rows.get(job_id)
+                if row is not None and row.purged_at is not None:
+                    raise errors.JobPurged.with_totals(row.total, row.bytes, row.purged_at)
                 if row is not None and row != previous:
                     previous = row
                     yield row

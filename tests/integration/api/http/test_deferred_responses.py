@@ -7,11 +7,12 @@ import threading
 import time
 
 import pytest
+import sqlalchemy as sa
 
 from api.http import server_sent_events
 from core import enums
 from core.db import database
-from core.db.queries import api_keys
+from core.db.queries import api_keys, deletions
 from tests.integration.api.conftest import run_api_server
 from tests.support import factories, waiting
 
@@ -111,6 +112,55 @@ def test_long_polling_waits_for_the_end(small_server):
     assert "Retry-After" not in headers
     assert request(server, "GET", f"{path}?wait=20")[2] == body
     assert request(server, "GET", f"{path}?wait=31")[0] == 422
+
+
+def test_a_job_that_is_deleted_meanwhile_is_a_410(small_server):
+    """As for a request that does not wait; the events just end, and a reconnection gets a 410."""
+    server, db = small_server
+    job = submit(server)[2]
+    path = f"/v1/jobs/{job['id']}"
+    owner = db.read(lambda c: c.execute(sa.select(factories.JOBS.c.api_key_id)).scalars().first())
+    held = factories.claim_images(db)  # so that the job does not just end
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        wait = pool.submit(request, server, "GET", f"{path}?wait=20")
+        conditional = pool.submit(request, server, "GET", f"{path}?wait=20", If_None_Match='"other"')
+        stream = pool.submit(read_events, server, path)
+        time.sleep(1)
+        db.write(deletions.delete_job, job["id"], owner, owner)
+    assert conditional.result()[0] == 200
+    status, headers, problem = wait.result()
+    assert (status, problem["code"]) == (410, "job_purged")
+    assert headers["Content-Type"] == "application/problem+json"
+    assert problem["request_id"] == headers["X-Request-ID"]
+    plain = request(server, "GET", path)[2]
+    assert {**problem, "request_id": ""} == {**plain, "request_id": ""}
+    assert "event: done" not in stream.result()
+    assert request(server, "GET", f"{path}/events")[0] == 410
+    assert factories.complete_claims(db, held) >= 0
+
+
+def test_a_submission_that_waits_and_is_deleted_meanwhile_is_a_410(small_server):
+    """It returns no results of a job that is gone."""
+    server, db = small_server
+
+    def delete_newest():
+        query = sa.select(factories.JOBS.c.id, factories.JOBS.c.api_key_id).order_by(factories.JOBS.c.id.desc())
+        newest = db.read(lambda c: c.execute(query).first())
+        db.write(deletions.delete_job, newest.id, newest.api_key_id, newest.api_key_id)
+
+    work = after(0.7, delete_newest)
+    status, _, problem = submit(server, Prefer="wait=20")
+    work.join()
+    assert (status, problem["code"]) == (410, "job_purged")
+
+
+def read_events(server, path):
+    """Return the text of an event stream, to its end."""
+    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=40)
+    line.request("GET", f"{path}/events", headers={"Authorization": f"Bearer {server.key}"})
+    text = line.getresponse().read().decode()
+    line.close()
+    return text
 
 
 def test_an_unchanged_job_is_a_304(small_server):
