@@ -108,7 +108,8 @@ class RawImageParams(base.RequestModel):
         None,
         min_length=1,
         max_length=1024,
-        description="the name of the image in the results, 1 to 1,024 characters (default: image)",
+        description="the name of the image in the results, 1 to 1,024 characters, at most 2,600 bytes in UTF-8 "
+        "(default: image)",
         examples=["lunch.jpg"],
     )
     custom_id: request_fields.CustomId | None = pydantic.Field(None, description=request_fields.CUSTOM_ID_DESCRIPTION)
@@ -162,7 +163,12 @@ class ImageReference(base.RequestModel):
     )
 
     name: Annotated[
-        str, pydantic.Field(min_length=1, max_length=1024, description="a name in the results, 1 to 1,024 characters")
+        str,
+        pydantic.Field(
+            min_length=1,
+            max_length=1024,
+            description="a name in the results, 1 to 1,024 characters, at most 2,600 bytes in UTF-8",
+        ),
     ]
     sha256: Digest | None = pydantic.Field(
         None,

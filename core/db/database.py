@@ -32,6 +32,7 @@ KEEPALIVE_OPTIONS = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalive
 MISSING_SCHEMA_SQLSTATES = {"42P01", "42703"}
 # PostgreSQL has rolled back: serialization failure, deadlock, a transaction that was idle since its process was frozen.
 RETRYABLE_SQLSTATES = {"40001", "40P01", "25P03"}
+LIMIT_EXCEEDED = "54"  # the class of SQLSTATEs of a row that is too large for an index, and the like
 # Damaged pages and damaged indexes, of PostgreSQL and of SQLite.
 DAMAGE_CODES = {"XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -90,7 +91,7 @@ class Database:
             except (exc.IntegrityError, exc.DataError, exc.NotSupportedError):
                 raise
             except (exc.DatabaseError, exc.InterfaceError, exc.TimeoutError) as error:
-                if _is_programming_error(error):
+                if _is_programming_error(error) or (_sqlstate(error) or "").startswith(LIMIT_EXCEEDED):
                     raise
                 if _damage_code(error) in DAMAGE_CODES:
                     self.damage = _first_line(error)

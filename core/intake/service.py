@@ -315,6 +315,11 @@ def _clean_name(name: str) -> str:
         raise errors.BadParameter(
             f"An image's name has 1 to {file_names.MAX_NAME_LENGTH} characters; this one has {len(name)}."
         )
+    if file_names.has_too_many_bytes(name):
+        raise errors.BadParameter(
+            f"An image's name has at most {file_names.MAX_NAME_BYTES:,} bytes in UTF-8; this one has "
+            f"{len(name.encode()):,}."
+        )
     return name
 
 

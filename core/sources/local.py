@@ -177,7 +177,7 @@ class _Walk:
         is_folder = stat.S_ISDIR(file_stat.st_mode)
         if not is_folder and not stat.S_ISREG(file_stat.st_mode):
             return SPECIAL_FILE
-        if len(file_names.escape_name(path)) > file_names.MAX_NAME_LENGTH or path.count("/") >= MAX_DEPTH:
+        if file_names.is_too_long(file_names.escape_name(path)) or path.count("/") >= MAX_DEPTH:
             return NAME_TOO_LONG
         return "" if is_folder else self._rules.skip_file_or_archive(path)
 

@@ -148,6 +148,6 @@ def _split_at_archive(path: str, base_path: str) -> tuple[str, str]:
 
 def _to_entry(path: str, size: int, reason: str) -> base.SourceEntry:
     name = file_names.escape_name(path)
-    if not reason and len(name) > file_names.MAX_NAME_LENGTH:
+    if not reason and file_names.is_too_long(name):
         reason = source_archives.NAME_TOO_LONG
     return base.SourceEntry(name, size, reason)

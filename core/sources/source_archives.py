@@ -44,7 +44,7 @@ def list_images(archive: OpenArchive, rules: FileRules, after: str, *, max_bytes
 def _to_entry(
     archive: OpenArchive, member: archives.Member, path: str, reason: str, max_bytes: int
 ) -> base.SourceEntry:
-    if not reason and len(path) > file_names.MAX_NAME_LENGTH:
+    if not reason and file_names.is_too_long(path):
         reason = NAME_TOO_LONG
     data = None if reason or member.size > max_bytes else member.read(archive.file, max_bytes + 1)
     return base.SourceEntry(path, member.size, reason, data)

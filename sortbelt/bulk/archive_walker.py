@@ -58,7 +58,7 @@ def walk(path: str, name: str, rules: file_rules.FileRules, skipped: SkippedFile
 def _to_image(path: str, relative: str, member: archives.Member, file: BinaryIO, mtime_ns: int) -> image_files.Image:
     name = file_names.escape_name(relative)
     source: bytes | image_files.ByteSource = ArchivedImage(path, member)
-    if len(name) > file_names.MAX_NAME_LENGTH:
+    if file_names.is_too_long(name):
         source = image_files.too_long_name(name)
     elif member.size > image_files.MAX_IMAGE_BYTES:
         message = f"{name} has {member.size:,} bytes; the maximum is {image_files.MAX_IMAGE_BYTES:,}."

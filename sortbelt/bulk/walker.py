@@ -131,7 +131,7 @@ def _walk_archive(
 
 def _to_image(relative: str, full: str, info: os.stat_result) -> image_files.Image:
     name = file_names.escape_name(relative)
-    source = full if len(name) <= file_names.MAX_NAME_LENGTH else image_files.too_long_name(name)
+    source = image_files.too_long_name(name) if file_names.is_too_long(name) else full
     return image_files.Image(name, info.st_size, source, info.st_mtime_ns)
 
 

@@ -125,10 +125,13 @@ def _check_regular_file(name: str, file_stat: os.stat_result) -> None:
 
 def too_long_name(name: str) -> Unreadable:
     """Return the source of an image whose name no job can have."""
+    size, limit = f"{len(name):,} characters", file_names.MAX_NAME_LENGTH
+    if len(name) <= limit:
+        size, limit = f"{len(name.encode()):,} bytes in UTF-8", file_names.MAX_NAME_BYTES
     return Unreadable(
         errors.BadInput(
-            f"Its name has {len(name):,} characters ({name[:MAX_SHOWN_CHARACTERS]}…); the maximum is "
-            f"{file_names.MAX_NAME_LENGTH:,}: name a folder further below, or shorten the names.",
+            f"Its name has {size} ({name[:MAX_SHOWN_CHARACTERS]}…); the maximum is {limit:,}: name a folder further "
+            "below, or shorten the names.",
             "name_too_long",
         )
     )

@@ -7,6 +7,8 @@ import re
 import unicodedata
 
 MAX_NAME_LENGTH = 1024  # of an image, in characters
+MAX_NAME_BYTES = 2600  # of an image, in UTF-8: an entry of an index of PostgreSQL has at most 2,704, with an id
+_MAX_CHARACTER_BYTES = 4
 _UNSTORABLE_CATEGORIES = {"Cc", "Cs"}  # control characters, and bytes that are not UTF-8
 _NAMED_ESCAPES = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPE = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
@@ -33,6 +35,16 @@ def storable_name(name: str) -> str:
     if name.isprintable() or not any(unicodedata.category(character) in _UNSTORABLE_CATEGORIES for character in name):
         return name
     return escape_name(name)
+
+
+def is_too_long(name: str) -> bool:
+    """Return whether an image's name, which is printable, has too many characters or too many bytes in UTF-8."""
+    return len(name) > MAX_NAME_LENGTH or has_too_many_bytes(name)
+
+
+def has_too_many_bytes(name: str) -> bool:
+    """Return whether an image's name of at most `MAX_NAME_LENGTH` characters has too many bytes in UTF-8."""
+    return len(name) * _MAX_CHARACTER_BYTES > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES
 
 
 def _escape_character(character: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 
 import sqlalchemy as sa
 from PIL import Image
@@ -42,6 +43,12 @@ def make_live(db, model_ref=MODEL_REF):
 def new_image(name, error=None):
     """Return one image of a submission, as the intake passes it on."""
     return new_images.NewImage(name, hashlib.sha256(name.encode()).hexdigest(), 1234, error)
+
+
+def incompressible_name(size):
+    """Return an image's name with so many bytes in UTF-8 that no database can compress."""
+    ideographs = random.Random(size).choices(range(0x4E00, 0x9FA6), k=size // 3)  # noqa: S311 (no secret)
+    return "".join(map(chr, ideographs)) + "x" * (size % 3)
 
 
 def new_job(owner, **fields):

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from core import enums, errors
 from core.db.expressions import IMAGES, JOBS, RESULTS, REVIEWS, URL_FETCHES, is_job_of
 from core.db.queries import deletions, results, reviews
+from sortbelt.files import file_names
 
 IMAGE_COLUMNS = ("id", "name", "sha256", "bytes", "source", "location", "attempt", "custom_id")
 RESULT_COLUMNS = ("status", "label", "error_code", "model_name")
-MAX_NAME_LENGTH: int = IMAGES.c.name.type.length
 MAX_SUFFIX_LENGTH = 20  # what comes after the last dot of a name is a suffix, if it is not longer
 MAX_STEP_IMAGES = 25  # changed in one transaction: on SQLite all other writers wait for it
 Faults = Sequence[tuple[int, errors.SortbeltError]]
@@ -134,4 +134,5 @@ def _numbered(name: str, number: int) -> str:
     if not stem or len(suffix) > MAX_SUFFIX_LENGTH:
         stem, dot, suffix = file_name, "", ""
     end = f" ({number}){dot}{suffix}"
-    return f"{folder}{slash}{stem}"[: MAX_NAME_LENGTH - len(end)] + end
+    start = f"{folder}{slash}{stem}"[: file_names.MAX_NAME_LENGTH - len(end)]
+    return start.encode()[: file_names.MAX_NAME_BYTES - len(end.encode())].decode(errors="ignore") + end

@@ -166,6 +166,22 @@ def test_images_in_archives_are_copied_and_what_is_left_out_is_reported(
     assert read == expected | {"caf\\udce9.png": factories.make_image(20)}
 
 
+def test_an_image_whose_name_has_too_many_bytes_is_left_out(db, start_import, run_importer, source_dir, tmp_path):
+    """PostgreSQL could not index its 930 characters; it is reported by name, and the others are in the job."""
+    ideographs = factories.incompressible_name(2790)
+    folder = source_dir.joinpath(*(ideographs[start : start + 80] for start in range(0, 800, 80)))
+    folder.mkdir(parents=True)
+    (folder / f"{ideographs[800:880]}.png").write_bytes(factories.make_image(2))
+    with zipfile.ZipFile(source_dir / "long.zip", "w") as archive:
+        archive.writestr(f"{ideographs}.png", factories.make_image(3))
+    job_id = start_import()
+    run_importer(blob_store=str(tmp_path / "blobs"))
+    assert scan(db, job_id) == ("done", 2, 2, None)
+    row = factories.get_job(db, job_id)
+    assert row.scan_skipped_by_reason == {"name too long": 2}
+    assert [one["reason"] for one in row.scan_left_out] == ["name too long"] * 2
+
+
 def test_bad_images_fail_by_themselves(db, start_import, run_importer, source_dir):
     """By their headers and sizes, as if they had been sent; what is too large is not even read."""
     (source_dir / "text.jpg").write_text("not an image")

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import os
@@ -475,6 +476,20 @@ def test_a_name_has_a_length(db, submit_client):
         responses += [submit_client.post("/v1/jobs", images=[(name, factories.make_image())])] if name else []
         for response in responses:
             assert "1024" in assert_problem(response, 422, "bad_parameter").replace(",", "")
+    assert factories.image_states(db) == {}
+
+
+def test_a_name_has_a_length_in_bytes(db, submit_client):
+    """As much as an index of PostgreSQL takes: in a form, in JSON, and beside a raw image."""
+    data, name = factories.make_image(), factories.incompressible_name(3000)
+    encoded = {"name": name, "data": base64.b64encode(data).decode()}
+    responses = [
+        submit_client.post("/v1/jobs", data=data, query_string={"name": name}, content_type="image/png"),
+        submit_client.post("/v1/jobs", images=[(name, data)]),
+        submit_client.post("/v1/jobs", json={"images": [encoded]}),
+    ]
+    for response in responses:
+        assert "2,600 bytes" in assert_problem(response, 422, "bad_parameter")
     assert factories.image_states(db) == {}
 
 

@@ -12,6 +12,7 @@ from api.routes import selections as routes
 from api.services import image_archive
 from core import enums
 from core.db.queries import api_keys, invariants, selections, url_fetches
+from sortbelt.files import file_names
 from tests.support import factories
 from tests.support.api_client import ApiClient, assert_problem
 
@@ -187,10 +188,11 @@ def test_repeated_names_get_a_number():
 
 def test_a_number_is_never_cut_off():
     """Whatever is long: the suffix, the stem or the folder; else no number would make another name."""
-    for name in ("a." + "x" * 1022, "." + "x" * 1023, "a" * 1020 + ".jpg", "d" * 1021 + "/a", "/" * 1024, "a/" * 512):
+    names = ["a." + "x" * 1022, "." + "x" * 1023, "a" * 1020 + ".jpg", "d" * 1021 + "/a", "/" * 1024, "a/" * 512]
+    for name in [*names, "字" * 866, "a." + "é" * 1022, "\U0002070e" * 629 + "." + "\U0002070e" * 20]:
         unique = selections.unique_names([name] * 12)
         assert len(set(unique)) == 12
-        assert max(map(len, unique)) <= 1024
+        assert not any(map(file_names.is_too_long, unique))
         assert all(f" ({number})" in numbered for number, numbered in enumerate(unique[1:], 2))
 
 

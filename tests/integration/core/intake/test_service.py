@@ -14,6 +14,7 @@ from core.db.queries import deletions, jobs, known_blobs
 from core.intake import job_writer, service
 from core.maintenance import retention
 from core.storage import local
+from sortbelt.files import file_names
 from tests.support import factories
 
 
@@ -339,6 +340,36 @@ def test_an_unknown_reference_does_not_reject_what_is_written_with_it(db, owner)
     assert good.total == 1
     assert isinstance(bad, errors.UnknownBlob)
     assert list(factories.image_states(db)) == ["a"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_row_that_exceeds_a_limit_of_the_database_does_not_reject_what_is_written_with_it(db, owner):
+    """An entry of an index of PostgreSQL has at most 2,704 bytes; only the submission that exceeds it fails."""
+    writer = job_writer.JobWriter(db, NoStore(), CountingWakeup(lambda: 0), None)
+    names = ("a", factories.incompressible_name(3000), "b")
+    first, bad, last = writer._write([(factories.new_job(owner), [factories.new_image(name)]) for name in names])
+    assert (first.total, last.total) == (1, 1)
+    assert isinstance(bad, sa.exc.OperationalError)
+    assert sorted(factories.image_states(db)) == ["a", "b"]
+
+
+def test_a_name_has_a_length_in_bytes(intake_service, db, owner):
+    """The longest can be stored, whatever its characters; a longer one is one clear error, however it is sent."""
+    longest, longer = (factories.incompressible_name(file_names.MAX_NAME_BYTES + more) for more in (0, 1))
+    (image,) = uploads(longest)
+    factories.submit_job(intake_service, factories.new_job(owner), [image])
+    images = [
+        service.Upload(longer, image.data),
+        service.BlobReference(longer, hashlib.sha256(image.data).hexdigest()),
+        service.UrlReference(longer, "https://images.example/a.jpg"),
+    ]
+    job = factories.create_job(db, owner, sealed=False)
+    for image in images:
+        with pytest.raises(errors.BadParameter, match="at most 2,600 bytes in UTF-8; this one has 2,601"):
+            factories.submit_job(intake_service, factories.new_job(owner), [image])
+        with pytest.raises(errors.BadParameter, match="at most 2,600 bytes in UTF-8; this one has 2,601"):
+            intake_service.add_images(job, owner, [image])
+    assert list(factories.image_states(db)) == [longest]
 
 
 def test_a_repeat_is_the_first_job_also_when_its_bytes_are_gone(db, owner):

@@ -180,6 +180,21 @@ def test_deeply_nested_folders_are_listed_or_reported(tmp_path):
     assert [entry.skip_reason for entry in walk(source) if entry.skip_reason] == ["name too long"]
 
 
+def test_a_name_with_too_many_bytes_is_left_out(tmp_path):
+    """In a folder and in an archive: its 1,000 characters are few enough, but of three bytes each; a walk goes on."""
+    parts = ["字" * 83] * 11
+    (tmp_path / "/".join(parts[:10])).mkdir(parents=True)
+    (tmp_path / "/".join(parts[:10]) / ("字" * 81 + ".jpg")).write_bytes(b"x")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("/".join([*parts, "a.jpg"]), b"x")
+    (tmp_path / "z.jpg").write_bytes(b"z")
+    source = local.LocalSource("long", str(tmp_path))
+    found = list(walk(source))
+    assert sorted(entry.skip_reason for entry in found) == ["", "name too long", "name too long"]
+    for at, entry in enumerate(found):
+        assert list(walk(source, after=entry.path)) == found[at + 1 :]
+
+
 def test_prefixes_and_globs(any_source):
     """A prefix is a folder, not the beginning of a name; globs are as on the command line."""
     assert sorted(chosen(any_source, "b")) == ["b/c.PNG", "b/d/e.webp"]

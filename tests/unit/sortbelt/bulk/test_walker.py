@@ -179,6 +179,21 @@ def test_what_cannot_be_sent_is_reported_by_name(tmp_path):
         assert caught.value.code == code
 
 
+def test_a_name_with_too_many_bytes_is_reported(tmp_path):
+    """In a folder and in an archive: 1,000 characters of three bytes each."""
+    name = "/".join(["字" * 83] * 12) + ".jpg"
+    make(tmp_path, name)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(name, b"x")
+
+    found = list(walker.DirectoryWalker(str(tmp_path)).walk())
+    assert [image.name for image in found] == [f"x.zip/{name}", name]
+    for image in found:
+        with pytest.raises(errors.BadInput, match=r"bytes in UTF-8 \(.*the maximum is 2,600:") as caught:
+            image.with_digest()
+        assert caught.value.code == "name_too_long"
+
+
 def test_folders_nested_deeper_than_pythons_stack_are_no_trouble(tmp_path):
     root = os.open(tmp_path, os.O_RDONLY)
     for _ in range(700):

@@ -27,6 +27,14 @@ def test_odd_characters_are_escaped_as_in_a_program():
     assert {name: file_names.escape_name(name) for name in names} == names
 
 
+def test_a_name_is_limited_in_characters_and_in_bytes():
+    """The limit in bytes is what an index of PostgreSQL takes."""
+    for name in ("", "x" * 1024, "字" * 866 + "xx", "é" * 1024):
+        assert not file_names.is_too_long(name)
+    for name in ("x" * 1025, "字" * 867, "\U0002070e" * 651):
+        assert file_names.is_too_long(name)
+
+
 def test_a_name_that_a_caller_has_chosen_stays_if_it_can_be_stored():
     """It comes back as it was given."""
     assert file_names.storable_name("a\\nb") == "a\\nb"
