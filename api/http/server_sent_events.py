@@ -6,14 +6,13 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from api.schemas import job_responses
+from api.schemas import ids, job_responses
 from api.services import job_watcher
 from core import json_values
 
 KEEPALIVE_SECONDS = 15.0  # after so long without an event, a comment is sent
 MIN_EVENT_INTERVAL_SECONDS = 0.25
 END_EVENT_ID = "end"
-MAX_DIGITS = 18  # read of an event id: Python refuses to read thousands
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class EventStream:
             await rows.aclose()
 
     def _has_progressed(self, row: Any) -> bool:
-        event_id = self.last_event_id[:MAX_DIGITS]
+        event_id = self.last_event_id[: ids.MAX_DIGITS]
         return not event_id.isdecimal() or job_responses.count_finished(row) > int(event_id)
 
     def _encode_event(self, row: Any, watcher: job_watcher.JobWatcher) -> bytes:

@@ -5,6 +5,8 @@ import uuid
 
 from core import errors
 
+MAX_DIGITS = 18  # of a number in a caller's text: it fits into 64 bits, and Python refuses to read thousands
+
 
 def is_slug(value: str) -> bool:
     """Return whether a text could be the name of a model, or a version."""
@@ -21,7 +23,7 @@ def is_id(value: str) -> bool:
 
 def row_id(value: str) -> int:
     """Return the number of a row; -1, which no row has, for a text that cannot be one."""
-    return int(value) if value.isascii() and value.isdecimal() and len(value) <= 18 else -1
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS else -1
 
 
 def require_id(value: str, not_found: type[errors.NotFound]) -> str:

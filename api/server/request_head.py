@@ -3,9 +3,9 @@
 import functools
 from collections.abc import Mapping
 
+from api.schemas import ids
 from api.server.request_body import Message
 
-MAX_DIGITS = 18  # read of a length: Python refuses to read thousands
 BODILESS_METHODS = {"GET", "HEAD", "DELETE", "OPTIONS"}
 
 
@@ -28,7 +28,7 @@ class RequestHead:
     def content_length(self) -> int:
         """The declared length of the body; 0 if there is none, or it is malformed."""
         length = self.headers.get(b"content-length", b"")
-        return int(length[:MAX_DIGITS]) if length.isdigit() else 0
+        return int(length[: ids.MAX_DIGITS]) if length.isdigit() else 0
 
     @property
     def has_length(self) -> bool:

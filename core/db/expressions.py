@@ -35,6 +35,8 @@ IS_SCAN_PENDING: sa.ColumnElement[bool] = SCANS.c.status == sa.literal_column("'
 IS_CURRENT_REVIEW: sa.ColumnElement[bool] = REVIEWS.c.replaced_at.is_(None)
 # Rejected by the header check: no worker has seen it, and its bytes were not stored.
 IS_REJECTED = sa.and_(IMAGES.c.status == enums.Status.FAILED, IMAGES.c.attempt == 0)
+# Deleted by its caller, and not yet removed: the condition of a partial index, `tables.DELETING`.
+IS_DELETING = sa.and_(JOBS.c.deleted_by.is_not(None), JOBS.c.purge_completed_at.is_(None))
 
 
 def insert(dialect: str, table: Any) -> Any:

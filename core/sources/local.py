@@ -1,23 +1,28 @@
 """A source in a local folder."""
 
 import errno
+import functools
 import heapq
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from core import errors, specs
+from core.concurrency import time_limit
 from core.sources import base, source_archives
 from core.sources.source_archives import NAME_TOO_LONG
 from sortbelt.files import file_names
 from sortbelt.files.file_rules import SPECIAL_FILE, SYMBOLIC_LINK, VANISHED, FileRules, is_archive
 
 UNREADABLE_FOLDER = "unreadable folder"
+READ_SECONDS = 45.0  # shorter than SORTBELT_WATCHDOG_SECONDS, after which the worker would end itself
+MAX_HUNG_READS = 8
 MAX_DEPTH = 256  # folders; a walk has a frame of the interpreter for each
 # Failures of a disk, of the network or of this process, not of the file.
 TRANSIENT_ERRNOS = {errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ESTALE, errno.ETIMEDOUT}
 TRANSIENT_ERRNOS |= {errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO}
+T = TypeVar("T")
 _ROOT_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SUBFOLDER_FLAGS = _ROOT_FLAGS | os.O_NOFOLLOW
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,6 +36,7 @@ class LocalSource:
     def __init__(self, name: str, root: str) -> None:
         self.name = name
         self.address = root
+        self._time_limit = time_limit.TimeLimit(READ_SECONDS, MAX_HUNG_READS)
 
     def walk(
         self, prefix: str, rules: FileRules, after: str | None = None, *, max_bytes: int
@@ -78,6 +84,9 @@ class LocalSource:
 
     def check(self) -> None:
         """See `Source.check`."""
+        self._call(self._check)
+
+    def _check(self) -> None:
         root_fd = self._open_folder([])
         try:
             with os.scandir(root_fd) as entries:
@@ -89,6 +98,16 @@ class LocalSource:
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """See `Source.read`."""
+        return self._call(functools.partial(self._read, path, max_bytes))
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Call a function for a limited time: the disk may be of another machine, and hang."""
+        try:
+            return self._time_limit.call(function)
+        except TimeoutError:
+            raise errors.SourceUnavailable(self.name, f"a read has not ended after {READ_SECONDS:g} s") from None
+
+    def _read(self, path: str, max_bytes: int) -> bytes:
         parts = file_names.unescape_name(path).split("/")
         if specs.DOT_SEGMENTS & set(parts):
             raise errors.BlobMissing("The image's path leads out of its source.")

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from core import errors
-from core.db import clock, tables
+from core.db import clock
 from core.db.expressions import (
     API_KEYS,
     ENDED_COUNT,
     ENVIRONMENTS,
     IMAGES,
     IS_CURRENT_REVIEW,
+    IS_DELETING,
     JOBS,
     RESULTS,
     REVIEWS,
@@ -201,7 +202,7 @@ def _is_short(conn: sa.Connection, column: Any, value: Any, max_scanned: int) ->
 
 def _is_purging(conn: sa.Connection) -> bool:
     """Return whether there are jobs that were deleted or purged, and whose results have not all been removed."""
-    deleted = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}")).limit(1)
+    deleted = sa.select(JOBS.c.id).where(IS_DELETING).limit(1)
     if conn.execute(deleted).first() is not None:
         return True
     # Retention purges the jobs that finished first.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from core import enums
-from core.db import clock, tables
-from core.db.expressions import DELIVERIES, IMAGES, JOBS
+from core.db import clock
+from core.db.expressions import DELIVERIES, IMAGES, IS_DELETING, JOBS
 from core.db.queries import webhook_deliveries
 
 MIN_AGE_SECONDS = 3600.0
@@ -45,7 +45,7 @@ def deletion_step(conn: sa.Connection, job_id: str | None = None) -> PurgeStepRe
     Images that have not ended count as cancelled. A job whose webhook is still being delivered is completed when that
     has ended.
     """
-    query = sa.select(JOBS.c.id).where(sa.text(f"jobs.{tables.DELETING.replace(' AND ', ' AND jobs.')}"))
+    query = sa.select(JOBS.c.id).where(IS_DELETING)
     query = query.where(_is_actionable())
     if job_id is not None:
         query = query.where(JOBS.c.id == job_id)

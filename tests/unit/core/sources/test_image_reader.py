@@ -4,12 +4,13 @@ import pytest
 
 from core import errors
 from core.sources import image_reader, local
+from core.storage import blob_reader
 from tests.support import waiting
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(image_reader, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(blob_reader, "RETRY_SECONDS", 0.0)
 
 
 class FlakySource(local.LocalSource):
@@ -64,23 +65,24 @@ def test_a_source_that_is_busy_is_down(tmp_path):
     assert source.failing["read"] == 8
 
 
-def test_a_source_that_hangs_is_down(monkeypatch):
+def test_a_source_that_hangs_is_down(tmp_path, monkeypatch):
     """A read cannot be ended, so no more than a few hang at a time; once they end, the source is read again."""
-    monkeypatch.setattr(image_reader, "READ_SECONDS", 0.05)
-    monkeypatch.setattr(image_reader, "MAX_HUNG_READS", 2)
+    monkeypatch.setattr(local, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(local, "MAX_HUNG_READS", 2)
     answers, reads = threading.Event(), []
 
     class HangingSource(local.LocalSource):
-        def read(self, path, max_bytes):  # noqa: ARG002 (as its base)
-            reads.append(path)
+        def open_file(self, parts):
+            reads.append(parts)
             answers.wait(60)
-            return b"bytes"
+            return super().open_file(parts)
 
-    source = HangingSource("hanging", "/proc/self")
+    (tmp_path / "a.jpg").write_bytes(b"bytes")
+    source = HangingSource("hanging", str(tmp_path))
     for _ in range(5):
         with pytest.raises(errors.SourceUnavailable):
-            image_reader.read(source, "comm", 100)
+            image_reader.read(source, "a.jpg", 100)
     assert len(reads) == 2
     answers.set()
     waiting.wait_until(lambda: not any(thread.name == "time limit" for thread in threading.enumerate()))
-    assert image_reader.read(source, "comm", 100) == b"bytes"
+    assert image_reader.read(source, "a.jpg", 100) == b"bytes"
