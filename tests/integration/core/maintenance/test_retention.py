@@ -169,8 +169,11 @@ def test_the_purge_thread_ends_cancelled_jobs_where_no_worker_runs(db, owner, bl
     id_ = factories.create_job(db, owner, *"abcdefghi")
     db.write(jobs.cancel, id_, owner)
     stop = retention.start_purge_thread(db, blob_store, days=0)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "purge"]
     waiting.wait_until(lambda: factories.get_job(db, id_).status == "cancelled")
     stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
     assert factories.job_counts(db, id_) == {"cancelled": 9}
 
 
