@@ -1,11 +1,14 @@
-"""Results as a page of JSON, or all pages in one stream of another format."""
+"""Results: one, a page of them as JSON, or all pages in one stream of another format."""
 
 import dataclasses
+from typing import Any
 
 import flask
 
 from api.http import auth, export_formats, image_links, pagination, streams
-from api.schemas import job_requests, result_requests, result_responses
+from api.schemas import ids, job_requests, result_requests, result_responses
+from api.services import container
+from core import errors
 from core.db import database, expressions
 from core.db.queries import results as result_queries
 
@@ -13,6 +16,18 @@ IF_NONE_MATCH_HEADER = {
     "If-None-Match": {"description": "the ETag of a page of JSON that you have: 304 if it is unchanged"}
 }
 ETAG_HEADERS = {"ETag": "of this page of JSON"}
+FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
+
+
+def read_result(result_id: str) -> Any:
+    """Return a result that the caller may see.
+
+    Raises:
+        errors.ResultNotFound: there is none.
+    """
+    return container.services().db.read(
+        result_queries.get, ids.require_row_id(result_id, errors.ResultNotFound), auth.caller().visible_owner
+    )
 
 
 def results_response(

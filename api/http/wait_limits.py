@@ -1,4 +1,4 @@
-"""Limits of requests that wait: how many there may be in this process, half of them of one key."""
+"""Limits of requests that wait, and of event streams: how many there may be in this process, half of one key."""
 
 import math
 from collections import Counter
@@ -21,6 +21,12 @@ class TooManyWaitsOfAllKeys(errors.TemporarilyRejected):
     """Too many requests wait for a job; poll without `wait`."""
 
     code = "too_busy"
+
+
+class TooManyStreams(errors.ServiceUnavailable):
+    """Too many event streams are open; poll the job, or use `?wait=`."""
+
+    code = "too_many_streams"
 
 
 def fits(counts: Counter[str], maximum: int, key_id: str) -> bool:
@@ -46,3 +52,13 @@ def check(services: container.Services, key_id: str) -> None:
     if fits(Counter({key_id: count}), services.settings.max_waits, key_id):
         raise TooManyWaitsOfAllKeys("Too many requests wait for a job; poll without `wait`.", RETRY_AFTER_SECONDS)
     raise TooManyWaits(f"{count:,} requests of this key wait for a job; poll without `wait`.", RETRY_AFTER_SECONDS)
+
+
+def check_stream(services: container.Services, key_id: str) -> None:
+    """Check that one more event stream of this key may be open.
+
+    Raises:
+        TooManyStreams: it may not.
+    """
+    if not fits(services.job_watcher.streams, services.settings.max_event_streams, key_id):
+        raise TooManyStreams

@@ -55,9 +55,8 @@ def delete(image_id: str) -> purge_responses.ImageDeletion:
     their own jobs.
     """
     services, caller = container.services(), auth.caller()
-    owner = None if caller.is_admin else caller.id
     receipt, digest = services.db.write(
-        deletions.delete_image, ids.require_row_id(image_id, errors.ImageNotFound), owner, caller.id
+        deletions.delete_image, ids.require_row_id(image_id, errors.ImageNotFound), caller.deletable_owner, caller.id
     )
     if digest is not None:
         services.blob_store.remove(services.db.read(known_blobs.unreferenced, [digest]))

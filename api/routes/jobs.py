@@ -57,12 +57,6 @@ IF_NONE_MATCH_HEADER = {
 }
 
 
-class TooManyStreams(errors.ServiceUnavailable):
-    """Too many event streams are open; poll the job, or use `?wait=`."""
-
-    code = "too_many_streams"
-
-
 @blueprint.post("")
 @describe(
     job_responses.Job,
@@ -201,13 +195,12 @@ def retry(job_id: str) -> flask.Response:
     """
     services, caller = container.services(), auth.caller()
     new_job_id = services.intake.retry_failed(_valid_job_id(job_id), caller.id, caller.key_quotas)
-    left_out = services.db.read(retries.count_left_out, job_id)
-    fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
+    left_out = job_responses.serialize_left_out(services.db.read(retries.count_left_out, job_id))
     row = services.db.read(jobs.get, new_job_id, caller.id)
     if row.sealed_at is None:
         reaper.copy_retry(services.db, new_job_id, deadline=time.monotonic() + MAX_STEPS_SECONDS)
         row = services.db.read(jobs.get, new_job_id, caller.id)
-    return responses.accepted_response(row, caller, services.eta_cache, fields)
+    return responses.accepted_response(row, caller, services.eta_cache, {"left_out": left_out})
 
 
 @blueprint.delete("/<job_id>")
@@ -221,8 +214,7 @@ def delete(job_id: str) -> purge_responses.PurgeRecord:
     Admins may delete any job, other callers their own.
     """
     services, caller = container.services(), auth.caller()
-    owner = None if caller.is_admin else caller.id
-    services.db.write(deletions.delete_job, _valid_job_id(job_id), owner, caller.id)
+    services.db.write(deletions.delete_job, _valid_job_id(job_id), caller.deletable_owner, caller.id)
     services.job_events.publish([job_id])
     deadline = time.monotonic() + MAX_DELETION_SECONDS
     retention.run_deletions(services.db, services.blob_store, job_id, deadline=deadline)
@@ -306,7 +298,7 @@ def events(job_id: str) -> flask.Response:
     last_event_id = flask.request.headers.get("Last-Event-ID", "")
     if last_event_id == server_sent_events.END_EVENT_ID:
         return flask.Response(status=204)
-    _check_stream_limit(container.services(), caller.id)
+    wait_limits.check_stream(container.services(), caller.id)
     deferred.defer(
         server_sent_events.EventStream(
             job_id, caller.id, flask.request.url_root, caller.can_see_webhook_urls, last_event_id
@@ -403,14 +395,3 @@ def _read_job(job_id: str) -> Any:
 
 def _valid_job_id(value: str) -> str:
     return ids.require_id(value, errors.JobNotFound)
-
-
-def _check_stream_limit(services: container.Services, key_id: str) -> None:
-    """Check that one more event stream may be open: each key may have half of all.
-
-    Raises:
-        TooManyStreams: it may not.
-    """
-    watcher = services.job_watcher
-    if not wait_limits.fits(watcher.streams, services.settings.max_event_streams, key_id):
-        raise TooManyStreams

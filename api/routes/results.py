@@ -5,14 +5,13 @@ import flask
 from api.http import auth, export_formats, long_poll, pagination, rate_limit_headers, responses
 from api.http import results as result_pages
 from api.openapi.operations import describe
-from api.schemas import ids, job_responses, result_requests, result_responses
+from api.schemas import job_responses, result_requests, result_responses
 from api.services import container
 from core import enums, errors
 from core.db import new_image
 from core.db.queries import api_keys, filter_values, jobs, result_stats, results, selections
 
 blueprint = flask.Blueprint("results", __name__, url_prefix="/v1")
-FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
 
 
 @blueprint.get("/results")
@@ -23,7 +22,7 @@ FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
     response_headers=pagination.LINK_HEADERS | result_pages.ETAG_HEADERS,
     media_types=export_formats.DESCRIPTIONS,
     other_responses={304: None},
-    problems=FILTER_PROBLEMS,
+    problems=result_pages.FILTER_PROBLEMS,
 )
 def index(query: result_requests.ResultListQuery) -> flask.Response:
     """Return results in an order: the caller's own, or all for other roles than `submit`.
@@ -38,14 +37,13 @@ def index(query: result_requests.ResultListQuery) -> flask.Response:
 @describe(result_responses.Result, '"$URL/v1/results/$RESULT"', problems={404: ["result_not_found"]})
 def show(result_id: str) -> result_responses.Result:
     """Return one result, with its review if it has one."""
-    row = container.services().db.read(
-        results.get, ids.require_row_id(result_id, errors.ResultNotFound), auth.caller().visible_owner
-    )
-    return result_responses.serialize_result(row)
+    return result_responses.serialize_result(result_pages.read_result(result_id))
 
 
 @blueprint.get("/stats")
-@describe(result_responses.Stats, '"$URL/v1/stats?group=confidence&by=label&since=7d"', problems=FILTER_PROBLEMS)
+@describe(
+    result_responses.Stats, '"$URL/v1/stats?group=confidence&by=label&since=7d"', problems=result_pages.FILTER_PROBLEMS
+)
 def stats(query: result_requests.StatsQuery) -> result_responses.Stats:
     """Return the number of results in each group, and their mean confidence and familiarity.
 
@@ -79,7 +77,7 @@ def verify(result_id: str) -> flask.Response:
     Its metadata has the id, label, confidence and environment of the result.
     """
     services, caller = container.services(), auth.caller()
-    row = services.db.read(results.get, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner)
+    row = result_pages.read_result(result_id)
     if selections.is_rejected(row):
         raise errors.NothingToRetry("This image was rejected by its header, and its bytes were not stored.")
     metadata = {"verifies": result_id, "job_id": row.job_id, "label": row.label, "confidence": row.confidence}

@@ -6,6 +6,7 @@ from typing import Any
 import flask
 
 from api.http import auth, export_formats, pagination, requests, streams
+from api.http import results as result_pages
 from api.openapi.operations import describe
 from api.schemas import ids, result_responses, review_requests, review_responses
 from api.services import container
@@ -15,7 +16,6 @@ from core.db.queries import filter_values, models, results, review_queue, review
 
 blueprint = flask.Blueprint("reviews", __name__, url_prefix="/v1")
 REVIEWS_URL = "$URL/v1/reviews"
-FILTER_PROBLEMS = {404: ["job_not_found"], 410: ["job_purged"]}
 
 
 @blueprint.put("/results/<result_id>/review")
@@ -35,7 +35,7 @@ def put(result_id: str) -> result_responses.Result:
     review = reviews.NewReview(enums.Verdict(request.verdict), request.label, request.note)
     db, caller = container.services().db, auth.caller()
     db.write(reviews.put, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner, caller.id, review)
-    return _reviewed_result(result_id)
+    return result_responses.serialize_result(result_pages.read_result(result_id))
 
 
 @blueprint.delete("/results/<result_id>/review")
@@ -49,7 +49,7 @@ def withdraw(result_id: str) -> result_responses.Result:
     """Withdraw the review of a result; it stays in the history. Repeating changes nothing."""
     db, caller = container.services().db, auth.caller()
     db.write(reviews.withdraw, ids.require_row_id(result_id, errors.ResultNotFound), caller.visible_owner, caller.id)
-    return _reviewed_result(result_id)
+    return result_responses.serialize_result(result_pages.read_result(result_id))
 
 
 @blueprint.get("/reviews")
@@ -58,7 +58,7 @@ def withdraw(result_id: str) -> result_responses.Result:
     f'-H "Accept: text/csv" "{REVIEWS_URL}?label=sushi"',
     response_headers=pagination.LINK_HEADERS,
     media_types=export_formats.REVIEW_DESCRIPTIONS,
-    problems=FILTER_PROBLEMS,
+    problems=result_pages.FILTER_PROBLEMS,
 )
 def index(query: review_requests.ReviewListQuery) -> flask.Response:
     """Return reviews, newest first: those of the caller's own results, or all for other roles than `submit`.
@@ -109,7 +109,7 @@ def queue(query: review_requests.QueueQuery) -> flask.Response:
 
 
 @blueprint.get("/reviews/stats")
-@describe(review_responses.ReviewStats, f'"{REVIEWS_URL}/stats?model=$MODEL"', problems=FILTER_PROBLEMS)
+@describe(review_responses.ReviewStats, f'"{REVIEWS_URL}/stats?model=$MODEL"', problems=result_pages.FILTER_PROBLEMS)
 def stats(query: review_requests.ReviewFilterQuery) -> review_responses.ReviewStats:
     """Return what the reviews say of each version: accuracy, precision, recall, confusions and calibration.
 
@@ -140,13 +140,6 @@ def _review_filter(query: review_requests.ReviewFilterQuery) -> reviews.ReviewFi
     shared = {name: values.get(name) for name in ("job", "model", "version", "label")}
     db.read(filter_values.require_existing, results.ResultFilter(**shared), owner)
     return reviews.ReviewFilter(owner=owner, **values)
-
-
-def _reviewed_result(result_id: str) -> result_responses.Result:
-    row = container.services().db.read(
-        results.get, ids.require_row_id(result_id, errors.ResultNotFound), auth.caller().visible_owner
-    )
-    return result_responses.serialize_result(row)
 
 
 def _queue_version(model_ref: str | None) -> tuple[str, str]:

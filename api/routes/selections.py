@@ -63,7 +63,7 @@ def delete() -> selection_responses.SelectionDeletion:
     """Delete up to 1,000 images as `DELETE /v1/images/{image_id}` does; those that cannot be are in `failed`."""
     request = requests.parse_json_body(selection_requests.Selection)
     services, caller = container.services(), auth.caller()
-    owner = None if caller.is_admin else caller.id
+    owner = caller.deletable_owner
     deletion = selections.Deletion()
     for outcome in _write_in_steps(services.db, selections.delete, request.image_ids, owner, caller.id):
         deletion.add(outcome)
@@ -115,7 +115,7 @@ def resubmit() -> flask.Response:
     images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]
     job = services.intake.create_from_stored_images(new_job, images)
     left_out = selections.count_codes(row for row in rows if selections.is_rejected(row))
-    fields = {"left_out": [{"code": code, "images": count} for code, count in left_out.items()]}
+    fields = {"left_out": job_responses.serialize_left_out(left_out)}
     return responses.accepted_response(job, caller, services.eta_cache, fields)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib import parse
@@ -215,6 +216,11 @@ def host_only(url: str | None) -> str | None:
         return None
     split = parse.urlsplit(url)
     return f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
+
+
+def serialize_left_out(counts: Mapping[str, int]) -> list[LeftOutImages]:
+    """Return the images that a retry leaves out, of their numbers by error code."""
+    return [{"code": code, "images": count} for code, count in counts.items()]
 
 
 def _serialize_scan(row: Any) -> Scan:

@@ -45,6 +45,11 @@ class Caller:
         return self.id if self.role is enums.Role.SUBMIT else None
 
     @property
+    def deletable_owner(self) -> str | None:
+        """The owner whose jobs this caller may delete: itself; None, every key, for an admin."""
+        return None if self.is_admin else self.id
+
+    @property
     def can_see_webhook_urls(self) -> bool:
         """Whether this caller sees full webhook URLs, which may hold secrets, or only their hosts."""
         return self.has_role(enums.Role.SUBMIT)
