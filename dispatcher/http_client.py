@@ -1,8 +1,6 @@
 """HTTP client of the dispatcher: one request, to an allowed destination, with a limit on its total time."""
 
 import contextlib
-import email.utils
-import math
 import os
 import socket
 import ssl
@@ -13,10 +11,8 @@ from typing import Any
 import certifi
 import httpcore
 
-from core.webhooks import retry_schedule, url_policy
+from core.webhooks import url_policy
 
-ATTEMPT_TIMEOUT_SECONDS = 15.0  # for one attempt of a webhook delivery, in total
-MAX_RESPONSE_BYTES = 4_096  # of a response body, which is not used
 TIMEOUT_ERRORS = (httpcore.TimeoutException, TimeoutError)
 CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
 
@@ -24,27 +20,6 @@ CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.Uns
 def tls_context() -> ssl.SSLContext:
     """Create a TLS context with the certificates of `SSL_CERT_FILE`, or else those of certifi."""
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
-
-
-def send(
-    url: str, headers: dict[str, str], body: bytes, policy: url_policy.UrlPolicy, ssl_context: ssl.SSLContext
-) -> retry_schedule.DeliveryAttempt:
-    """Make one attempt of a webhook delivery: a POST, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
-    all_headers = {"Content-Type": "application/json", **headers}
-    try:
-        with exchange("POST", url, all_headers, policy, ssl_context, ATTEMPT_TIMEOUT_SECONDS, body) as response:
-            _drain_response(response)
-            return _to_attempt(response)
-    except url_policy.DestinationForbidden as error:
-        return retry_schedule.DeliveryAttempt(None, f"Destination not allowed: {error}.")
-    except TIMEOUT_ERRORS:
-        return retry_schedule.DeliveryAttempt(
-            None, f"The receiver did not respond within {ATTEMPT_TIMEOUT_SECONDS:g} seconds."
-        )
-    except CONNECTION_ERRORS as error:
-        return retry_schedule.DeliveryAttempt(
-            None, f"Connection failed, or the response was not HTTP: {type(error).__name__} {error}"[:500]
-        )
 
 
 @contextlib.contextmanager
@@ -153,36 +128,3 @@ class _DeadlineStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
-
-
-def _drain_response(response: httpcore.Response) -> None:
-    """Read a little of the response body: a receiver that is still writing would see a failure otherwise."""
-    read_bytes = 0
-    with contextlib.suppress(httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
-        for chunk in response.iter_stream():
-            read_bytes += len(chunk)
-            if read_bytes > MAX_RESPONSE_BYTES:
-                return
-
-
-def _to_attempt(response: httpcore.Response) -> retry_schedule.DeliveryAttempt:
-    if 200 <= response.status < 300:
-        return retry_schedule.DeliveryAttempt(response.status, None)
-    reason = "a redirect, which is not followed" if 300 <= response.status < 400 else "which is not 2xx"
-    retry_after = {name.lower(): value for name, value in response.headers}.get(b"retry-after", b"").decode("latin-1")
-    return retry_schedule.DeliveryAttempt(
-        response.status,
-        f"The receiver responded with {response.status}, {reason}.",
-        _parse_retry_after(retry_after.strip()),
-    )
-
-
-def _parse_retry_after(value: str) -> float | None:
-    """Parse a Retry-After header, in seconds or as a date."""
-    if value.isascii() and value.isdecimal():
-        return float(value[:9])
-    try:
-        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, OverflowError, TypeError):
-        return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None

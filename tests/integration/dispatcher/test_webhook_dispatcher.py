@@ -207,7 +207,7 @@ def test_redirects_are_not_followed(db, make_finished_jobs, webhook_receiver, di
 
 def attempt(url, rules=LOCAL):
     """One attempt."""
-    return http_client.send(url, {}, b"{}", url_policy.UrlPolicy.parse(rules), http_client.tls_context())
+    return webhook_dispatcher.send(url, {}, b"{}", url_policy.UrlPolicy.parse(rules), http_client.tls_context())
 
 
 def raw(answer):
@@ -238,7 +238,7 @@ def test_of_an_answer_only_a_little_is_read(webhook_receiver):
 
 def test_a_receiver_that_dribbles_has_as_much_time_as_one_that_says_nothing(webhook_receiver, monkeypatch):
     """The limit holds for the whole attempt, not from byte to byte; the headers in, it was a success."""
-    monkeypatch.setattr(http_client, "ATTEMPT_TIMEOUT_SECONDS", 0.6)
+    monkeypatch.setattr(webhook_dispatcher, "ATTEMPT_TIMEOUT_SECONDS", 0.6)
     over = threading.Event()
 
     def dribble(piece, first=b""):
@@ -367,7 +367,7 @@ def test_the_certificate_must_be_that_of_the_name(webhook_receiver, tmp_path, mo
     rules = url_policy.UrlPolicy.parse(LOCAL)
 
     def over_tls(host, tls):
-        return http_client.send(f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}", rules, tls)
+        return webhook_dispatcher.send(f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}", rules, tls)
 
     assert over_tls("hooks.example", trusting) == retry_schedule.DeliveryAttempt(204, None)
     assert "CERTIFICATE_VERIFY_FAILED" in over_tls("other.example", trusting).error
