@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from model.networks import batchnorm_folding, efficientnet_lite, residual, timm_zoo, torchvision_zoo
+from model.networks import batchnorm_folding, cookpad_cnn, efficientnet_lite, residual, timm_zoo, torchvision_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,59 +108,8 @@ def check_input_sizes(spec: NetworkSpec, sides: Sequence[tuple[int, int]] = ()) 
             raise ValueError(f"{spec.name} cannot take images of {width} x {height}: {advice}.") from error
 
 
-def _cookpad_cnn(classes: int, height: int, width: int) -> nn.Module:
-    """Build the published sushi-or-sandwich network: six 3x3 convolutions in three blocks, then two dense layers.
-
-    The published input is 64 x 64. The softmax is part of the classifier and the loss.
-    """
-    features = (_cookpad_output_side(height), _cookpad_output_side(width))
-    if min(features) < 1:
-        raise ValueError(f"cookpad-cnn needs images of at least 22 x 22 pixels, not {width} x {height}.")
-    network = nn.Sequential(
-        *_cookpad_block(3, 32),
-        *_cookpad_block(32, 64),
-        *_cookpad_block(64, 128),
-        nn.Flatten(),
-        nn.Linear(128 * features[0] * features[1], 1024),
-        nn.ReLU(inplace=True),
-        nn.Dropout(0.5),
-        nn.Linear(1024, classes),
-    )
-    return _init_weights(network)
-
-
-def _cookpad_block(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(in_channels, out_channels, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, 3),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.25),
-    )
-
-
-def _init_weights(network: nn.Sequential) -> nn.Sequential:
-    """Use He initialisation (He and others, 2015), and zeros for the last layer.
-
-    With torch's smaller default weights, six layers without normalisation learned nothing in the first four epochs.
-    """
-    layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(cast("torch.Tensor", layer.bias))
-    nn.init.zeros_(layers[-1].weight)
-    return network
-
-
-def _cookpad_output_side(side: int) -> int:
-    for _ in range(3):
-        side = (side - 2) // 2
-    return side
-
-
 NETWORKS: dict[str, NetworkBuilder] = {
-    "cookpad-cnn": _cookpad_cnn,
+    "cookpad-cnn": cookpad_cnn.build,
     "residual": residual.build,
     **{name: efficientnet_lite.builder(variant) for name, variant in efficientnet_lite.VARIANTS.items()},
 }
