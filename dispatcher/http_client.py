@@ -17,36 +17,32 @@ TIMEOUT_ERRORS = (httpcore.TimeoutException, TimeoutError)
 CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError)
 
 
-def tls_context() -> ssl.SSLContext:
-    """Create a TLS context with the certificates of `SSL_CERT_FILE`, or else those of certifi."""
-    return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
+class HttpClient:
+    """Requests to destinations that the rules allow; TLS trusts the file `SSL_CERT_FILE`, or else certifi."""
 
+    def __init__(self, rules: str) -> None:
+        self._policy = url_policy.UrlPolicy.parse(rules)
+        self._ssl_context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
-@contextlib.contextmanager
-def exchange(
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    policy: url_policy.UrlPolicy,
-    ssl_context: ssl.SSLContext,
-    timeout_seconds: float,
-    body: bytes | None = None,
-) -> Iterator[httpcore.Response]:
-    """Send one request, without redirects or proxies, and yield its response; the time limit holds for all of it.
+    @contextlib.contextmanager
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], timeout_seconds: float, body: bytes | None = None
+    ) -> Iterator[httpcore.Response]:
+        """Send one request, without redirects or proxies, and yield its response; the time limit holds for all of it.
 
-    Raises:
-        url_policy.DestinationForbidden: the policy allows no address of the host.
-        TIMEOUT_ERRORS: the time is over.
-        CONNECTION_ERRORS: there is no connection, or no response by HTTP.
-    """
-    target = httpcore.URL(url)
-    backend = GuardedBackend(policy, is_https=target.scheme == b"https", timeout_seconds=timeout_seconds)
-    all_headers = {"User-Agent": "Sortbelt", "Connection": "close", **headers}
-    with (
-        httpcore.ConnectionPool(ssl_context=ssl_context, network_backend=backend) as pool,
-        pool.stream(method, target, headers=[*all_headers.items()], content=body) as response,
-    ):
-        yield response
+        Raises:
+            url_policy.DestinationForbidden: the policy allows no address of the host.
+            TIMEOUT_ERRORS: the time is over.
+            CONNECTION_ERRORS: there is no connection, or no response by HTTP.
+        """
+        target = httpcore.URL(url)
+        backend = GuardedBackend(self._policy, is_https=target.scheme == b"https", timeout_seconds=timeout_seconds)
+        all_headers = {"User-Agent": "Sortbelt", "Connection": "close", **headers}
+        with (
+            httpcore.ConnectionPool(ssl_context=self._ssl_context, network_backend=backend) as pool,
+            pool.stream(method, target, headers=[*all_headers.items()], content=body) as response,
+        ):
+            yield response
 
 
 class GuardedBackend(httpcore.NetworkBackend):

@@ -59,8 +59,7 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         super().__init__("URLs", CONCURRENCY, db, url_fetches.has_due)
         self._settings = config
         self._default_quotas = admission.default_quotas(config)
-        self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
-        self._ssl_context = http_client.tls_context()
+        self._http_client = http_client.HttpClient(config.webhook_allow)
         self._blob_store = factory.open_blob_store(config.blob_store)
         self._disk_share = disk_share.DiskShare(db, self._blob_store)
         self._wakeup = wakeup.WakeupSender(config.redis_url)
@@ -147,9 +146,7 @@ class UrlFetcher(poller.PollingLoop[url_fetches.Claim]):
         """
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         try:
-            with http_client.exchange(
-                "GET", url, headers, self._url_policy, self._ssl_context, FETCH_TIMEOUT_SECONDS
-            ) as response:
+            with self._http_client.exchange("GET", url, headers, FETCH_TIMEOUT_SECONDS) as response:
                 _check_status(response.status)
                 return _read_body(response, max_bytes)
         except url_policy.DestinationForbidden as error:

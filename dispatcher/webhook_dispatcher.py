@@ -7,7 +7,6 @@ import contextlib
 import email.utils
 import logging
 import math
-import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +43,7 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
 
     def __init__(self, config: settings.Settings, db: database.Database) -> None:
         super().__init__("webhooks", CONCURRENCY, db, webhook_deliveries.has_due)
-        self._url_policy = url_policy.UrlPolicy.parse(config.webhook_allow)
-        self._ssl_context = http_client.tls_context()
+        self._http_client = http_client.HttpClient(config.webhook_allow)
 
     def _claim(self, conn: sa.Connection, limit: int) -> list[tuple[str, Delivery]]:
         claims = webhook_deliveries.claim(
@@ -77,7 +75,7 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
         with tracer.client_span("webhook", ids | request, {claim.job_id: job.traceparent}) as span:
             if (traceparent := tracer.traceparent()) is not None:
                 headers |= {"traceparent": traceparent}
-            outcome = send(claim.url, headers, body, self._url_policy, self._ssl_context)
+            outcome = send(self._http_client, claim.url, headers, body)
             if outcome.status is not None:
                 span.set_attributes({"http.response.status_code": outcome.status})
             if outcome.error is not None:
@@ -86,14 +84,12 @@ class WebhookDispatcher(poller.PollingLoop[Delivery]):
 
 
 def send(
-    url: str, headers: dict[str, str], body: bytes, policy: url_policy.UrlPolicy, ssl_context: ssl.SSLContext
+    client: http_client.HttpClient, url: str, headers: dict[str, str], body: bytes
 ) -> retry_schedule.DeliveryAttempt:
     """Make one attempt of a webhook delivery: a POST, within `ATTEMPT_TIMEOUT_SECONDS` in total."""
     all_headers = {"Content-Type": "application/json", **headers}
     try:
-        with http_client.exchange(
-            "POST", url, all_headers, policy, ssl_context, ATTEMPT_TIMEOUT_SECONDS, body
-        ) as response:
+        with client.exchange("POST", url, all_headers, ATTEMPT_TIMEOUT_SECONDS, body) as response:
             _drain_response(response)
             return _to_attempt(response)
     except url_policy.DestinationForbidden as error:

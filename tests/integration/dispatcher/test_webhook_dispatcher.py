@@ -207,7 +207,7 @@ def test_redirects_are_not_followed(db, make_finished_jobs, webhook_receiver, di
 
 def attempt(url, rules=LOCAL):
     """One attempt."""
-    return webhook_dispatcher.send(url, {}, b"{}", url_policy.UrlPolicy.parse(rules), http_client.tls_context())
+    return webhook_dispatcher.send(http_client.HttpClient(rules), url, {}, b"{}")
 
 
 def raw(answer):
@@ -363,15 +363,16 @@ def test_the_certificate_must_be_that_of_the_name(webhook_receiver, tmp_path, mo
     server.load_cert_chain(file, key)
     webhook_receiver.socket = server.wrap_socket(webhook_receiver.socket, server_side=True)
     monkeypatch.setattr(url_policy, "resolve", lambda *_: [ipaddress.ip_address("127.0.0.1")])
-    trusting = ssl.create_default_context(cafile=str(file))
-    rules = url_policy.UrlPolicy.parse(LOCAL)
+    distrusting = http_client.HttpClient(LOCAL)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    trusting = http_client.HttpClient(LOCAL)
 
-    def over_tls(host, tls):
-        return webhook_dispatcher.send(f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}", rules, tls)
+    def over_tls(host, client):
+        return webhook_dispatcher.send(client, f"https://{host}:{webhook_receiver.server_port}/", {}, b"{}")
 
     assert over_tls("hooks.example", trusting) == retry_schedule.DeliveryAttempt(204, None)
     assert "CERTIFICATE_VERIFY_FAILED" in over_tls("other.example", trusting).error
-    assert "CERTIFICATE_VERIFY_FAILED" in over_tls("hooks.example", http_client.tls_context()).error
+    assert "CERTIFICATE_VERIFY_FAILED" in over_tls("hooks.example", distrusting).error
     assert len(webhook_receiver.requests) == 1
 
 
