@@ -19,7 +19,7 @@ PUBLIC_FILES = (
     *("page.css", "icon.svg", "address.js", "agreement.js", "app.js", "charts.js", "dom.js", "files.js"),
     *("http.js", "image_dialog.js", "job.js", "jobs.js", "keys.js", "login.js", "models.js", "notify.js"),
     *("previews.js", "results.js", "review.js", "reviews.js", "search.js", "selection.js", "session.js"),
-    *("stats.js", "status_bar.js", "stored_key.js", "thumbnails.js", "upload.js", "uploading.js", "verdicts.js"),
+    *("stats.js", "status_bar.js", "stored_key.js", "thumbnails.js", "upload.js", "upload_area.js", "verdicts.js"),
     *("visibility.js", "workers.js"),
 )
 CONTENT_SECURITY_POLICY = (

@@ -1,23 +1,23 @@
 // The page: login state and view routing.
 
 import { address, isOtherImage } from "./address.js";
-import { say } from "./dom.js";
+import { showMessage } from "./dom.js";
 import { json } from "./http.js";
 import { job } from "./job.js";
 import { jobs } from "./jobs.js";
 import { keys } from "./keys.js";
 import { login } from "./login.js";
 import { models } from "./models.js";
-import { dropPreviews } from "./previews.js";
+import { clearPreviews } from "./previews.js";
 import { review } from "./review.js";
 import { reviews } from "./reviews.js";
 import { search } from "./search.js";
-import { adopt, leaveAll } from "./session.js";
+import { logOutTabs, requestKeyFromTabs } from "./session.js";
 import { stats } from "./stats.js";
-import { strip } from "./status_bar.js";
-import { forget, key } from "./stored_key.js";
-import { dropThumbnails } from "./thumbnails.js";
-import { stopSending } from "./upload.js";
+import { statusBar } from "./status_bar.js";
+import { removeKey, storedKey } from "./stored_key.js";
+import { clearThumbnails } from "./thumbnails.js";
+import { stopUpload } from "./upload_area.js";
 import { workers } from "./workers.js";
 
 const VIEWS = {
@@ -25,9 +25,9 @@ const VIEWS = {
   "/stats": [stats, "Statistics"], "/models": [models, "Models"], "/workers": [workers, "Workers"], "/keys": [keys, "Keys"],
 };
 
-const at = (id) => document.getElementById(id);
-const main = at("main");
-let holder = null; // the key's name and role
+const byId = (id) => document.getElementById(id);
+const main = byId("main");
+let caller = null; // the key's name and role
 let session = new AbortController();
 let view = new AbortController();
 
@@ -37,66 +37,66 @@ function go(path, params = {}) {
 }
 
 function failed(error) {
-  if (error.name !== "AbortError") say(error.message);
+  if (error.name !== "AbortError") showMessage(error.message);
 }
 
 function show() {
-  if (!holder) return;
+  if (!caller) return;
   view.abort();
   view = new AbortController();
-  say("");
+  showMessage("");
   const { path, params } = address();
   const [, id] = path.match(/^\/jobs\/([0-9a-f-]{36})$/) ?? [];
   const [draw, title] = id ? [job, "Job"] : VIEWS[path] ?? VIEWS["/"];
-  for (const link of at("nav").children) {
+  for (const link of byId("nav").children) {
     const here = link.getAttribute("href") === `#${id ? "/" : path}` || (link.id === "review" && path === "/reviews");
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${title} · Sortbelt`;
-  draw(main, { id, params, signal: view.signal, session: session.signal, holder, go, failed });
+  draw(main, { id, params, signal: view.signal, session: session.signal, caller, go, failed });
 }
 
-function enter(who) {
-  holder = who;
-  at("holder").textContent = who.name === who.role ? who.name : `${who.name} (${who.role})`;
-  for (const id of ["nav", "leave"]) at(id).hidden = false;
-  at("review").setAttribute("href", who.role === "read" ? "#/reviews" : "#/review");
-  for (const link of at("nav").children) link.hidden = !(link.dataset.roles ?? who.role).split(" ").includes(who.role);
+function logIn(loggedIn) {
+  caller = loggedIn;
+  byId("caller").textContent = caller.name === caller.role ? caller.name : `${caller.name} (${caller.role})`;
+  for (const id of ["nav", "logout"]) byId(id).hidden = false;
+  byId("review").setAttribute("href", caller.role === "read" ? "#/reviews" : "#/review");
+  for (const link of byId("nav").children) link.hidden = !(link.dataset.roles ?? caller.role).split(" ").includes(caller.role);
   session = new AbortController();
-  strip(at("strip"), session.signal);
+  statusBar(byId("status-bar"), session.signal);
   show();
 }
 
-function leave(sentence = "") {
-  holder = null;
-  stopSending();
+function logOut(sentence = "") {
+  caller = null;
+  stopUpload();
   session.abort();
   view.abort();
-  forget();
-  dropThumbnails();
-  dropPreviews();
-  at("holder").textContent = "";
-  for (const id of ["nav", "leave", "strip", "sending"]) at(id).hidden = true;
-  say("");
-  login(main, sentence, enter);
+  removeKey();
+  clearThumbnails();
+  clearPreviews();
+  byId("caller").textContent = "";
+  for (const id of ["nav", "logout", "status-bar", "upload-progress"]) byId(id).hidden = true;
+  showMessage("");
+  login(main, sentence, logIn);
 }
 
 async function begin() {
-  if (!key()) await adopt();
-  if (!key()) return leave();
+  if (!storedKey()) await requestKeyFromTabs();
+  if (!storedKey()) return logOut();
   try {
-    enter(await json("v1/key"));
+    logIn(await json("v1/key"));
   } catch (error) {
-    if (error.status === 401) return leave(error.message);
-    say(error.message);
+    if (error.status === 401) return logOut(error.message);
+    showMessage(error.message);
     setTimeout(begin, 3000);
   }
 }
 
 // A different view scrolls to the top; the same view with other filters keeps its position and focus.
 window.addEventListener("hashchange", (event) => {
-  if (isOtherImage(event.oldURL, event.newURL)) return document.dispatchEvent(new CustomEvent("image"));
+  if (isOtherImage(event.oldURL, event.newURL)) return document.dispatchEvent(new CustomEvent("imagechange"));
   const [before, after] = [event.oldURL, event.newURL].map((url) => address(url).path);
   const { name } = document.activeElement;
   show();
@@ -105,12 +105,12 @@ window.addEventListener("hashchange", (event) => {
   if (!field) window.scrollTo(0, 0);
 });
 // Its fragment would be taken for the address of a view.
-document.querySelector(".skip").addEventListener("click", (event) => {
+document.querySelector(".skip-link").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
 // The key was revoked or has expired while in use.
-document.addEventListener("refused", (event) => holder && leave(event.detail));
-document.addEventListener("left", () => holder && leave("You have logged out in another tab."));
-at("leave").addEventListener("click", () => (leaveAll(), leave()));
+document.addEventListener("unauthorized", (event) => caller && logOut(event.detail));
+document.addEventListener("loggedout", () => caller && logOut("You have logged out in another tab."));
+byId("logout").addEventListener("click", () => (logOutTabs(), logOut()));
 begin();

@@ -22,8 +22,8 @@ export function legend(node, counts) {
 }
 
 // Rows with a name, a bar relative to the whole, by default the largest count, and the count.
-export function shares(rows, whole = Math.max(1, ...rows.map((row) => row.count))) {
-  return el("ul", { class: "shares" }, rows.map((row) => {
+export function barChart(rows, whole = Math.max(1, ...rows.map((row) => row.count))) {
+  return el("ul", { class: "bar-chart" }, rows.map((row) => {
     const length = el("span", { class: "length" });
     length.style.width = `${(row.count / whole) * 100}%`;
     return line(row, el("span", { class: "track" }, length));
@@ -35,12 +35,12 @@ function line(row, track) {
   return el("li", {}, el("span", { class: "name" }, name), track, el("span", { class: "count" }, row.shown ?? number(row.count)));
 }
 
-// Rows as in `shares`, whose bars may consist of parts: links with a series, of which each has a color.
-export function stacks(rows) {
+// Rows as in `barChart`, whose bars may consist of parts: links with a series, of which each has a color.
+export function stackedBarChart(rows) {
   const largest = Math.max(1, ...rows.map((row) => row.count));
   const series = [...new Set(rows.flatMap((row) => row.parts.map((part) => part.series)))];
   const color = (part) => `length series s${series.indexOf(part.series) % COLORS}`;
-  const list = el("ul", { class: "shares" }, rows.map((row) => {
+  const list = el("ul", { class: "bar-chart" }, rows.map((row) => {
     const parts = row.parts.length ? row.parts : [{ ...row, series: null }];
     const lengths = parts.filter((part) => part.count).map((part) => {
       const given = { class: row.parts.length ? color(part) : "length", title: part.name };
@@ -48,7 +48,7 @@ export function stacks(rows) {
       length.style.width = `${(part.count / largest) * 100}%`;
       return length;
     });
-    return line(row, el("span", { class: "track stack" }, lengths));
+    return line(row, el("span", { class: "track stacked" }, lengths));
   }));
   const key = series.map((one) => el("li", {}, el("span", { class: color({ series: one }) }), one));
   return [series.length > 0 && el("ul", { class: "series-key" }, key), list];

@@ -1,7 +1,7 @@
 // DOM elements from data. Text never becomes markup: the names of images are untrusted.
 
 const MESSAGE_SECONDS = 8;
-export const SINCE = [["", "ever"], ["24h", "24 hours"], ["yesterday", "yesterday"], ["7d", "7 days"], ["30d", "30 days"]];
+export const SINCE_OPTIONS = [["", "ever"], ["24h", "24 hours"], ["yesterday", "yesterday"], ["7d", "7 days"], ["30d", "30 days"]];
 
 export function el(tag, given = {}, ...inner) {
   const made = document.createElement(tag);
@@ -10,25 +10,25 @@ export function el(tag, given = {}, ...inner) {
     if (typeof value === "function") made.addEventListener(name.replace(/^on/, ""), value);
     else made.setAttribute(name, value === true ? "" : String(value));
   }
-  made.append(...there(inner));
+  made.append(...withoutEmpty(inner));
   return made;
 }
 
 export function fill(node, ...inner) {
-  node.replaceChildren(...there(inner));
+  node.replaceChildren(...withoutEmpty(inner));
   return node;
 }
 
-let fades = 0;
+let messageTimer = 0;
 
 // Show a sentence at the bottom of the page for a few seconds.
-export function say(sentence) {
-  clearTimeout(fades);
-  document.getElementById("said").textContent = sentence;
-  if (sentence) fades = setTimeout(say, MESSAGE_SECONDS * 1000, "");
+export function showMessage(sentence) {
+  clearTimeout(messageTimer);
+  document.getElementById("message").textContent = sentence;
+  if (sentence) messageTimer = setTimeout(showMessage, MESSAGE_SECONDS * 1000, "");
 }
 
-export function choice(label, options, value, onchange) {
+export function selectField(label, options, value, onchange) {
   const made = options.map(([key, shown]) => el("option", { value: key, selected: key === value }, shown));
   return el("label", {}, label, el("select", { name: label, onchange: (event) => onchange(event.target.value) }, made));
 }
@@ -45,39 +45,39 @@ export function badge(status) {
 export function jobBadge(job) {
   const lost = ["failed", "cancelled", "expired"].filter((state) => job.status === "done" && job.counts[state]);
   const words = [job.status, ...lost.map((state) => `${number(job.counts[state])} ${state}`)];
-  return el("span", { class: `badge ${lost.length ? "partly" : job.status}` }, words.join(", "));
+  return el("span", { class: `badge ${lost.length ? "partial" : job.status}` }, words.join(", "));
 }
 
-export function loading(what) {
+export function loadingMessage(what) {
   return el("p", { class: "loading", role: "status" }, `Loading ${what}…`);
 }
 
-export function trouble(error, again) {
+export function errorBox(error, again) {
   const retry = again && button("Retry", again);
-  return el("div", { class: "trouble", role: "alert" }, el("p", {}, error.message), retry);
+  return el("div", { class: "error-box", role: "alert" }, el("p", {}, error.message), retry);
 }
 
-export function empty(sentence, ...more) {
-  return el("div", { class: "empty" }, el("p", {}, sentence), ...more);
+export function emptyState(sentence, ...more) {
+  return el("div", { class: "empty-state" }, el("p", {}, sentence), ...more);
 }
 
 export const number = (value) => value.toLocaleString("en");
 
-export const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
+export const imageCount = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`;
 
 export const percent = (share) => (share === null ? "" : `${(share * 100).toFixed(1)} %`);
 
-// Whether the holder of a key may submit images.
-export const submits = (holder) => ["submit", "admin"].includes(holder.role);
+// Whether a caller may submit images.
+export const canSubmit = (caller) => ["submit", "admin"].includes(caller.role);
 
-export const short = (id) => `${id.slice(0, 4)}…${id.slice(-8)}`;
+export const shortId = (id) => `${id.slice(0, 4)}…${id.slice(-8)}`;
 
 export function time(moment) {
   const at = new Date(moment);
   return el("time", { datetime: moment, title: at.toLocaleString() }, ago((Date.now() - at.getTime()) / 1000, at));
 }
 
-export function span(seconds) {
+export function duration(seconds) {
   if (seconds < 1) return "less than 1\u00a0s";
   if (seconds < 90) return `${Math.round(seconds)}\u00a0s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)}\u00a0min`;
@@ -87,9 +87,9 @@ export function span(seconds) {
 
 function ago(seconds, at) {
   if (seconds < 5) return "just now";
-  return seconds < 86400 ? `${span(seconds)} ago` : at.toLocaleDateString();
+  return seconds < 86400 ? `${duration(seconds)} ago` : at.toLocaleDateString();
 }
 
-function there(inner) {
+function withoutEmpty(inner) {
   return inner.flat(2).filter((one) => one !== null && one !== undefined && one !== false);
 }

@@ -13,7 +13,7 @@ const SYSTEM_NAMES = [
 ];
 
 // Return the dropped images, also in folders, and the number of other files in these folders.
-export async function dropped(transfer) {
+export async function droppedImages(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return { images: named([...transfer.files]), left: 0 };
   const files = [];
@@ -22,14 +22,14 @@ export async function dropped(transfer) {
 }
 
 // Files that were chosen one by one are sent whatever they are; in a folder, only images are.
-export function chosen(list) {
+export function chosenImages(list) {
   const files = [...list];
   if (!files.some((file) => file.webkitRelativePath)) return { images: named(files), left: 0 };
   return onlyImages(files.map((file) => ({ file, name: file.webkitRelativePath })));
 }
 
 // Return the images, from an index on, that fit into one request: at least one.
-export function group(images, from = 0, maxBytes = MAX_BYTES) {
+export function nextBatch(images, from = 0, maxBytes = MAX_BYTES) {
   let bytes = images[from].file.size;
   let to = from + 1;
   while (to < images.length && to - from < MAX_FILES && bytes + images[to].file.size <= maxBytes) {
@@ -39,7 +39,7 @@ export function group(images, from = 0, maxBytes = MAX_BYTES) {
   return images.slice(from, to);
 }
 
-export const size = (images) => images.reduce((all, { file }) => all + file.size, 0);
+export const totalBytes = (images) => images.reduce((all, { file }) => all + file.size, 0);
 
 function named(files) {
   return unique(files.map((file) => ({ file, name: file.name })));

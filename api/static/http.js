@@ -1,6 +1,6 @@
 // HTTP client of the API.
 
-import { key } from "./stored_key.js";
+import { storedKey } from "./stored_key.js";
 import { pause } from "./visibility.js";
 
 const UNREACHABLE = "The server does not answer. Is it running, and is this machine online?";
@@ -19,33 +19,33 @@ export class Problem extends Error {
 
 // Throw a Problem with the server's detail for every status that is not a success or in `also`, and for an answer of
 // another type than the accepted one.
-export async function ask(path, { headers = {}, also = [304], signal, ...more } = {}) {
-  const sent = { Accept: "application/json", ...headers, Authorization: `Bearer ${key()}` };
+export async function request(path, { headers = {}, also = [304], signal, ...more } = {}) {
+  const sent = { Accept: "application/json", ...headers, Authorization: `Bearer ${storedKey()}` };
   const response = await fetch(path, { ...more, signal, headers: sent }).catch((error) => {
     throw signal?.aborted ? error : new Problem(UNREACHABLE);
   });
   const type = response.headers.get("Content-Type") ?? "";
   const isOurs = response.status === 304 || sent.Accept === "*/*" || type.startsWith(sent.Accept);
   if (isOurs && (response.ok || also.includes(response.status))) return response;
-  if (response.ok) throw foreign();
+  if (response.ok) throw foreignProblem();
   throw problem(response.status, response.headers.get("Retry-After"), await response.text().catch(() => ""));
 }
 
 export async function json(path, options) {
-  return (await ask(path, options)).json();
+  return (await request(path, options)).json();
 }
 
 export const post = (path, options) => json(path, { method: "POST", ...options });
 
 // Return a new idempotency key.
-export function once() {
+export function idempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // Return a page of a list, and the cursor of the next page or null; skip empty pages, which may precede rare rows.
 export async function page(path, query, signal) {
   for (let left = EMPTY_PAGES; ; left -= 1) {
-    const response = await ask(`${path}?${query}`, { signal });
+    const response = await request(`${path}?${query}`, { signal });
     const link = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/);
     const rows = await response.json();
     const next = link ? new URL(link[1]).searchParams.get("cursor") : null;
@@ -59,7 +59,7 @@ export async function follow(id, onChange, signal) {
   let tag = null;
   while (true) {
     const waits = tag ? `?wait=${WAIT_SECONDS}` : "";
-    const response = await ask(`v1/jobs/${id}${waits}`, { headers: tag ? { "If-None-Match": tag } : {}, signal });
+    const response = await request(`v1/jobs/${id}${waits}`, { headers: tag ? { "If-None-Match": tag } : {}, signal });
     if (response.status !== 304) {
       tag = response.headers.get("ETag");
       const job = await response.json();
@@ -70,11 +70,11 @@ export async function follow(id, onChange, signal) {
   }
 }
 
-export const download = (path, name, signal) => save(path, name, { headers: { Accept: "text/csv" }, signal });
+export const downloadCsv = (path, name, signal) => save(path, name, { headers: { Accept: "text/csv" }, signal });
 
 // Save the body of an answer as a file.
 export async function save(path, name, options) {
-  const data = await (await ask(path, options)).blob();
+  const data = await (await request(path, options)).blob();
   const url = URL.createObjectURL(data);
   Object.assign(document.createElement("a"), { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
@@ -87,7 +87,7 @@ export function problem(status, retryAfter, text) {
   } catch {
     // a proxy answered, not the server
   }
-  if (status === 401) document.dispatchEvent(new CustomEvent("refused", { detail: body.detail }));
+  if (status === 401) document.dispatchEvent(new CustomEvent("unauthorized", { detail: body.detail }));
   const sentence = body.detail ?? `The server answered with status ${status}.`;
   return new Problem(sentence, { status, code: body.code ?? "", seconds: delay(retryAfter) });
 }
@@ -101,9 +101,9 @@ function delay(header) {
   return Math.min(Math.max(seconds, RETRY_SECONDS.min), RETRY_SECONDS.max);
 }
 
-export const unreachable = () => new Problem(UNREACHABLE);
-export const foreign = () => new Problem(FOREIGN, { code: "not_sortbelt" });
+export const unreachableProblem = () => new Problem(UNREACHABLE);
+export const foreignProblem = () => new Problem(FOREIGN, { code: "not_sortbelt" });
 
 // Whether a request may be repeated: the server has no capacity, or it (502, 504: as a proxy says) does not answer.
 export const isBusy = (error) => [408, 429, 503].includes(error.status);
-export const isAway = (error) => error.code === "unreachable" || [502, 504].includes(error.status);
+export const isUnreachable = (error) => error.code === "unreachable" || [502, 504].includes(error.status);

@@ -1,6 +1,6 @@
 // One job: its progress, its actions, and its results as they come.
 
-import { button, el, fill, images, jobBadge, loading, number, say, short, span, submits, time, trouble } from "./dom.js";
+import { button, canSubmit, duration, el, errorBox, fill, imageCount, jobBadge, loadingMessage, number, shortId, showMessage, time } from "./dom.js";
 import { countsBar, legend } from "./charts.js";
 import { follow, json, post } from "./http.js";
 import { notifyButton } from "./notify.js";
@@ -16,19 +16,19 @@ export function job(main, context) {
   const chosen = { ...readFilters(params), job: "" };
   const view = { ...context, chosen, bar: countsBar(), results: new Results(signal, context), query: { ...chosen, job: id } };
   view.move = (changed) => context.go(`/jobs/${id}`, { ...chosen, ...changed });
-  view.head = el("div", { class: "head" }, el("h1", { tabindex: "-1", title: id }, `Job ${short(id)}`));
-  view.state = el("section", { class: "panel", "aria-label": "State" }, loading("the job"));
+  view.head = el("div", { class: "head" }, el("h1", { tabindex: "-1", title: id }, `Job ${shortId(id)}`));
+  view.state = el("section", { class: "panel", "aria-label": "State" }, loadingMessage("the job"));
   view.labels = el("div", { class: "labels" });
-  fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), view.head, view.state,
+  fill(main, el("a", { class: "back-link", href: "#/" }, "← All jobs"), view.head, view.state,
     view.labels, filterBar(chosen, `/jobs/${id}`, context), view.results.node);
-  repeat(signal, (inner) => follow(id, (latest) => news(view, latest), inner), (error) => {
+  repeat(signal, (inner) => follow(id, (latest) => update(view, latest), inner), (error) => {
     if (![404, 410].includes(error.status)) return context.failed(error); // it may be temporary
-    fill(main, el("a", { class: "back", href: "#/" }, "← All jobs"), trouble(error));
+    fill(main, el("a", { class: "back-link", href: "#/" }, "← All jobs"), errorBox(error));
     return "over";
   });
 }
 
-function news(view, latest) {
+function update(view, latest) {
   view.job = latest;
   draw(view);
   const ended = latest.counts.total - latest.counts.queued - latest.counts.running;
@@ -46,7 +46,7 @@ async function refresh(view) {
   while (view.stale && !view.signal.aborted) {
     view.stale = false;
     const began = performance.now();
-    await Promise.all([view.results.query ? view.results.refresh() : load(view), tellLabels(view)]);
+    await Promise.all([view.results.query ? view.results.refresh() : load(view), refreshLabels(view)]);
     const seconds = (performance.now() - began) / 1000;
     await pause(Math.max(REFRESH_SECONDS, seconds * IDLE_SHARE), view.signal).catch(() => {});
   }
@@ -71,23 +71,23 @@ function draw(view) {
     view.status = status;
     fill(view.words.actions, actions(view));
     const title = view.head.firstElementChild;
-    fill(view.head, fill(title, `Job ${latest.name ?? short(latest.id)}`), jobBadge(latest));
+    fill(view.head, fill(title, `Job ${latest.name ?? shortId(latest.id)}`), jobBadge(latest));
   }
 }
 
 function sentence(latest) {
   const { total, queued, running, done, failed } = latest.counts;
-  const parts = [`${number(total - queued - running)} of ${images(total)} finished: ${number(done)} labelled, ${number(failed)} failed. `,
+  const parts = [`${number(total - queued - running)} of ${imageCount(total)} finished: ${number(done)} labelled, ${number(failed)} failed. `,
     `For ${latest.model}, submitted by ${latest.owner} `, time(latest.created_at), ". "];
-  if (latest.finished_at) parts.push("Ended after ", span((Date.parse(latest.finished_at) - Date.parse(latest.created_at)) / 1000), ". ");
+  if (latest.finished_at) parts.push("Ended after ", duration((Date.parse(latest.finished_at) - Date.parse(latest.created_at)) / 1000), ". ");
   else if (latest.estimated_finish) {
     const seconds = Math.max(0, (Date.parse(latest.estimated_finish) - Date.now()) / 1000);
-    if (latest.queue_position) parts.push(`${images(latest.queue_position)} ahead in the queue. `);
-    parts.push(`Done in about ${span(seconds)}. `);
+    if (latest.queue_position) parts.push(`${imageCount(latest.queue_position)} ahead in the queue. `);
+    parts.push(`Done in about ${duration(seconds)}. `);
   }
   if (!latest.sealed) parts.push(...waiting(latest));
   if (latest.scan) parts.push(`Import from ${latest.scan.source}: ${number(latest.scan.found)} found, ${latest.scan.status}. `, latest.scan.error);
-  if (latest.retry_of) parts.push("It retries the images without a label of ", el("a", { href: `#/jobs/${latest.retry_of}` }, short(latest.retry_of)), ". ");
+  if (latest.retry_of) parts.push("It retries the images without a label of ", el("a", { href: `#/jobs/${latest.retry_of}` }, shortId(latest.retry_of)), ". ");
   return parts;
 }
 
@@ -101,7 +101,7 @@ function waiting(latest) {
 function actions(view) {
   const { counts, finished_at: over, sealed, scan } = view.job;
   const lost = counts.failed + counts.cancelled + counts.expired;
-  const may = submits(view.holder);
+  const may = canSubmit(view.caller);
   return [
     may && !over && button("Cancel queued images", () => act(view, "cancel")),
     may && !sealed && !scan && button("Seal: add no more images", () => act(view, "seal")),
@@ -120,9 +120,9 @@ async function act(view, action) {
     const left = (latest.left_out ?? []).map((one) => `${number(one.images)} ${one.code}`);
     if (latest.id !== view.id) {
       view.go(`/jobs/${latest.id}`);
-      if (left.length) setTimeout(say, 300, `Left out, since they would fail again: ${left.join(", ")}.`);
+      if (left.length) setTimeout(showMessage, 300, `Left out, since they would fail again: ${left.join(", ")}.`);
     }
-    if (latest.id === view.id) news(view, latest);
+    if (latest.id === view.id) update(view, latest);
   } catch (error) {
     view.failed(error);
   }
@@ -134,25 +134,25 @@ async function rename(view) {
   if (name === null) return;
   try {
     const body = JSON.stringify({ name: name.trim() || null });
-    news(view, await json(`v1/jobs/${view.id}`, { method: "PATCH", body, headers: { "Content-Type": "application/json" } }));
+    update(view, await json(`v1/jobs/${view.id}`, { method: "PATCH", body, headers: { "Content-Type": "application/json" } }));
   } catch (error) {
     view.failed(error);
   }
 }
 
 async function remove(view) {
-  const what = images(view.job.counts.total);
+  const what = imageCount(view.job.counts.total);
   if (!window.confirm(`Delete this job with ${what}, their bytes and results? This cannot be undone.`)) return;
   try {
     await json(`v1/jobs/${view.id}`, { method: "DELETE" });
     view.go("/");
-    setTimeout(say, 300, `The job and its ${what} were deleted.`);
+    setTimeout(showMessage, 300, `The job and its ${what} were deleted.`);
   } catch (error) {
     view.failed(error);
   }
 }
 
-async function tellLabels(view) {
+async function refreshLabels(view) {
   const query = `group=label&job=${view.id}`;
   const { stats } = await json(`v1/stats?${query}`, { signal: view.signal }).catch(() => ({ stats: [] }));
   const labels = stats.filter((one) => one.key !== null);

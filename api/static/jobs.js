@@ -1,10 +1,10 @@
 // The list of jobs, newest first, and the upload area.
 
-import { button, choice, el, empty, fill, images, jobBadge, loading, short, SINCE, submits, time, trouble } from "./dom.js";
+import { button, canSubmit, el, emptyState, errorBox, fill, imageCount, jobBadge, loadingMessage, selectField, shortId, SINCE_OPTIONS, time } from "./dom.js";
 import { countsBar } from "./charts.js";
 import { follow, page } from "./http.js";
 import { pause, repeat } from "./visibility.js";
-import { dropZone } from "./upload.js";
+import { dropZone } from "./upload_area.js";
 
 const ROWS = 30;
 const MAX_ROWS = 1000; // that the server gives in one answer
@@ -12,7 +12,7 @@ const IDLE_SECONDS = 10;
 const MIN_SECONDS = 1;
 const STATUSES = ["queued", "running", "done", "failed", "cancelled", "expired"];
 
-export function jobs(main, { params, signal, holder, go, failed }) {
+export function jobs(main, { params, signal, caller, go, failed }) {
   const status = params.get("status") ?? "";
   const name = params.get("name") ?? "";
   const filters = { status, name, owner: params.get("owner") ?? "", model: params.get("model") ?? "", since: params.get("since") ?? "" };
@@ -23,17 +23,17 @@ export function jobs(main, { params, signal, holder, go, failed }) {
   view.table.hidden = true;
   fill(main,
     el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Jobs")),
-    submits(holder) && dropZone(go),
+    canSubmit(caller) && dropZone(go),
     el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-        choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (chosen) => move({ status: chosen })),
-        choice("Since", SINCE, filters.since, (chosen) => move({ since: chosen })),
+        selectField("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], status, (chosen) => move({ status: chosen })),
+        selectField("Since", SINCE_OPTIONS, filters.since, (chosen) => move({ since: chosen })),
         el("label", {}, "Name contains",
           el("input", { type: "search", name: "name", value: name, onchange: (event) => move({ name: event.target.value.trim() }) }))),
     view.note, view.table, view.foot,
   );
-  fill(view.note, loading("jobs"));
+  fill(view.note, loadingMessage("jobs"));
   repeat(signal, (inner) => watch(view, inner), (error) => {
-    if (view.table.hidden) fill(view.note, trouble(error));
+    if (view.table.hidden) fill(view.note, errorBox(error));
     else failed(error);
   });
 }
@@ -43,12 +43,12 @@ async function watch(view, signal) {
   await refresh(view, signal);
   const moving = view.jobs.find((one) => one.counts.queued + one.counts.running);
   if (!moving) return pause(IDLE_SECONDS, signal);
-  await moves(moving.id, signal);
+  await untilChanged(moving.id, signal);
   return pause(MIN_SECONDS, signal);
 }
 
 // Wait until a job has changed, or for a few seconds, since there may be new jobs.
-async function moves(id, signal) {
+async function untilChanged(id, signal) {
   const moved = new AbortController();
   const enough = AbortSignal.any([moved.signal, AbortSignal.timeout(IDLE_SECONDS * 1000)]);
   let looks = 0;
@@ -91,9 +91,9 @@ function draw(view) {
 }
 
 function nothing({ status, ...others }) {
-  if (Object.values(others).some(Boolean)) return empty("There are no matching jobs.");
-  if (status) return empty(`No jobs are ${status}.`);
-  return empty("There are no jobs yet. Drop images above, or submit a folder from a terminal:",
+  if (Object.values(others).some(Boolean)) return emptyState("There are no matching jobs.");
+  if (status) return emptyState(`No jobs are ${status}.`);
+  return emptyState("There are no jobs yet. Drop images above, or submit a folder from a terminal:",
     el("pre", {}, "sortbelt enqueue FOLDER"));
 }
 
@@ -107,26 +107,26 @@ async function more(view, pressed) {
     view.next = next;
     draw(view);
   } catch (error) {
-    if (!view.signal.aborted) fill(view.foot, trouble(error, () => more(view, pressed)));
+    if (!view.signal.aborted) fill(view.foot, errorBox(error, () => more(view, pressed)));
   }
 }
 
 function row(job) {
   const bar = countsBar();
   bar.update(job.counts);
-  const link = el("a", { href: `#/jobs/${job.id}`, title: job.id }, job.name ?? short(job.id));
+  const link = el("a", { href: `#/jobs/${job.id}`, title: job.id }, job.name ?? shortId(job.id));
   return el("tr", {},
     el("td", {}, jobBadge(job), !job.sealed && !job.finished_at && el("span", { class: "hint" }, " open")),
     el("td", {}, link), el("td", {}, time(job.created_at)),
-    el("td", { class: "wide" }, bar.node, el("span", { class: "hint" }, counted(job.counts))),
+    el("td", { class: "wide" }, bar.node, el("span", { class: "hint" }, progressText(job.counts))),
     el("td", { class: "hint" }, job.owner),
     el("td", { class: "hint" }, job.model),
   );
 }
 
-function counted(counts) {
+function progressText(counts) {
   const ended = counts.total - counts.queued - counts.running;
   const lost = counts.total - counts.queued - counts.running - counts.done;
-  const got = ended === counts.total ? images(counts.total) : `${ended} of ${images(counts.total)}`;
+  const got = ended === counts.total ? imageCount(counts.total) : `${ended} of ${imageCount(counts.total)}`;
   return lost ? `${got}, ${lost} without a label` : got;
 }

@@ -1,6 +1,6 @@
 // API keys, for admins: create them with a role and limits, and revoke them.
 
-import { badge, button, choice, el, empty, fill, loading, number, say, time, trouble } from "./dom.js";
+import { badge, button, el, emptyState, errorBox, fill, loadingMessage, number, selectField, showMessage, time } from "./dom.js";
 import { json } from "./http.js";
 
 const HEADS = ["Name", "Role", "Key", "Created", "Expires", "Limits", ""];
@@ -8,8 +8,8 @@ const ROLES = [["submit", "submit: own jobs"], ["read", "read: all jobs, changes
 const LIMITS = [["images_per_minute", "Images per minute"], ["bytes_per_minute", "Bytes per minute"], ["open_images", "Open images"], ["open_bytes", "Open bytes"]];
 const DAY_SECONDS = 86400;
 
-export function keys(main, { signal, holder }) {
-  const view = { signal, holder, role: "submit", body: el("div", {}, loading("the keys")), made: el("div") };
+export function keys(main, { signal, caller }) {
+  const view = { signal, caller, role: "submit", body: el("div", {}, loadingMessage("the keys")), made: el("div") };
   fill(main, el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Keys")), form(view), view.made, view.body);
   show(view);
 }
@@ -18,10 +18,10 @@ function form(view) {
   const amount = (name, label) => el("label", {}, label, el("input", { name, type: "number", min: 0, step: 1, placeholder: "default" }));
   const node = el("form", { class: "panel", "aria-label": "New key" }, el("div", { class: "filters" },
     el("label", {}, "Name", el("input", { name: "name", required: true, maxlength: 255, autocomplete: "off" })),
-    choice("Role", ROLES, view.role, (role) => (view.role = role)),
+    selectField("Role", ROLES, view.role, (role) => (view.role = role)),
     el("label", {}, "Expires after days", el("input", { name: "days", type: "number", min: 1, step: 1, placeholder: "never" })),
     LIMITS.map(([name, label]) => amount(name, label)),
-    el("button", { class: "main" }, "Create a key")),
+    el("button", { class: "primary" }, "Create a key")),
     el("p", { class: "hint" }, "A limit of 0 means no limit; an empty one is the default in the server's settings."),
   );
   node.addEventListener("submit", (event) => {
@@ -36,7 +36,7 @@ async function create(view, node) {
   const { days, name } = given;
   const limits = Object.fromEntries(LIMITS.filter(([limit]) => limit in given).map(([limit]) => [limit, given[limit]]));
   const wanted = { name, role: view.role, ...limits, ...(days && { expires_in: days * DAY_SECONDS }) };
-  const submit = node.querySelector("button.main");
+  const submit = node.querySelector("button.primary");
   submit.disabled = true;
   try {
     const made = await json("v1/keys", { method: "POST", body: JSON.stringify(wanted), headers: { "Content-Type": "application/json" }, signal: view.signal });
@@ -45,7 +45,7 @@ async function create(view, node) {
     fill(view.made, secret(view, made));
     await show(view);
   } catch (error) {
-    if (!view.signal.aborted) fill(view.made, trouble(error));
+    if (!view.signal.aborted) fill(view.made, errorBox(error));
   } finally {
     submit.disabled = false;
   }
@@ -55,7 +55,7 @@ async function create(view, node) {
 function secret(view, made) {
   const copy = async () => {
     await navigator.clipboard.writeText(made.key);
-    say("The key was copied.");
+    showMessage("The key was copied.");
   };
   return el("section", { class: "panel", "aria-label": "The new key" },
     el("p", {}, "The key of ", el("b", {}, made.name), " is shown only now; copy it:"),
@@ -68,9 +68,9 @@ async function show(view) {
     const { keys: all } = await json("v1/keys", { signal: view.signal });
     const head = el("thead", {}, el("tr", {}, HEADS.map((name) => el("th", { scope: "col" }, name))));
     const sorted = [...all.filter(isValid), ...all.filter((one) => !isValid(one))];
-    fill(view.body, all.length ? el("table", { class: "models keys" }, head, el("tbody", {}, sorted.map((one) => row(view, one)))) : empty("There are no keys."));
+    fill(view.body, all.length ? el("table", { class: "models keys" }, head, el("tbody", {}, sorted.map((one) => row(view, one)))) : emptyState("There are no keys."));
   } catch (error) {
-    if (!view.signal.aborted) fill(view.body, trouble(error, () => show(view)));
+    if (!view.signal.aborted) fill(view.body, errorBox(error, () => show(view)));
   }
 }
 
@@ -80,7 +80,7 @@ function row(view, key) {
   const limits = LIMITS.filter(([name]) => key[name] !== null)
     .map(([name, label]) => el("p", {}, `${label}: ${key[name] ? number(key[name]) : "no limit"}`));
   return el("tr", {},
-    el("td", {}, el("b", {}, key.name), key.id === view.holder.id && el("span", { class: "hint" }, " (yours)")),
+    el("td", {}, el("b", {}, key.name), key.id === view.caller.id && el("span", { class: "hint" }, " (yours)")),
     el("td", {}, badge(key.role)),
     el("td", {}, el("code", {}, `${key.prefix}…`)),
     el("td", {}, time(key.created_at)),
@@ -91,12 +91,12 @@ function row(view, key) {
 }
 
 async function revoke(view, key) {
-  const own = key.id === view.holder.id ? " This is the key that you are logged in with." : "";
+  const own = key.id === view.caller.id ? " This is the key that you are logged in with." : "";
   if (!window.confirm(`Revoke the key ${key.name}?${own} Requests with it are rejected from then on; this cannot be undone.`)) return;
   try {
     await json(`v1/keys/${key.id}`, { method: "DELETE", signal: view.signal });
     await show(view);
   } catch (error) {
-    if (!view.signal.aborted) say(error.message);
+    if (!view.signal.aborted) showMessage(error.message);
   }
 }

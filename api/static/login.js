@@ -2,15 +2,15 @@
 
 import { el, fill } from "./dom.js";
 import { json } from "./http.js";
-import { forget, keep } from "./stored_key.js";
+import { removeKey, storeKey } from "./stored_key.js";
 
 export function login(main, sentence, entered) {
   const field = el("input", {
     id: "key", type: "password", autocomplete: "off", autocapitalize: "off", spellcheck: "false", required: true,
-    placeholder: "sb_…", "aria-describedby": "wrong",
+    placeholder: "sb_…", "aria-describedby": "login-error",
   });
-  const wrong = el("p", { id: "wrong", class: "wrong", role: "alert" }, sentence);
-  const submit = el("button", { class: "main" }, "Log in");
+  const wrong = el("p", { id: "login-error", class: "error", role: "alert" }, sentence);
+  const submit = el("button", { class: "primary" }, "Log in");
   const form = el("form", { class: "login" },
     el("h1", {}, "Log in"),
     el("p", {}, "Sortbelt classifies images. To submit images and see their results, you need an API key."),
@@ -25,7 +25,7 @@ export function login(main, sentence, entered) {
     event.preventDefault();
     submit.disabled = true;
     try {
-      entered(await tried(field.value.trim()));
+      entered(await checkKey(field.value.trim()));
     } catch (error) {
       wrong.textContent = error.message;
       field.select();
@@ -38,13 +38,13 @@ export function login(main, sentence, entered) {
   field.focus();
 }
 
-async function tried(given) {
+async function checkKey(given) {
   if (!/^[\x21-\x7e]+$/.test(given)) throw new Error("This is not a key: a key has no spaces and begins with sb_…");
-  keep(given);
+  storeKey(given);
   try {
     return await json("v1/key");
   } catch (error) {
-    forget();
+    removeKey();
     throw error;
   }
 }

@@ -1,19 +1,19 @@
 // The list of models and their versions.
 
-import { badge, el, empty, fill, loading, time, trouble } from "./dom.js";
+import { badge, el, emptyState, errorBox, fill, loadingMessage, time } from "./dom.js";
 import { json } from "./http.js";
 
 const HEADS = ["Stage", "Model", "Labels", "Workers", "Promoted"];
 
 export async function models(main, { signal }) {
-  const body = el("div", {}, loading("the models"));
+  const body = el("div", {}, loadingMessage("the models"));
   fill(main, el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Models")), body);
   try {
     const { models: all } = await json("v1/models", { signal });
     const head = el("thead", {}, el("tr", {}, HEADS.map((name) => el("th", { scope: "col" }, name))));
-    fill(body, all.length ? el("table", { class: "models" }, head, el("tbody", {}, all.map(row))) : empty("No worker has registered a model yet."));
+    fill(body, all.length ? el("table", { class: "models" }, head, el("tbody", {}, all.map(row))) : emptyState("No worker has registered a model yet."));
   } catch (error) {
-    if (!signal.aborted) fill(body, trouble(error, () => models(main, { signal })));
+    if (!signal.aborted) fill(body, errorBox(error, () => models(main, { signal })));
   }
 }
 
@@ -28,6 +28,6 @@ function row(model) {
 }
 
 function served(model) {
-  const refused = model.refused_by.map(({ worker, reason }) => el("p", { class: "wrong" }, `${worker} cannot load it: ${reason}`));
+  const refused = model.refused_by.map(({ worker, reason }) => el("p", { class: "error" }, `${worker} cannot load it: ${reason}`));
   return [`${model.served_by.length} serving`, refused];
 }

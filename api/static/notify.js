@@ -1,27 +1,27 @@
 // A notification of the browser when a job has ended, if its user asks for one.
 
-import { button, images, number, say } from "./dom.js";
+import { button, imageCount, number, showMessage } from "./dom.js";
 import { json } from "./http.js";
 import { pause } from "./visibility.js";
 
-const wanted = new Map(); // the jobs whose end is awaited
+const awaitedJobs = new Map(); // the jobs whose end is awaited
 const WAIT_SECONDS = 20;
 
 // A button for a job that has not ended; nothing where the browser has no notifications.
 export function notifyButton(job, session) {
-  if (!("Notification" in window) || wanted.has(job.id)) return null;
+  if (!("Notification" in window) || awaitedJobs.has(job.id)) return null;
   return button("Notify me at the end", (event) => begin(job, session, event.target));
 }
 
 async function begin(job, session, pressed) {
   pressed.disabled = true;
   const answer = await Notification.requestPermission();
-  if (answer !== "granted") return say("The browser does not allow notifications of this page; its settings can.");
-  say("You will be notified while this tab is open.");
+  if (answer !== "granted") return showMessage("The browser does not allow notifications of this page; its settings can.");
+  showMessage("You will be notified while this tab is open.");
   pressed.hidden = true;
-  if (wanted.has(job.id)) return;
-  wanted.set(job.id, session);
-  await follow(job, session).finally(() => wanted.delete(job.id)).catch(() => {});
+  if (awaitedJobs.has(job.id)) return;
+  awaitedJobs.set(job.id, session);
+  await follow(job, session).finally(() => awaitedJobs.delete(job.id)).catch(() => {});
 }
 
 // Also in a hidden tab, whose other requests pause.
@@ -38,7 +38,7 @@ async function follow(job, session) {
 
 function announce(job) {
   const { done, total } = job.counts;
-  const note = new Notification(`Job ${job.name ?? ""} ${job.status}`.replace("  ", " "), { body: `${number(done)} of ${images(total)} labelled.`, tag: job.id });
+  const note = new Notification(`Job ${job.name ?? ""} ${job.status}`.replace("  ", " "), { body: `${number(done)} of ${imageCount(total)} labelled.`, tag: job.id });
   note.addEventListener("click", () => {
     window.focus();
     location.hash = `/jobs/${job.id}`;

@@ -1,44 +1,44 @@
 // Images in full: the thumbnail at once if there is one, then the preview of up to 1,600 pixels a side.
 
 import { el } from "./dom.js";
-import { cached, fetchImage } from "./thumbnails.js";
+import { cachedThumbnail, fetchImage } from "./thumbnails.js";
 
 const MAX_CACHED = 24;
 
-const kept = new Map(); // promises of object URLs by image id, oldest first
+const cache = new Map(); // promises of object URLs by image id, oldest first
 
-// A frame with the image of a result; `holder` is the key's name and role.
-export function preview(row, holder) {
+// A frame with the image of a result; `caller` is the key's name and role.
+export function preview(row, caller) {
   const frame = el("div", { class: "photo", "data-image": row.image_id });
   if (!hasImage(row)) return fail(frame, row.error.code);
-  const small = cached(row.image_id);
+  const small = cachedThumbnail(row.image_id);
   if (small) show(frame, row, small);
-  load(row, holder).then((url) => show(frame, row, url), (error) => small ?? fail(frame, error.message));
+  load(row, caller).then((url) => show(frame, row, url), (error) => small ?? fail(frame, error.message));
   return frame;
 }
 
 // Fetch previews that are likely to be shown next.
-export function prefetch(rows, holder) {
-  for (const row of rows.filter(hasImage)) load(row, holder).catch(() => {});
+export function prefetch(rows, caller) {
+  for (const row of rows.filter(hasImage)) load(row, caller).catch(() => {});
 }
 
-export function dropPreviews() {
-  for (const url of kept.values()) url.then(URL.revokeObjectURL, () => {});
-  kept.clear();
+export function clearPreviews() {
+  for (const url of cache.values()) url.then(URL.revokeObjectURL, () => {});
+  cache.clear();
 }
 
 // An image that a worker could not decode has no preview.
 const hasImage = (row) => row.status !== "failed";
 
-function load(row, holder) {
+function load(row, caller) {
   const id = row.image_id;
-  const url = kept.get(id) ?? fetchImage(`v1/images/${id}/${holder.role === "read" ? "thumbnail" : "preview"}`);
-  kept.delete(id);
-  kept.set(id, url);
-  url.catch(() => kept.delete(id));
-  if (kept.size > MAX_CACHED) {
-    const [oldest, old] = kept.entries().next().value;
-    kept.delete(oldest);
+  const url = cache.get(id) ?? fetchImage(`v1/images/${id}/${caller.role === "read" ? "thumbnail" : "preview"}`);
+  cache.delete(id);
+  cache.set(id, url);
+  url.catch(() => cache.delete(id));
+  if (cache.size > MAX_CACHED) {
+    const [oldest, old] = cache.entries().next().value;
+    cache.delete(oldest);
     old.then(URL.revokeObjectURL, () => {});
   }
   return url;
@@ -49,6 +49,6 @@ function show(frame, row, url) {
 }
 
 function fail(frame, reason) {
-  frame.replaceChildren(el("span", { class: "none" }, reason));
+  frame.replaceChildren(el("span", { class: "placeholder" }, reason));
   return frame;
 }

@@ -1,9 +1,9 @@
 // Results as cards with thumbnails, page by page.
 
-import { button, el, empty, fill, loading, percent, trouble } from "./dom.js";
+import { button, el, emptyState, errorBox, fill, loadingMessage, percent } from "./dom.js";
 import { shownImage, withImage } from "./address.js";
 import { json, page } from "./http.js";
-import { Look } from "./image_dialog.js";
+import { ImageDialog } from "./image_dialog.js";
 import { Selection } from "./selection.js";
 import { thumbnail } from "./thumbnails.js";
 
@@ -11,9 +11,9 @@ const ROWS = 100;
 const UNFAMILIAR = 0.02; // as in `sortbelt sort --unfamiliar`
 
 export class Results {
-  constructor(signal, { holder, go }) {
+  constructor(signal, { caller, go }) {
     this.signal = signal;
-    this.holder = holder;
+    this.caller = caller;
     this.go = go;
     this.cards = new Map(); // by the id of the result, of which only the review changes
     this.grid = el("ul", { class: "cards" });
@@ -22,37 +22,37 @@ export class Results {
     this.selection = new Selection(this);
     this.node = el("section", { "aria-label": "Results" }, this.note, this.grid, this.foot, this.selection.bar);
     this.rows = [];
-    this.looking = null;
-    document.addEventListener("deleted", (event) => event.detail.forEach((id) => this.drop(id)), { signal });
-    document.addEventListener("image", () => this.look(), { signal });
-    signal.addEventListener("abort", () => this.looking?.close());
-    this.asked = 0;
-    this.grown = false; // whether more than the first page is shown
+    this.dialog = null;
+    document.addEventListener("deleted", (event) => event.detail.forEach((id) => this.removeCard(id)), { signal });
+    document.addEventListener("imagechange", () => this.showImage(), { signal });
+    signal.addEventListener("abort", () => this.dialog?.close());
+    this.requests = 0;
+    this.showsSeveralPages = false; // whether more than the first page is shown
   }
 
   // Load the first page of a query: an object of parameters, of which empty ones are omitted.
   async load(query, waiting = "There are no matching results.") {
     this.query = query;
     this.waiting = waiting;
-    this.grown = false;
-    fill(this.note, this.grid.children.length ? null : loading("results"));
+    this.showsSeveralPages = false;
+    fill(this.note, this.grid.children.length ? null : loadingMessage("results"));
     await this.fetch(null);
   }
 
   // Reload the first page, unless more pages are shown.
   async refresh() {
-    if (!this.grown) await this.fetch(null);
+    if (!this.showsSeveralPages) await this.fetch(null);
   }
 
   async fetch(cursor) {
-    const turn = (this.asked += 1);
+    const turn = (this.requests += 1);
     const given = Object.entries({ ...this.query, limit: ROWS, cursor }).filter(([, value]) => value);
     try {
       const { rows, next } = await page("v1/results", new URLSearchParams(given), this.signal);
-      if (turn === this.asked) this.show(rows.results, next, cursor !== null);
+      if (turn === this.requests) this.show(rows.results, next, cursor !== null);
     } catch (error) {
-      if (this.signal.aborted || turn !== this.asked) return;
-      fill(this.note, trouble(error, () => this.fetch(cursor)));
+      if (this.signal.aborted || turn !== this.requests) return;
+      fill(this.note, errorBox(error, () => this.fetch(cursor)));
     }
   }
 
@@ -62,64 +62,64 @@ export class Results {
     this.next = next;
     if (further) this.grid.append(...cards);
     else arrange(this.grid, cards);
-    fill(this.note, this.grid.children.length ? null : empty(this.waiting));
+    fill(this.note, this.grid.children.length ? null : emptyState(this.waiting));
     fill(this.foot, next && button("Show more", (event) => this.more(event.target)));
-    if (!this.looking && shownImage()) this.look();
+    if (!this.dialog && shownImage()) this.showImage();
   }
 
   async more(pressed) {
     pressed.disabled = true;
     const last = this.grid.lastElementChild;
-    await this.grow();
+    await this.loadNextPage();
     last?.nextElementSibling?.firstElementChild.focus();
   }
 
-  async grow() {
-    this.grown = true;
+  async loadNextPage() {
+    this.showsSeveralPages = true;
     await this.fetch(this.next);
   }
 
   // Show the image of the address large, or none.
-  async look() {
+  async showImage() {
     const id = shownImage();
-    if (!id) return this.looking?.close();
-    this.looking ??= this.open();
-    const { looking } = this;
+    if (!id) return this.dialog?.close();
+    this.dialog ??= this.openDialog();
+    const { dialog } = this;
     try {
       const row = this.rows.find((one) => one.id === id) ?? await json(`v1/results/${encodeURIComponent(id)}`, { signal: this.signal });
-      if (shownImage() === id) await looking.show(row);
+      if (shownImage() === id) await dialog.show(row);
     } catch (error) {
-      if (!this.signal.aborted) fill(looking.body, trouble(error));
+      if (!this.signal.aborted) fill(dialog.body, errorBox(error));
     }
   }
 
-  open() {
-    const looking = new Look({
-      holder: this.holder,
+  openDialog() {
+    const dialog = new ImageDialog({
+      caller: this.caller,
       step: (row, by) => this.step(row, by),
       moved: (row) => {
         history.replaceState(null, "", withImage(row.id));
-        this.look();
+        this.showImage();
       },
       closed: () => {
-        this.looking = null;
+        this.dialog = null;
         if (shownImage() && !this.signal.aborted) history.replaceState(null, "", withImage(null));
-        this.cards.get(looking.row?.id)?.querySelector("button").focus();
+        this.cards.get(dialog.row?.id)?.querySelector("button").focus();
       },
     });
-    return looking;
+    return dialog;
   }
 
   // The row before or after a row in the list, of which more is loaded at its end; null if there is none.
   async step(row, by) {
     const index = this.rows.findIndex((one) => one.id === row.id);
     if (index < 0) return null;
-    if (index + by >= this.rows.length && this.next) await this.grow();
+    if (index + by >= this.rows.length && this.next) await this.loadNextPage();
     return this.rows[index + by] ?? null;
   }
 
   // Remove the card of a deleted image, whose id is that of its result.
-  drop(id) {
+  removeCard(id) {
     this.cards.get(id)?.remove();
     this.cards.delete(id);
     this.rows = this.rows.filter((row) => row.id !== id);
@@ -169,5 +169,5 @@ function verdict(row) {
 function measure(confidence) {
   const length = el("span", { class: "length" });
   length.style.width = `${confidence * 100}%`;
-  return el("span", { class: confidence < 0.6 ? "track unsure" : "track", "aria-hidden": "true" }, length);
+  return el("span", { class: confidence < 0.6 ? "track low-confidence" : "track", "aria-hidden": "true" }, length);
 }

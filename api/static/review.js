@@ -1,8 +1,8 @@
 // The review queue, worked off: one image at a time, by keys, mouse or touch.
 
-import { button, choice, el, empty, fill, loading, number, percent, say, trouble } from "./dom.js";
+import { button, el, emptyState, errorBox, fill, loadingMessage, number, percent, selectField, showMessage } from "./dom.js";
 import { json } from "./http.js";
-import { swipes } from "./image_dialog.js";
+import { onSwipe } from "./image_dialog.js";
 import { prefetch, preview } from "./previews.js";
 import { Verdicts } from "./verdicts.js";
 
@@ -11,16 +11,16 @@ const STRATEGIES = [["least_confident", "least confident first"], ["unfamiliar",
 const AHEAD = 4; // previews fetched before they are shown
 const MAX_KEYS = 9;
 
-export async function review(main, { params, signal, holder, go, failed }) {
+export async function review(main, { params, signal, caller, go, failed }) {
   const chosen = { strategy: params.get("strategy") ?? "random", model: params.get("model") ?? "" };
-  const view = { signal, holder, failed, at: 0, stage: el("section", { class: "review", "aria-label": "Image" }, loading("the queue")) };
+  const view = { signal, caller, failed, at: 0, stage: el("section", { class: "review", "aria-label": "Image" }, loadingMessage("the queue")) };
   const models = el("span");
   const move = (changed) => go("/review", { ...chosen, ...changed });
   view.counter = el("p", { class: "hint", role: "status" });
   fill(main,
     el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Review"), el("a", { href: "#/reviews" }, "What the reviews say")),
     el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      choice("Images", STRATEGIES, chosen.strategy, (strategy) => move({ strategy })), models),
+      selectField("Images", STRATEGIES, chosen.strategy, (strategy) => move({ strategy })), models),
     view.counter, view.stage);
   document.addEventListener("keydown", (event) => key(view, event), { signal });
   try {
@@ -29,12 +29,12 @@ export async function review(main, { params, signal, holder, go, failed }) {
     view.labels = new Map(all.map((one) => [`${one.name}@${one.version}`, one.labels]));
     chosen.model ||= live[0] ?? "";
     const offered = [...new Set([chosen.model, ...live])];
-    if (offered.length > 1) fill(models, choice("Model", offered.map((one) => [one, one]), chosen.model, (model) => move({ model })));
+    if (offered.length > 1) fill(models, selectField("Model", offered.map((one) => [one, one]), chosen.model, (model) => move({ model })));
     view.verdicts = new Verdicts(chosen, { signal, lost: (item, error, done) => lost(view, item, error, done), more: () => resume(view) });
     await view.verdicts.refill();
     show(view, 0);
   } catch (error) {
-    if (!signal.aborted) fill(view.stage, trouble(error, () => review(main, { params, signal, holder, go, failed })));
+    if (!signal.aborted) fill(view.stage, errorBox(error, () => review(main, { params, signal, caller, go, failed })));
   }
 }
 
@@ -44,11 +44,11 @@ function show(view, at) {
   view.at = Math.max(0, Math.min(at, items.length));
   const item = items[view.at];
   count(view);
-  if (!item) return fill(view.stage, empty("There are no more images to review here. Choose others above; those that you have just been shown can be reviewed by others after ten minutes."), back(view));
+  if (!item) return fill(view.stage, emptyState("There are no more images to review here. Choose others above; those that you have just been shown can be reviewed by others after ten minutes."), back(view));
   const { row, verdict } = item;
-  const photo = preview(row, view.holder);
+  const photo = preview(row, view.caller);
   photo.tabIndex = -1;
-  swipes(photo, (by) => show(view, view.at + by));
+  onSwipe(photo, (by) => show(view, view.at + by));
   view.choices = labels(view, row);
   fill(view.stage,
     el("h2", {}, row.image),
@@ -56,14 +56,14 @@ function show(view, at) {
     el("p", { class: "answer" }, "Model: ", el("b", {}, row.label), ` ${percent(row.confidence)}`,
       verdict && ["; reviewed: ", el("b", {}, verdict.label ?? verdict.verdict.replaceAll("_", " "))]),
     el("div", { class: "actions choices" },
-      choiceButton("Right", "Enter", () => decide(view, { label: row.label }), "main"),
+      choiceButton("Right", "Enter", () => decide(view, { label: row.label }), "primary"),
       view.choices.map((label, index) => choiceButton(label, String(index + 1), () => decide(view, { label }))),
       choiceButton("None of these", "0", () => decide(view, { verdict: "none_of_these" })),
       choiceButton("Cannot be judged", "B", () => decide(view, { verdict: "bad_image" })),
     ),
     back(view));
   photo.focus({ preventScroll: true });
-  prefetch(items.slice(view.at + 1, view.at + 1 + AHEAD).map((one) => one.row), view.holder);
+  prefetch(items.slice(view.at + 1, view.at + 1 + AHEAD).map((one) => one.row), view.caller);
 }
 
 function back(view) {
@@ -117,13 +117,13 @@ function key(view, event) {
 // A verdict was not stored, or not withdrawn: its image is shown again.
 function lost(view, item, error, done) {
   if (!view.signal.aborted) show(view, view.verdicts.items.indexOf(item));
-  say(`The review of ${item.row.image} was not ${done}. ${error.message}`);
+  showMessage(`The review of ${item.row.image} was not ${done}. ${error.message}`);
 }
 
 // More images have come: go on if the end was shown.
 function resume(view) {
   const first = view.verdicts.items.findIndex((one) => !one.verdict);
-  if (view.stage.querySelector(".empty") && first >= view.at) show(view, first);
+  if (view.stage.querySelector(".empty-state") && first >= view.at) show(view, first);
   else count(view);
 }
 

@@ -1,19 +1,19 @@
 // What the reviews say of each version: accuracy, labels, confusions and calibration.
 
-import { badge, el, empty, fill, loading, number, percent, trouble } from "./dom.js";
+import { badge, el, emptyState, errorBox, fill, loadingMessage, number, percent } from "./dom.js";
 import { json } from "./http.js";
 
-export async function reviews(main, { params, signal, holder }) {
-  const body = el("div", { class: "versions" }, loading("the reviews"));
+export async function reviews(main, { params, signal, caller }) {
+  const body = el("div", { class: "versions" }, loadingMessage("the reviews"));
   fill(main,
-    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Reviews"), holder.role !== "read" && el("a", { href: "#/review" }, "Review images")),
+    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Reviews"), caller.role !== "read" && el("a", { href: "#/review" }, "Review images")),
     el("p", { class: "hint" }, "Shares are estimated from images that were reviewed at random, with 95 % intervals. Other reviews are counted only: their images were chosen because they looked doubtful."),
     body);
   try {
     const { versions } = await json(`v1/reviews/stats?${params}`, { signal });
-    fill(body, versions.length ? versions.map(version) : empty("There are no reviews yet."));
+    fill(body, versions.length ? versions.map(version) : emptyState("There are no reviews yet."));
   } catch (error) {
-    if (!signal.aborted) fill(body, trouble(error, () => reviews(main, { params, signal, holder })));
+    if (!signal.aborted) fill(body, errorBox(error, () => reviews(main, { params, signal, caller })));
   }
 }
 

@@ -1,7 +1,7 @@
 // Results across jobs, and the filters of results.
 
-import { button, choice, el, fill, SINCE } from "./dom.js";
-import { download, json } from "./http.js";
+import { button, el, fill, selectField, SINCE_OPTIONS } from "./dom.js";
+import { downloadCsv, json } from "./http.js";
 import { Results } from "./results.js";
 
 const FIELDS = ["label", "min_confidence", "max_confidence", "min_familiarity", "max_familiarity", "status", "name", "error", "model", "owner", "job", "since", "until", "reviewed", "custom_id", "order"];
@@ -26,36 +26,36 @@ export function readFilters(params) {
 }
 
 // The form, which goes to the view at `path` with the changed filters.
-export function filterBar(query, path, { signal, holder, go }) {
+export function filterBar(query, path, { signal, caller, go }) {
   const labels = el("datalist", { id: "labels" });
   const versions = el("datalist", { id: "versions" });
   const move = (changed) => go(path, { ...query, ...changed });
   const text = (label, field, more = {}) => el("label", {}, label,
     el("input", { name: field, value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
-  offer(labels, versions, signal);
+  loadSuggestions(labels, versions, signal);
   return el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
     text("Label", "label", { list: "labels", placeholder: "any", autocomplete: "off" }), labels,
     text("Confidence from", "min_confidence", { ...SHARE, placeholder: "0" }),
     text("Confidence to", "max_confidence", { ...SHARE, placeholder: "1" }),
     text("Familiarity from", "min_familiarity", { ...SHARE, placeholder: "0" }),
     text("Familiarity to", "max_familiarity", { ...SHARE, placeholder: "1" }),
-    choice("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], query.status, (status) => move({ status })),
+    selectField("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], query.status, (status) => move({ status })),
     text("Name contains", "name", { type: "search" }),
     text("Error", "error", { placeholder: "any code", autocomplete: "off" }),
-    choice("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], query.reviewed, (reviewed) => move({ reviewed })),
+    selectField("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], query.reviewed, (reviewed) => move({ reviewed })),
     text("Model", "model", { placeholder: "NAME@VERSION", autocomplete: "off", list: "versions" }), versions,
-    path === "/results" && holder.role !== "submit" && text("Key", "owner", { placeholder: "any" }),
-    choice("Since", SINCE.some(([one]) => one === query.since) ? SINCE : [[query.since, query.since], ...SINCE], query.since, (since) => move({ since })),
+    path === "/results" && caller.role !== "submit" && text("Key", "owner", { placeholder: "any" }),
+    selectField("Since", SINCE_OPTIONS.some(([one]) => one === query.since) ? SINCE_OPTIONS : [[query.since, query.since], ...SINCE_OPTIONS], query.since, (since) => move({ since })),
     query.until && text("Until", "until"),
     query.job && text("Job", "job"),
     query.custom_id && text("Your identifier", "custom_id"),
-    choice("Order", ORDERS, query.order, (order) => move({ order })),
+    selectField("Order", ORDERS, query.order, (order) => move({ order })),
     Object.values(query).some(Boolean) && button("Clear", () => go(path), { class: "quiet" }),
   );
 }
 
 // Suggest the labels and the versions of the models: counting those of the results may take long.
-export async function offer(labels, versions, signal) {
+export async function loadSuggestions(labels, versions, signal) {
   const { models } = await json("v1/models", { signal }).catch(() => ({ models: [] }));
   fill(labels, [...new Set(models.flatMap((one) => one.labels))].map((label) => el("option", { value: label })));
   fill(versions, models.map((one) => el("option", { value: `${one.name}@${one.version}` })));
@@ -67,7 +67,7 @@ export function csvButton(query, { signal, failed }) {
   return button("Download CSV", async (event) => {
     event.target.disabled = true;
     try {
-      await download(`v1/results?${given}`, "results.csv", signal);
+      await downloadCsv(`v1/results?${given}`, "results.csv", signal);
     } catch (error) {
       failed(error);
     } finally {

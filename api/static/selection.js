@@ -1,7 +1,7 @@
 // Several images selected in a list: review, retry, run with another model, download or delete them.
 
-import { button, el, fill, images as counted, number, say } from "./dom.js";
-import { json, once, page, post, save } from "./http.js";
+import { button, el, fill, imageCount, number, showMessage } from "./dom.js";
+import { idempotencyKey, json, page, post, save } from "./http.js";
 
 const MAX_SELECTED = 10000;
 const PER_REQUEST = 1000; // as many images as the server takes in one request
@@ -14,12 +14,12 @@ export class Selection {
     this.ids = new Set();
     this.last = null; // the image that was clicked last, where a range begins
     this.bar = el("section", { class: "selection", "aria-label": "Selection", hidden: true });
-    this.offer = { labels: [], models: [] };
+    this.options = { labels: [], models: [] };
   }
 
   // The checkbox of a card.
   box(row) {
-    const input = el("input", { type: "checkbox", class: "pick", "aria-label": `Select ${row.image}`, "data-id": row.id });
+    const input = el("input", { type: "checkbox", class: "select-box", "aria-label": `Select ${row.image}`, "data-id": row.id });
     input.checked = this.ids.has(row.id);
     input.addEventListener("click", (event) => this.pick(row.id, input.checked, event.shiftKey));
     return input;
@@ -35,7 +35,7 @@ export class Selection {
   }
 
   async show() {
-    for (const input of this.results.grid.querySelectorAll(".pick")) input.checked = this.ids.has(input.dataset.id);
+    for (const input of this.results.grid.querySelectorAll(".select-box")) input.checked = this.ids.has(input.dataset.id);
     const wasHidden = this.bar.hidden;
     this.bar.hidden = !this.ids.size;
     if (!this.bar.hidden && wasHidden) await this.load();
@@ -46,21 +46,21 @@ export class Selection {
   async load() {
     const { models } = await json("v1/models", { signal: this.results.signal }).catch(() => ({ models: [] }));
     const live = models.filter((one) => one.stage === "live");
-    this.offer = { labels: [...new Set(live.flatMap((one) => one.labels))], models: live.map((one) => one.name) };
+    this.options = { labels: [...new Set(live.flatMap((one) => one.labels))], models: live.map((one) => one.name) };
   }
 
   draw() {
-    const { role } = this.results.holder;
+    const { role } = this.results.caller;
     const act = (work) => (event) => this.run(event, work);
     fill(this.bar,
       el("b", { role: "status" }, `${number(this.ids.size)} selected`),
       button("All that match", act(() => this.all())),
       button("Clear", () => this.clear(), { class: "quiet" }),
-      role !== "read" && this.menu("Review as", [...this.offer.labels.map((label) => [label, label]), [NONE, "none of these"]],
+      role !== "read" && this.menu("Review as", [...this.options.labels.map((label) => [label, label]), [NONE, "none of these"]],
         (label) => this.review(label === NONE ? { verdict: "none_of_these" } : { label })),
       ["submit", "admin"].includes(role) && [
         button("Retry", act(() => this.resubmit({ fresh: true }))),
-        this.menu("Run with", this.offer.models.map((name) => [name, name]), (model) => this.resubmit({ model })),
+        this.menu("Run with", this.options.models.map((name) => [name, name]), (model) => this.resubmit({ model })),
       ],
       role !== "read" && button("Download ZIP", act(() => this.download())),
       ["submit", "admin"].includes(role) && button("Delete", act(() => this.remove())),
@@ -79,7 +79,7 @@ export class Selection {
     try {
       await work();
     } catch (error) {
-      if (!this.results.signal.aborted) say(error.message);
+      if (!this.results.signal.aborted) showMessage(error.message);
     }
     this.show();
   }
@@ -99,37 +99,37 @@ export class Selection {
       if (!next) return;
       cursor = next;
     }
-    say(`More than ${number(MAX_SELECTED)} images match; these are selected.`);
+    showMessage(`More than ${number(MAX_SELECTED)} images match; these are selected.`);
   }
 
   async review(verdict) {
     const { failed } = await this.send("review", verdict);
     await this.results.refresh();
-    say(`${counted(this.ids.size - failed.length)} reviewed.${faults(failed)}`);
+    showMessage(`${imageCount(this.ids.size - failed.length)} reviewed.${failureText(failed)}`);
   }
 
   async resubmit(options) {
-    const sent = body({ images: this.few(), ...options });
+    const sent = body({ images: this.idsForOneRequest(), ...options });
     // After a failure the same button sends the same key: the job may have been created before the connection broke.
-    if (this.resubmission?.body !== sent.body) this.resubmission = { ...sent, headers: { ...sent.headers, "Idempotency-Key": once() } };
+    if (this.resubmission?.body !== sent.body) this.resubmission = { ...sent, headers: { ...sent.headers, "Idempotency-Key": idempotencyKey() } };
     const job = await post("v1/selections/resubmit", this.resubmission);
     this.resubmission = null;
     this.results.go(`/jobs/${job.id}`);
     const left = job.left_out.map((one) => `${number(one.images)} ${one.code}`);
-    if (left.length) setTimeout(say, 300, `Left out, since their bytes were not stored: ${left.join(", ")}.`);
+    if (left.length) setTimeout(showMessage, 300, `Left out, since their bytes were not stored: ${left.join(", ")}.`);
   }
 
   async download() {
-    await save("v1/selections/archive", "images.zip", { method: "POST", ...body({ images: this.few() }, "application/zip") });
+    await save("v1/selections/archive", "images.zip", { method: "POST", ...body({ images: this.idsForOneRequest() }, "application/zip") });
   }
 
   async remove() {
-    if (!window.confirm(`Delete ${counted(this.ids.size)} with their bytes and results? This cannot be undone.`)) return;
+    if (!window.confirm(`Delete ${imageCount(this.ids.size)} with their bytes and results? This cannot be undone.`)) return;
     const { deleted, failed } = await this.send("delete", {});
     const gone = deleted.map((one) => one.image_id);
     for (const id of gone) this.ids.delete(id);
     document.dispatchEvent(new CustomEvent("deleted", { detail: gone }));
-    say(`${counted(gone.length)} deleted.${faults(failed)}`);
+    showMessage(`${imageCount(gone.length)} deleted.${failureText(failed)}`);
   }
 
   // Send the selection in several requests, and return their lists together.
@@ -145,8 +145,8 @@ export class Selection {
   }
 
   // The selection, if it fits in one request.
-  few() {
-    if (this.ids.size > PER_REQUEST) throw new Error(`Select at most ${counted(PER_REQUEST)} for this.`);
+  idsForOneRequest() {
+    if (this.ids.size > PER_REQUEST) throw new Error(`Select at most ${imageCount(PER_REQUEST)} for this.`);
     return [...this.ids];
   }
 }
@@ -155,6 +155,6 @@ function body(value, accept = "application/json") {
   return { body: JSON.stringify(value), headers: { "Content-Type": "application/json", Accept: accept } };
 }
 
-function faults(failed) {
-  return failed.length ? ` ${counted(failed.length)} not: ${failed[0].detail}` : "";
+function failureText(failed) {
+  return failed.length ? ` ${imageCount(failed.length)} not: ${failed[0].detail}` : "";
 }

@@ -1,6 +1,6 @@
 // Share the login among the tabs of this browser: a new tab asks the others for the key. It is stored in each tab only.
 
-import { keep, key } from "./stored_key.js";
+import { storedKey, storeKey } from "./stored_key.js";
 
 const SECONDS = 0.3; // that the other tabs get for their answer
 const channel = new BroadcastChannel("sortbelt.session");
@@ -8,16 +8,16 @@ const base = new URL(".", location.href).pathname; // another server may be at a
 
 channel.addEventListener("message", ({ data }) => {
   if (data.base !== base) return;
-  if (data.ask && key()) channel.postMessage({ base, key: key() });
-  if (data.leave) document.dispatchEvent(new CustomEvent("left"));
+  if (data.ask && storedKey()) channel.postMessage({ base, key: storedKey() });
+  if (data.leave) document.dispatchEvent(new CustomEvent("loggedout"));
 });
 
 // Take the key over from another tab that is logged in, if there is one.
-export function adopt() {
+export function requestKeyFromTabs() {
   return new Promise((resolve) => {
     const take = ({ data }) => {
       if (data.base !== base || !data.key) return;
-      keep(data.key);
+      storeKey(data.key);
       end();
     };
     const end = () => (channel.removeEventListener("message", take), clearTimeout(timer), resolve());
@@ -28,4 +28,4 @@ export function adopt() {
 }
 
 // Log out the other tabs too.
-export const leaveAll = () => channel.postMessage({ base, leave: true });
+export const logOutTabs = () => channel.postMessage({ base, leave: true });

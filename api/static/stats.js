@@ -1,17 +1,17 @@
 // Statistics of results: counts by one property or two, and how two versions or jobs agree.
 
-import { choice, el, empty, fill, images, loading, number, percent, SINCE, trouble } from "./dom.js";
-import { stacks } from "./charts.js";
+import { el, emptyState, errorBox, fill, imageCount, loadingMessage, number, percent, selectField, SINCE_OPTIONS } from "./dom.js";
+import { stackedBarChart } from "./charts.js";
 import { agreement } from "./agreement.js";
 import { json } from "./http.js";
-import { offer } from "./search.js";
+import { loadSuggestions } from "./search.js";
 
 const GROUPS = ["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"];
 const BINS = ["0", ...Array.from({ length: 9 }, (_, tenth) => `0.${tenth + 1}`)];
 const DAY = 86400000;
 const FILTERS = ["label", "status", "model", "job", "owner", "since"];
 
-export function stats(main, { params, signal, go, holder }) {
+export function stats(main, { params, signal, go, caller }) {
   const group = known(params.get("group")) ?? "label";
   const by = known(params.get("by") ?? (group === "label" ? null : "label"));
   const second = by === group ? "" : by ?? "";
@@ -21,22 +21,22 @@ export function stats(main, { params, signal, go, holder }) {
   const text = (label, field) => el("label", {}, label,
     el("input", { name: field, value: filters[field], placeholder: "any", autocomplete: "off", list: `stats-${field}`, onchange: (event) => move({ [field]: event.target.value.trim() }) }));
   const [models, labels] = ["model", "label"].map((field) => el("datalist", { id: `stats-${field}` }));
-  const chart = el("section", { class: "panel", "aria-label": "Counts" }, loading("the counts"));
+  const chart = el("section", { class: "panel", "aria-label": "Counts" }, loadingMessage("the counts"));
   const pairs = el("section", { class: "panel", "aria-label": "Agreement" });
   fill(main,
     el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Statistics")),
     el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      choice("Results by", GROUPS.map((one) => [one, one]), group, (value) => move({ group: value, by: second === value ? "none" : chosen.by })),
-      choice("Divided by", [["none", "nothing"], ...GROUPS.filter((one) => one !== group).map((one) => [one, one])], second || "none", (value) => move({ by: value })),
+      selectField("Results by", GROUPS.map((one) => [one, one]), group, (value) => move({ group: value, by: second === value ? "none" : chosen.by })),
+      selectField("Divided by", [["none", "nothing"], ...GROUPS.filter((one) => one !== group).map((one) => [one, one])], second || "none", (value) => move({ by: value })),
       text("Model", "model"), models, text("Label", "label"), labels,
-      choice("Since", SINCE.some(([one]) => one === filters.since) ? SINCE : [[filters.since, filters.since], ...SINCE], filters.since, (value) => move({ since: value })),
+      selectField("Since", SINCE_OPTIONS.some(([one]) => one === filters.since) ? SINCE_OPTIONS : [[filters.since, filters.since], ...SINCE_OPTIONS], filters.since, (value) => move({ since: value })),
       filters.status && text("Status", "status"), filters.job && text("Job", "job"), filters.owner && text("Key", "owner"),
     ),
-    chart, holder.role !== "submit" && pairs,
+    chart, caller.role !== "submit" && pairs,
   );
   show(chart, { group, by: second, filters }, signal);
-  offer(labels, models, signal);
-  if (holder.role !== "submit") agreement(pairs, { a: chosen.a, b: chosen.b, move, signal });
+  loadSuggestions(labels, models, signal);
+  if (caller.role !== "submit") agreement(pairs, { a: chosen.a, b: chosen.b, move, signal });
 }
 
 const known = (name) => (GROUPS.includes(name) ? name : null);
@@ -46,11 +46,11 @@ async function show(chart, { group, by, filters }, signal) {
   try {
     const { stats: rows } = await json(`v1/stats?${new URLSearchParams(given)}`, { signal });
     const total = rows.reduce((all, row) => all + row.count, 0);
-    if (!total) return fill(chart, empty("There are no matching results."));
+    if (!total) return fill(chart, emptyState("There are no matching results."));
     const bars = gather(rows, group, by, filters);
-    fill(chart, el("p", {}, el("b", {}, number(total)), total === 1 ? " result" : " results", by && `, divided by ${by}`), stacks(bars));
+    fill(chart, el("p", {}, el("b", {}, number(total)), total === 1 ? " result" : " results", by && `, divided by ${by}`), stackedBarChart(bars));
   } catch (error) {
-    if (!signal.aborted) fill(chart, trouble(error, () => show(chart, { group, by, filters }, signal)));
+    if (!signal.aborted) fill(chart, errorBox(error, () => show(chart, { group, by, filters }, signal)));
   }
 }
 
@@ -66,7 +66,7 @@ function gather(rows, group, by, filters) {
     count,
     shown: shown(parts, count),
     parts: by ? parts.map((one) => ({
-      name: `${title(by, one.by)}: ${images(one.count)}`, series: title(by, one.by), count: one.count,
+      name: `${title(by, one.by)}: ${imageCount(one.count)}`, series: title(by, one.by), count: one.count,
       href: one.by === null || key === null ? null : link({ ...filters, ...condition(group, key), ...condition(by, one.by) }, key),
     })) : [],
   }));

@@ -1,27 +1,27 @@
 // The status bar: readiness, and the queue of all keys.
 
-import { el, fill, number, span } from "./dom.js";
-import { ask } from "./http.js";
+import { duration, el, fill, number } from "./dom.js";
+import { request } from "./http.js";
 import { pause, repeat } from "./visibility.js";
 
 const SECONDS = 10;
 
-export function strip(node, signal) {
+export function statusBar(node, signal) {
   node.hidden = false;
   repeat(signal, async (inner) => {
     const [ready, metrics] = await Promise.all([
-      ask("readyz", { also: [503], signal: inner }).then((response) => response.json()),
-      ask("metrics", { signal: inner, headers: { Accept: "*/*" } }).then((response) => response.text()),
+      request("readyz", { also: [503], signal: inner }).then((response) => response.json()),
+      request("metrics", { signal: inner, headers: { Accept: "*/*" } }).then((response) => response.text()),
     ]);
     fill(node, health(ready), queue(metrics));
     await pause(SECONDS, inner);
-  }, (error) => fill(node, light("bad", error.message)));
+  }, (error) => fill(node, indicator("error", error.message)));
 }
 
 function health(ready) {
   const wrong = Object.values(ready.checks ?? {}).filter((check) => !check.ok).map((check) => check.detail);
-  if (ready.status !== "ready") return light("bad", ["Not ready.", ...wrong].join(" "));
-  return wrong.length ? light("fair", `Ready, but ${wrong.join(" ")}`) : light("good", "Ready");
+  if (ready.status !== "ready") return indicator("error", ["Not ready.", ...wrong].join(" "));
+  return wrong.length ? indicator("warning", `Ready, but ${wrong.join(" ")}`) : indicator("ok", "Ready");
 }
 
 function queue(metrics) {
@@ -35,7 +35,7 @@ function queue(metrics) {
     item(waiting, "queued"),
     item(running, "running"),
     rate > 0 && el("li", {}, el("b", {}, rate < 10 ? rate.toFixed(1) : number(Math.round(rate))), " per second"),
-    waiting + running > 0 && Number.isFinite(seconds) && el("li", {}, `done in about ${span(seconds)}`),
+    waiting + running > 0 && Number.isFinite(seconds) && el("li", {}, `done in about ${duration(seconds)}`),
   );
 }
 
@@ -48,6 +48,6 @@ function item(count, what) {
   return el("li", {}, el("b", {}, number(count)), ` ${what}`);
 }
 
-function light(kind, sentence) {
-  return el("span", { class: `light ${kind}` }, sentence);
+function indicator(kind, sentence) {
+  return el("span", { class: `indicator ${kind}` }, sentence);
 }

@@ -2,6 +2,6 @@
 
 const NAME = "sortbelt.key";
 
-export const key = () => sessionStorage.getItem(NAME);
-export const keep = (value) => sessionStorage.setItem(NAME, value);
-export const forget = () => sessionStorage.removeItem(NAME);
+export const storedKey = () => sessionStorage.getItem(NAME);
+export const storeKey = (value) => sessionStorage.setItem(NAME, value);
+export const removeKey = () => sessionStorage.removeItem(NAME);

@@ -1,69 +1,69 @@
 // Thumbnails: fetched with the key when they scroll into view, a few at a time, and cached.
 
 import { el } from "./dom.js";
-import { ask } from "./http.js";
+import { request } from "./http.js";
 import { pause } from "./visibility.js";
 
 const MAX_CONCURRENT = 4; // the server makes as many at a time as it has cores
 const MAX_CACHED = 500;
 const TRIES = 5;
 
-const kept = new Map(); // object URLs by image id, oldest first
-const wanted = [];
-let atWork = 0;
+const cache = new Map(); // object URLs by image id, oldest first
+const queue = [];
+let active = 0;
 
-const sight = new IntersectionObserver((entries) => {
+const observer = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries.filter((one) => one.isIntersecting)) {
-    sight.unobserve(target);
-    wanted.push(target);
+    observer.unobserve(target);
+    queue.push(target);
   }
   next();
 }, { rootMargin: "300px" });
 
 export function thumbnail(result) {
-  const frame = el("span", { class: "thumb", "data-image": result.image_id });
+  const frame = el("span", { class: "thumbnail", "data-image": result.image_id });
   // An image that a worker could not decode has no thumbnail.
-  if (result.status === "failed") frame.append(el("span", { class: "none" }, result.error.code));
-  else if (kept.has(result.image_id)) show(frame, kept.get(result.image_id));
-  else sight.observe(frame);
+  if (result.status === "failed") frame.append(el("span", { class: "placeholder" }, result.error.code));
+  else if (cache.has(result.image_id)) show(frame, cache.get(result.image_id));
+  else observer.observe(frame);
   return frame;
 }
 
-export function dropThumbnails() {
-  for (const url of kept.values()) URL.revokeObjectURL(url);
-  kept.clear();
-  wanted.length = 0;
+export function clearThumbnails() {
+  for (const url of cache.values()) URL.revokeObjectURL(url);
+  cache.clear();
+  queue.length = 0;
 }
 
 function next() {
-  while (atWork < MAX_CONCURRENT && wanted.length) {
-    const frame = wanted.shift();
+  while (active < MAX_CONCURRENT && queue.length) {
+    const frame = queue.shift();
     if (!frame.isConnected) {
-      sight.observe(frame); // it may be shown again
+      observer.observe(frame); // it may be shown again
       continue;
     }
-    atWork += 1;
-    load(frame).finally(() => ((atWork -= 1), next()));
+    active += 1;
+    load(frame).finally(() => ((active -= 1), next()));
   }
 }
 
 async function load(frame) {
   const id = frame.dataset.image;
   try {
-    if (!kept.has(id)) keepOne(id, await fetchImage(`v1/images/${id}/thumbnail`));
-    show(frame, kept.get(id));
+    if (!cache.has(id)) keepOne(id, await fetchImage(`v1/images/${id}/thumbnail`));
+    show(frame, cache.get(id));
   } catch (error) {
-    frame.replaceChildren(el("span", { class: "none", title: error.message }, error.code || "no thumbnail"));
+    frame.replaceChildren(el("span", { class: "placeholder", title: error.message }, error.code || "no thumbnail"));
   }
 }
 
-export const cached = (id) => kept.get(id);
+export const cachedThumbnail = (id) => cache.get(id);
 
 // The object URL of a JPEG; a busy server is asked again.
 export async function fetchImage(path) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return URL.createObjectURL(await (await ask(path, { headers: { Accept: "image/jpeg" } })).blob());
+      return URL.createObjectURL(await (await request(path, { headers: { Accept: "image/jpeg" } })).blob());
     } catch (error) {
       if (error.status !== 503 || tries === TRIES) throw error;
       await pause(error.seconds ?? 2);
@@ -72,10 +72,10 @@ export async function fetchImage(path) {
 }
 
 function keepOne(id, url) {
-  kept.set(id, url);
-  if (kept.size <= MAX_CACHED) return;
-  const [oldest, old] = kept.entries().next().value;
-  kept.delete(oldest);
+  cache.set(id, url);
+  if (cache.size <= MAX_CACHED) return;
+  const [oldest, old] = cache.entries().next().value;
+  cache.delete(oldest);
   // A visible image keeps its pixels without the URL.
   URL.revokeObjectURL(old);
 }

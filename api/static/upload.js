@@ -1,99 +1,138 @@
-// The upload area, and the progress bar, which stays while views change.
+// Upload images as one job: in one request if they fit, else into an open job that is sealed at the end. The same
+// images again, as after a closed tab, go on where the upload of the open job ended.
 
-import { button, choice, el, fill, images as counted, number, say } from "./dom.js";
-import { chosen, dropped, size } from "./files.js";
-import { json } from "./http.js";
-import { send } from "./uploading.js";
+import { foreignProblem, idempotencyKey, isBusy, isUnreachable, problem, unreachableProblem } from "./http.js";
+import { storedKey } from "./stored_key.js";
+import { pause } from "./visibility.js";
+import { nextBatch, totalBytes } from "./files.js";
 
-let stop = null; // aborts the current upload
+const MAX_UPLOADS = 20; // of the same images that are distinguished
+const MAX_FAILURES = 8; // in a row, of a server that does not answer
 
-export function dropZone(go) {
-  const zone = { model: "", go };
-  const files = picker(zone, { multiple: true, accept: "image/*" }, "Choose images");
-  const folder = picker(zone, { webkitdirectory: true }, "Choose a folder");
-  const models = el("span");
-  const node = el("section", { class: "drop", "aria-label": "Upload images" },
-    el("p", {}, el("b", {}, "Drop images or folders here"), " to classify them"),
-    el("div", { class: "actions" }, files, folder, models),
-  );
-  node.addEventListener("dragover", (event) => (event.preventDefault(), node.classList.add("over")));
-  node.addEventListener("dragleave", () => node.classList.remove("over"));
-  node.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    node.classList.remove("over");
-    const found = await dropped(event.dataTransfer).catch((error) => say(`These files cannot be read: ${error.message}`));
-    if (found) await begin(found, zone);
-  });
-  offerModels(models, zone);
-  return node;
-}
+let uploadKey = null; // of the current upload, which ends with it even after a logout
 
-export function stopSending() {
-  stop?.abort();
-}
-
-function picker(zone, given, label) {
-  const input = el("input", { type: "file", class: "file", "aria-label": label, ...given });
-  input.addEventListener("change", async () => {
-    const found = chosen(input.files);
-    input.value = "";
-    await begin(found, zone);
-  });
-  return el("label", { class: "button" }, label, input);
-}
-
-// Offer the models, if there is more than one.
-async function offerModels(node, zone) {
-  const { models } = await json("v1/models").catch(() => ({ models: [] }));
-  const names = models.filter((one) => one.stage === "live").map((one) => one.name);
-  if (names.length > 1) fill(node, choice("Model", [["", "default"], ...names.map((one) => [one, one])], "", (name) => (zone.model = name)));
-}
-
-async function begin({ images, left }, zone) {
-  if (stop) return say("An upload is in progress; wait until it has finished, or stop it.");
-  if (!images.length) return say(left ? `None of these ${number(left)} files is an image.` : "There are no files.");
-  stop = new AbortController();
-  window.addEventListener("beforeunload", warn);
-  const panel = progress(images, left);
+// `onProgress` is called with { job }, with the { bytes } sent, and with { waits }: a sentence, or null.
+export async function uploadJob(images, wanted, onProgress, signal) {
+  uploadKey = storedKey();
+  const options = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value));
+  if (nextBatch(images).length < images.length) return fillOpen(images, undefined, options, onProgress, signal);
   try {
-    const report = (news) => (panel.update(news), news.job && zone.go(`/jobs/${news.job.id}`));
-    await send(images, { model: zone.model, job_name: folderName(images) }, report, stop.signal);
-    panel.end(`${counted(images.length)} sent.`);
+    const body = form(images, options);
+    const job = await patient(() => request("v1/jobs", body, onProgress, signal), onProgress, signal);
+    onProgress({ job });
+    return job;
   } catch (error) {
-    panel.end(stop.signal.aborted ? "Stopped. The remaining images were not sent." : `${error.message} Choose the same images again to go on.`, !stop.signal.aborted);
-  } finally {
-    stop = null;
-    window.removeEventListener("beforeunload", warn);
+    if (!isTooLarge(error, images)) throw error;
+    return fillOpen(images, totalBytes(images) / 2, options, onProgress, signal);
   }
 }
 
-// The folder that all images are in, which becomes the name of the job; undefined if there is none.
-function folderName(images) {
-  const folders = new Set(images.map(({ name }) => (name.includes("/") ? name.split("/")[0] : "")));
-  const [folder] = folders;
-  return folders.size === 1 && folder ? folder.slice(0, 255) : undefined;
+async function fillOpen(images, maxBytes, options, onProgress, signal) {
+  const ordered = [...images].sort((one, other) => (one.name < other.name ? -1 : 1));
+  const { id, counts } = await openJob(ordered, options, onProgress, signal);
+  onProgress({ job: { id }, bytes: totalBytes(ordered.slice(0, counts.total)), before: counts.total });
+  try {
+    await fill(`v1/jobs/${id}/images`, ordered, counts.total, maxBytes, onProgress, signal);
+    return await patient(() => request(`v1/jobs/${id}/seal`, { body: null }, null, signal), onProgress, signal);
+  } catch (error) {
+    // If the user stopped it, no more images will be added; else the upload can go on.
+    if (signal?.aborted) await request(`v1/jobs/${id}/cancel`, { body: null }, null).catch(() => {});
+    throw error;
+  }
 }
 
-const warn = (event) => event.preventDefault();
+// Open a job, or return the open job of an earlier upload of the same images: it has the first of them, in their order.
+async function openJob(images, options, onProgress, signal) {
+  const wanted = { open: true, ...options, metadata: { expected_images: images.length } };
+  const same = fingerprint(images, options);
+  for (let times = 1; times <= MAX_UPLOADS; times += 1) {
+    const job = await patient(() => request("v1/jobs", text(wanted, `${same}-${times}`), null, signal), onProgress, signal)
+      .catch((error) => error.status === 410 ? null : Promise.reject(error)); // it was deleted
+    if (job && !job.sealed && !job.finished_at) return job;
+  }
+  return patient(() => request("v1/jobs", text(wanted), null, signal), onProgress, signal);
+}
 
-function progress(images, left) {
-  const node = document.getElementById("sending");
-  const total = Math.max(1, size(images));
-  const bar = el("progress", { max: total, value: 0, "aria-label": "Sending" });
-  const words = el("span", {}, `Sending ${counted(images.length)}`, left > 0 && `; ${number(left)} other ${left === 1 ? "file" : "files"} skipped`);
-  const waits = el("span", { class: "hint", role: "status" });
-  fill(node, words, bar, waits, button("Stop", stopSending, { class: "quiet" }));
-  node.hidden = false;
-  return {
-    update: ({ bytes, waits: sentence, before }) => {
-      if (before) fill(words, `Going on after ${number(before)} of ${counted(images.length)}`);
-      if (bytes !== undefined) bar.value = Math.min(bytes, total);
-      if (sentence !== undefined) waits.textContent = sentence ?? "";
-    },
-    end: (sentence, wrong = false) => {
-      const close = () => (node.hidden = true);
-      fill(node, el("span", { role: wrong ? "alert" : "status", class: wrong ? "wrong" : null }, sentence), button("Close", close, { class: "quiet" }));
-      if (!wrong) setTimeout(close, 4000);
-    },
-  };
+async function fill(path, images, from, maxBytes, onProgress, signal) {
+  let sent = totalBytes(images.slice(0, from));
+  while (from < images.length) {
+    const batch = nextBatch(images, from, maxBytes);
+    const before = sent;
+    const reportBytes = (news) => onProgress({ bytes: before + news.bytes });
+    try {
+      await patient(() => request(path, form(batch), reportBytes, signal), onProgress, signal);
+      from += batch.length;
+      sent += totalBytes(batch);
+    } catch (error) {
+      if (!isTooLarge(error, batch)) throw error;
+      maxBytes = totalBytes(batch) / 2; // the server accepts smaller requests only
+    }
+  }
+}
+
+const isTooLarge = (error, images) => error.status === 413 && images.length > 1;
+
+// Retry while the server is busy or away. A repeat is harmless: submissions have an idempotency key, names are unique.
+async function patient(attempt, onProgress, signal) {
+  let failures = 0;
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const answer = await attempt();
+      onProgress({ waits: null });
+      return answer;
+    } catch (error) {
+      failures = isUnreachable(error) ? failures + 1 : 0;
+      const passes = isBusy(error) || (isUnreachable(error) && failures < MAX_FAILURES);
+      if (signal?.aborted || !passes) throw error;
+      onProgress({ waits: error.message });
+      await pause(error.seconds ?? Math.min((failures || tries) * 2, 15), signal);
+    }
+  }
+}
+
+function form(images, options = {}) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(options)) body.append(name, value);
+  for (const { file, name } of images) body.append("images", file, name);
+  return { body, idempotencyKey: idempotencyKey() };
+}
+
+function text(value, submissionKey = idempotencyKey()) {
+  return { body: JSON.stringify(value), type: "application/json", idempotencyKey: submissionKey };
+}
+
+// Return the same key for the same images and options. Not by crypto.subtle, which browsers have on HTTPS only.
+function fingerprint(images, options) {
+  const content = JSON.stringify([options, images.map(({ file, name }) => [name, file.size, file.lastModified])]);
+  const words = [0x9e3779b1, 0x85ebca77, 0xc2b2ae3d, 0x27d4eb2f];
+  for (let index = 0; index < content.length; index += 1) {
+    const word = index % 4;
+    words[word] = Math.imul(words[word] ^ content.charCodeAt(index) ^ words[(word + 3) % 4], 0x5bd1e995 + word * 2);
+    words[word] ^= words[word] >>> 15;
+  }
+  return `page-${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("")}`;
+}
+
+// By XMLHttpRequest, since fetch does not report upload progress.
+function request(path, { body, type, idempotencyKey: submissionKey }, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", path);
+    xhr.setRequestHeader("Authorization", `Bearer ${uploadKey}`);
+    if (type) xhr.setRequestHeader("Content-Type", type);
+    if (submissionKey) xhr.setRequestHeader("Idempotency-Key", submissionKey);
+    if (onProgress) xhr.upload.onprogress = (event) => onProgress({ bytes: event.loaded });
+    xhr.onload = () => {
+      if (xhr.status >= 300) return reject(problem(xhr.status, xhr.getResponseHeader("Retry-After"), xhr.responseText));
+      try {
+        resolve(JSON.parse(xhr.responseText));
+      } catch {
+        reject(foreignProblem()); // thrown here, it would leave the promise pending for ever
+      }
+    };
+    xhr.onerror = () => reject(unreachableProblem());
+    xhr.onabort = () => reject(signal.reason);
+    signal?.addEventListener("abort", () => xhr.abort(), { once: true });
+    xhr.send(body);
+  });
 }

@@ -1,6 +1,6 @@
 // Verdicts on the images of the review queue: stored in the background, and refilled before the queue is empty.
 
-import { isAway, isBusy, json, page } from "./http.js";
+import { isBusy, isUnreachable, json, page } from "./http.js";
 import { pause } from "./visibility.js";
 
 const PER_REQUEST = 12; // few: what is leased is shown under no other choice, and to no other key, for ten minutes
@@ -80,7 +80,7 @@ async function patient(path, options) {
     try {
       return await json(path, options);
     } catch (error) {
-      if (!(isBusy(error) || isAway(error)) || tries === TRIES) throw error;
+      if (!(isBusy(error) || isUnreachable(error)) || tries === TRIES) throw error;
       await pause(error.seconds ?? tries);
     }
   }

@@ -1,15 +1,15 @@
 // Background work that pauses while the tab is hidden.
 
 export function pause(seconds, signal) {
-  return until((resolve) => {
+  return cancellable((resolve) => {
     const timer = setTimeout(resolve, seconds * 1000);
     return () => clearTimeout(timer);
   }, signal);
 }
 
-export function shown(signal) {
+export function untilVisible(signal) {
   if (!document.hidden) return Promise.resolve();
-  return until((resolve) => {
+  return cancellable((resolve) => {
     const look = () => document.hidden || resolve();
     document.addEventListener("visibilitychange", look);
     return () => document.removeEventListener("visibilitychange", look);
@@ -22,7 +22,7 @@ export async function repeat(signal, work, failed) {
     const hidden = new AbortController();
     const look = () => document.hidden && hidden.abort();
     try {
-      await shown(signal);
+      await untilVisible(signal);
       document.addEventListener("visibilitychange", look);
       if ((await work(AbortSignal.any([signal, hidden.signal]))) === "over") return;
     } catch (error) {
@@ -37,7 +37,7 @@ export async function repeat(signal, work, failed) {
 }
 
 // Resolve when `begin` does, or reject when the signal aborts; clean up in both cases.
-function until(begin, signal) {
+function cancellable(begin, signal) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const stop = () => (end(), reject(signal.reason));

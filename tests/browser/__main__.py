@@ -42,8 +42,8 @@ def run_demo(page: Page, server_info: dict[str, str], folder: Path) -> None:
     page.get_by_label("Choose images").set_input_files([*mixed_images[1:7], folder / "menu.jpg", *mixed_images[7:]])
     expect(page.locator(".head .badge")).to_have_text("done, 1 failed")
     expect(page.locator(".card img")).to_have_count(len(mixed_images) - 1)
-    expect(page.locator("#sending")).to_be_hidden()
-    expect(page.locator(".strip")).to_contain_text("per second")
+    expect(page.locator("#upload-progress")).to_be_hidden()
+    expect(page.locator(".status-bar")).to_contain_text("per second")
 
 
 if __name__ == "__main__":

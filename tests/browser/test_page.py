@@ -142,7 +142,7 @@ def test_results_and_statistics_of_all_jobs(logged_in_page, http_client, allowed
     logged_in_page.get_by_label("Order").select_option("confidence")
     results = http_client.get("/v1/results?label=sushi&order=confidence").json()["results"]
     expect(logged_in_page.locator(".card .name")).to_have_text([result["image"] for result in results])
-    logged_in_page.locator(".skip").press("Enter")
+    logged_in_page.locator(".skip-link").press("Enter")
     expect(logged_in_page.locator("main")).to_be_focused()
     assert logged_in_page.url.endswith("#/results?label=sushi&order=confidence")
     logged_in_page.get_by_label("Confidence from").fill("7")
@@ -304,12 +304,12 @@ def test_the_login_page_of_a_proxy_is_reported(logged_in_page, image_paths):
     advice = re.compile("Something other than Sortbelt answered.* log in where it asks")
     page.route(re.compile("/v1/(jobs$|stats|results)"), lambda route: route.fulfill(**login_page))
     page.get_by_label("Choose images").set_input_files([file_payload(image_paths[0])])
-    expect(page.locator("#sending").get_by_role("alert")).to_have_text(advice)
+    expect(page.locator("#upload-progress").get_by_role("alert")).to_have_text(advice)
     page.get_by_role("link", name="Statistics").click()
     expect(page.get_by_role("main").get_by_role("alert").first).to_have_text(advice)
     page.get_by_role("link", name="Results").click()
     page.get_by_role("button", name="Download CSV").click()
-    expect(page.locator("#said")).to_have_text(advice)
+    expect(page.locator("#message")).to_have_text(advice)
 
     page.unroute_all(behavior="wait")
     page.get_by_role("link", name="Jobs").click()
@@ -364,7 +364,7 @@ def test_an_upload_goes_on_after_a_long_wait_and_a_restart(logged_in_page, image
     page.route(re.compile("/v1/jobs$"), answer)
     page.clock.install()
     page.get_by_label("Choose images").set_input_files([file_payload(image_paths[0])])
-    sending = page.locator("#sending")
+    sending = page.locator("#upload-progress")
     while answers and not sending.get_by_role("alert").count():
         page.clock.run_for(60_000)
     expect(sending.get_by_role("alert")).to_have_count(0)

@@ -68,7 +68,7 @@ def test_an_image_is_shown_large_and_whole(logged_in_page, job):
         box, viewport = image.bounding_box(), page.viewport_size
         assert box["width"] / box["height"] == pytest.approx(preview_size[0] / preview_size[1], rel=0.02)
         assert box["y"] + box["height"] <= viewport["height"]
-        expect(dialog.locator(".shares li")).to_have_count(2)
+        expect(dialog.locator(".bar-chart li")).to_have_count(2)
     page.reload()
     expect(dialog.get_by_role("heading")).to_have_text(names[2])
     page.keyboard.press("ArrowLeft")
@@ -198,7 +198,7 @@ def test_a_resubmission_whose_response_is_lost_is_one_job(logged_in_page, http_c
 
     page.route("**/v1/selections/resubmit", lose_first_response)
     go(page, f"/jobs/{job['id']}?status=done")
-    page.locator(".pick").first.click()
+    page.locator(".select-box").first.click()
     bar = page.get_by_role("region", name="Selection")
     bar.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("The server does not answer")).to_be_visible()
