@@ -5,6 +5,9 @@ export function address(url = location.href) {
   return { path: path || "/", params: new URLSearchParams(query) };
 }
 
+// The fragment of a view.
+export const fragment = (path, params) => `#${path}${params.size ? `?${params}` : ""}`;
+
 export const shownImage = () => address().params.get("image");
 
 // The fragment of the current view with another image shown large, or with none.
@@ -12,7 +15,7 @@ export function withImage(id) {
   const { path, params } = address();
   params.delete("image");
   if (id) params.set("image", id);
-  return `#${path}${params.size ? `?${params}` : ""}`;
+  return fragment(path, params);
 }
 
 // Whether two addresses differ in the image that is shown large only.

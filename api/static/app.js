@@ -1,8 +1,8 @@
 // The page: login state and view routing.
 
-import { address, isOtherImage } from "./address.js";
+import { address, fragment, isOtherImage } from "./address.js";
 import { showMessage } from "./dom.js";
-import { json } from "./http.js";
+import { json, query } from "./http.js";
 import { job } from "./job.js";
 import { jobs } from "./jobs.js";
 import { keys } from "./keys.js";
@@ -32,8 +32,7 @@ let session = new AbortController();
 let view = new AbortController();
 
 function go(path, params = {}) {
-  const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value));
-  location.hash = `${path}${query.size ? `?${query}` : ""}`;
+  location.hash = fragment(path, query(params));
 }
 
 function failed(error) {

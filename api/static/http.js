@@ -37,20 +37,28 @@ export async function json(path, options) {
 
 export const post = (path, options) => json(path, { method: "POST", ...options });
 
+// Return the parameters of a query string, without the empty ones.
+export const query = (params) => new URLSearchParams(Object.entries(params).filter(([, value]) => value));
+
+// Return the options of a request with a JSON body.
+export function jsonBody(value, accept = "application/json") {
+  return { body: JSON.stringify(value), headers: { "Content-Type": "application/json", Accept: accept } };
+}
+
 // Return a new idempotency key.
 export function idempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // Return a page of a list, and the cursor of the next page or null; skip empty pages, which may precede rare rows.
-export async function page(path, query, signal) {
+export async function page(path, params, signal) {
   for (let left = EMPTY_PAGES; ; left -= 1) {
-    const response = await request(`${path}?${query}`, { signal });
+    const response = await request(`${path}?${params}`, { signal });
     const link = response.headers.get("Link")?.match(/<([^>]*)>; *rel="next"/);
     const rows = await response.json();
     const next = link ? new URL(link[1]).searchParams.get("cursor") : null;
     if (!next || !left || Object.values(rows).some((list) => list.length)) return { rows, next };
-    query.set("cursor", next);
+    params.set("cursor", next);
   }
 }
 

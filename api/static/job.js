@@ -2,7 +2,7 @@
 
 import { button, canSubmit, duration, el, errorBox, fill, imageCount, jobBadge, loadingMessage, number, shortId, showMessage, time } from "./dom.js";
 import { countsBar, legend } from "./charts.js";
-import { follow, json, post } from "./http.js";
+import { follow, json, jsonBody, post } from "./http.js";
 import { notifyButton } from "./notify.js";
 import { Results } from "./results.js";
 import { csvButton, filterBar, readFilters } from "./search.js";
@@ -133,8 +133,7 @@ async function rename(view) {
   const name = window.prompt("Name of the job; empty for none", view.job.name ?? "");
   if (name === null) return;
   try {
-    const body = JSON.stringify({ name: name.trim() || null });
-    update(view, await json(`v1/jobs/${view.id}`, { method: "PATCH", body, headers: { "Content-Type": "application/json" } }));
+    update(view, await json(`v1/jobs/${view.id}`, { method: "PATCH", ...jsonBody({ name: name.trim() || null }) }));
   } catch (error) {
     view.failed(error);
   }

@@ -2,7 +2,7 @@
 
 import { button, canSubmit, el, emptyState, errorBox, fill, imageCount, jobBadge, loadingMessage, selectField, shortId, SINCE_OPTIONS, time } from "./dom.js";
 import { countsBar } from "./charts.js";
-import { follow, page } from "./http.js";
+import { follow, page, query } from "./http.js";
 import { pause, repeat } from "./visibility.js";
 import { dropZone } from "./upload_area.js";
 
@@ -58,9 +58,8 @@ async function untilChanged(id, signal) {
   });
 }
 
-function query(view, more) {
-  const given = { limit: ROWS, ...view.filters, ...more };
-  return new URLSearchParams(Object.entries(given).filter(([, value]) => value));
+function load(view, more, signal) {
+  return page("v1/jobs", query({ limit: ROWS, ...view.filters, ...more }), signal);
 }
 
 // Load what is shown: the first page or, after "Show more", all jobs since the oldest of them. A job that is not among
@@ -70,7 +69,7 @@ async function refresh(view, signal) {
   const all = [];
   let cursor = null;
   do {
-    const { rows, next } = await page("v1/jobs", query(view, oldest ? { limit: MAX_ROWS, since: oldest, cursor } : {}), signal);
+    const { rows, next } = await load(view, oldest ? { limit: MAX_ROWS, since: oldest, cursor } : {}, signal);
     all.push(...rows.jobs);
     cursor = next;
   } while (oldest && cursor && all.length < MAX_ROWS);
@@ -100,7 +99,7 @@ function nothing({ status, ...others }) {
 async function more(view, pressed) {
   pressed.disabled = true;
   try {
-    const { rows, next } = await page("v1/jobs", query(view, { cursor: view.next }), view.signal);
+    const { rows, next } = await load(view, { cursor: view.next }, view.signal);
     const known = new Set(view.jobs.map((one) => one.id));
     view.jobs.push(...rows.jobs.filter((one) => !known.has(one.id)));
     view.oldest = view.jobs.at(-1)?.created_at ?? null;

@@ -1,7 +1,7 @@
 // API keys, for admins: create them with a role and limits, and revoke them.
 
 import { badge, button, el, emptyState, errorBox, fill, loadingMessage, number, selectField, showMessage, time } from "./dom.js";
-import { json } from "./http.js";
+import { json, jsonBody, post } from "./http.js";
 
 const HEADS = ["Name", "Role", "Key", "Created", "Expires", "Limits", ""];
 const ROLES = [["submit", "submit: own jobs"], ["read", "read: all jobs, changes nothing"], ["review", "review: reads all, and reviews"], ["admin", "admin: everything"]];
@@ -39,7 +39,7 @@ async function create(view, node) {
   const submit = node.querySelector("button.primary");
   submit.disabled = true;
   try {
-    const made = await json("v1/keys", { method: "POST", body: JSON.stringify(wanted), headers: { "Content-Type": "application/json" }, signal: view.signal });
+    const made = await post("v1/keys", { ...jsonBody(wanted), signal: view.signal });
     node.reset();
     view.role = "submit";
     fill(view.made, secret(view, made));

@@ -1,7 +1,7 @@
 // Images in full: the thumbnail at once if there is one, then the preview of up to 1,600 pixels a side.
 
 import { el } from "./dom.js";
-import { cachedThumbnail, fetchImage } from "./thumbnails.js";
+import { cachedThumbnail, cacheUrl, fetchImage } from "./thumbnails.js";
 
 const MAX_CACHED = 24;
 
@@ -33,14 +33,8 @@ const hasImage = (row) => row.status !== "failed";
 function load(row, caller) {
   const id = row.image_id;
   const url = cache.get(id) ?? fetchImage(`v1/images/${id}/${caller.role === "read" ? "thumbnail" : "preview"}`);
-  cache.delete(id);
-  cache.set(id, url);
+  cacheUrl(cache, id, url, MAX_CACHED);
   url.catch(() => cache.delete(id));
-  if (cache.size > MAX_CACHED) {
-    const [oldest, old] = cache.entries().next().value;
-    cache.delete(oldest);
-    old.then(URL.revokeObjectURL, () => {});
-  }
   return url;
 }
 

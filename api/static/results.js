@@ -2,7 +2,7 @@
 
 import { button, el, emptyState, errorBox, fill, loadingMessage, percent } from "./dom.js";
 import { shownImage, withImage } from "./address.js";
-import { json, page } from "./http.js";
+import { json, page, query } from "./http.js";
 import { ImageDialog } from "./image_dialog.js";
 import { Selection } from "./selection.js";
 import { thumbnail } from "./thumbnails.js";
@@ -46,9 +46,8 @@ export class Results {
 
   async fetch(cursor) {
     const turn = (this.requests += 1);
-    const given = Object.entries({ ...this.query, limit: ROWS, cursor }).filter(([, value]) => value);
     try {
-      const { rows, next } = await page("v1/results", new URLSearchParams(given), this.signal);
+      const { rows, next } = await page("v1/results", query({ ...this.query, limit: ROWS, cursor }), this.signal);
       if (turn === this.requests) this.show(rows.results, next, cursor !== null);
     } catch (error) {
       if (this.signal.aborted || turn !== this.requests) return;

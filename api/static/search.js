@@ -1,7 +1,7 @@
 // Results across jobs, and the filters of results.
 
 import { button, el, fill, selectField, SINCE_OPTIONS } from "./dom.js";
-import { downloadCsv, json } from "./http.js";
+import { downloadCsv, json, query } from "./http.js";
 import { Results } from "./results.js";
 
 const FIELDS = ["label", "min_confidence", "max_confidence", "min_familiarity", "max_familiarity", "status", "name", "error", "model", "owner", "job", "since", "until", "reviewed", "custom_id", "order"];
@@ -10,14 +10,14 @@ const ORDERS = [["", "newest first"], ["confidence", "least confident first"], [
 const SHARE = { type: "number", min: 0, max: 1, step: "any", inputmode: "decimal" };
 
 export function search(main, context) {
-  const query = readFilters(context.params);
+  const filters = readFilters(context.params);
   const results = new Results(context.signal, context);
   fill(main,
-    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Results"), csvButton(query, context)),
-    filterBar(query, "/results", context),
+    el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Results"), csvButton(filters, context)),
+    filterBar(filters, "/results", context),
     results.node,
   );
-  results.load(query, "There are no matching results.");
+  results.load(filters, "There are no matching results.");
 }
 
 // The filters of a list of results, of one job or of all, that are in the address.
@@ -26,12 +26,12 @@ export function readFilters(params) {
 }
 
 // The form, which goes to the view at `path` with the changed filters.
-export function filterBar(query, path, { signal, caller, go }) {
+export function filterBar(filters, path, { signal, caller, go }) {
   const labels = el("datalist", { id: "labels" });
   const versions = el("datalist", { id: "versions" });
-  const move = (changed) => go(path, { ...query, ...changed });
+  const move = (changed) => go(path, { ...filters, ...changed });
   const text = (label, field, more = {}) => el("label", {}, label,
-    el("input", { name: field, value: query[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
+    el("input", { name: field, value: filters[field], onchange: (event) => move({ [field]: event.target.value.trim() }), ...more }));
   loadSuggestions(labels, versions, signal);
   return el("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
     text("Label", "label", { list: "labels", placeholder: "any", autocomplete: "off" }), labels,
@@ -39,18 +39,18 @@ export function filterBar(query, path, { signal, caller, go }) {
     text("Confidence to", "max_confidence", { ...SHARE, placeholder: "1" }),
     text("Familiarity from", "min_familiarity", { ...SHARE, placeholder: "0" }),
     text("Familiarity to", "max_familiarity", { ...SHARE, placeholder: "1" }),
-    selectField("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], query.status, (status) => move({ status })),
+    selectField("Status", [["", "any"], ...STATUSES.map((one) => [one, one])], filters.status, (status) => move({ status })),
     text("Name contains", "name", { type: "search" }),
     text("Error", "error", { placeholder: "any code", autocomplete: "off" }),
-    selectField("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], query.reviewed, (reviewed) => move({ reviewed })),
+    selectField("Reviewed", [["", "any"], ["true", "yes"], ["false", "no"]], filters.reviewed, (reviewed) => move({ reviewed })),
     text("Model", "model", { placeholder: "NAME@VERSION", autocomplete: "off", list: "versions" }), versions,
     path === "/results" && caller.role !== "submit" && text("Key", "owner", { placeholder: "any" }),
-    selectField("Since", SINCE_OPTIONS.some(([one]) => one === query.since) ? SINCE_OPTIONS : [[query.since, query.since], ...SINCE_OPTIONS], query.since, (since) => move({ since })),
-    query.until && text("Until", "until"),
-    query.job && text("Job", "job"),
-    query.custom_id && text("Your identifier", "custom_id"),
-    selectField("Order", ORDERS, query.order, (order) => move({ order })),
-    Object.values(query).some(Boolean) && button("Clear", () => go(path), { class: "quiet" }),
+    selectField("Since", SINCE_OPTIONS.some(([one]) => one === filters.since) ? SINCE_OPTIONS : [[filters.since, filters.since], ...SINCE_OPTIONS], filters.since, (since) => move({ since })),
+    filters.until && text("Until", "until"),
+    filters.job && text("Job", "job"),
+    filters.custom_id && text("Your identifier", "custom_id"),
+    selectField("Order", ORDERS, filters.order, (order) => move({ order })),
+    Object.values(filters).some(Boolean) && button("Clear", () => go(path), { class: "quiet" }),
   );
 }
 
@@ -61,13 +61,12 @@ export async function loadSuggestions(labels, versions, signal) {
   fill(versions, models.map((one) => el("option", { value: `${one.name}@${one.version}` })));
 }
 
-// Download the results of a query.
-export function csvButton(query, { signal, failed }) {
-  const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+// Download the results that match the filters.
+export function csvButton(filters, { signal, failed }) {
   return button("Download CSV", async (event) => {
     event.target.disabled = true;
     try {
-      await downloadCsv(`v1/results?${given}`, "results.csv", signal);
+      await downloadCsv(`v1/results?${query(filters)}`, "results.csv", signal);
     } catch (error) {
       failed(error);
     } finally {

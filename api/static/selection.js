@@ -1,7 +1,7 @@
 // Several images selected in a list: review, retry, run with another model, download or delete them.
 
-import { button, el, fill, imageCount, number, showMessage } from "./dom.js";
-import { idempotencyKey, json, page, post, save } from "./http.js";
+import { button, canSubmit, el, fill, imageCount, number, showMessage } from "./dom.js";
+import { idempotencyKey, json, jsonBody, page, post, query, save } from "./http.js";
 
 const MAX_SELECTED = 10000;
 const PER_REQUEST = 1000; // as many images as the server takes in one request
@@ -50,20 +50,20 @@ export class Selection {
   }
 
   draw() {
-    const { role } = this.results.caller;
+    const { caller } = this.results;
     const act = (work) => (event) => this.run(event, work);
     fill(this.bar,
       el("b", { role: "status" }, `${number(this.ids.size)} selected`),
       button("All that match", act(() => this.all())),
       button("Clear", () => this.clear(), { class: "quiet" }),
-      role !== "read" && this.menu("Review as", [...this.options.labels.map((label) => [label, label]), [NONE, "none of these"]],
+      caller.role !== "read" && this.menu("Review as", [...this.options.labels.map((label) => [label, label]), [NONE, "none of these"]],
         (label) => this.review(label === NONE ? { verdict: "none_of_these" } : { label })),
-      ["submit", "admin"].includes(role) && [
+      canSubmit(caller) && [
         button("Retry", act(() => this.resubmit({ fresh: true }))),
         this.menu("Run with", this.options.models.map((name) => [name, name]), (model) => this.resubmit({ model })),
       ],
-      role !== "read" && button("Download ZIP", act(() => this.download())),
-      ["submit", "admin"].includes(role) && button("Delete", act(() => this.remove())),
+      caller.role !== "read" && button("Download ZIP", act(() => this.download())),
+      canSubmit(caller) && button("Delete", act(() => this.remove())),
     );
   }
 
@@ -90,11 +90,9 @@ export class Selection {
   }
 
   async all() {
-    const given = Object.entries({ ...this.results.query, limit: PER_REQUEST }).filter(([, value]) => value);
     for (let cursor = null; this.ids.size < MAX_SELECTED; ) {
-      const query = new URLSearchParams(given);
-      if (cursor) query.set("cursor", cursor);
-      const { rows, next } = await page("v1/results", query, this.results.signal);
+      const params = query({ ...this.results.query, limit: PER_REQUEST, cursor });
+      const { rows, next } = await page("v1/results", params, this.results.signal);
       for (const row of rows.results) this.ids.add(row.id);
       if (!next) return;
       cursor = next;
@@ -109,7 +107,7 @@ export class Selection {
   }
 
   async resubmit(options) {
-    const sent = body({ images: this.idsForOneRequest(), ...options });
+    const sent = jsonBody({ images: this.idsForOneRequest(), ...options });
     // After a failure the same button sends the same key: the job may have been created before the connection broke.
     if (this.resubmission?.body !== sent.body) this.resubmission = { ...sent, headers: { ...sent.headers, "Idempotency-Key": idempotencyKey() } };
     const job = await post("v1/selections/resubmit", this.resubmission);
@@ -120,7 +118,7 @@ export class Selection {
   }
 
   async download() {
-    await save("v1/selections/archive", "images.zip", { method: "POST", ...body({ images: this.idsForOneRequest() }, "application/zip") });
+    await save("v1/selections/archive", "images.zip", { method: "POST", ...jsonBody({ images: this.idsForOneRequest() }, "application/zip") });
   }
 
   async remove() {
@@ -137,7 +135,7 @@ export class Selection {
     const ids = [...this.ids];
     const answer = { deleted: [], failed: [] };
     for (let from = 0; from < ids.length; from += PER_REQUEST) {
-      const { deleted = [], failed } = await post(`v1/selections/${action}`, body({ images: ids.slice(from, from + PER_REQUEST), ...options }));
+      const { deleted = [], failed } = await post(`v1/selections/${action}`, jsonBody({ images: ids.slice(from, from + PER_REQUEST), ...options }));
       answer.deleted.push(...deleted);
       answer.failed.push(...failed);
     }
@@ -149,10 +147,6 @@ export class Selection {
     if (this.ids.size > PER_REQUEST) throw new Error(`Select at most ${imageCount(PER_REQUEST)} for this.`);
     return [...this.ids];
   }
-}
-
-function body(value, accept = "application/json") {
-  return { body: JSON.stringify(value), headers: { "Content-Type": "application/json", Accept: accept } };
 }
 
 function failureText(failed) {

@@ -3,7 +3,7 @@
 import { el, emptyState, errorBox, fill, imageCount, loadingMessage, number, percent, selectField, SINCE_OPTIONS } from "./dom.js";
 import { stackedBarChart } from "./charts.js";
 import { agreement } from "./agreement.js";
-import { json } from "./http.js";
+import { json, query } from "./http.js";
 import { loadSuggestions } from "./search.js";
 
 const GROUPS = ["label", "status", "error", "model", "confidence", "familiarity", "day", "hour"];
@@ -42,9 +42,8 @@ export function stats(main, { params, signal, go, caller }) {
 const known = (name) => (GROUPS.includes(name) ? name : null);
 
 async function show(chart, { group, by, filters }, signal) {
-  const given = Object.entries({ group, by, ...filters }).filter(([, value]) => value);
   try {
-    const { stats: rows } = await json(`v1/stats?${new URLSearchParams(given)}`, { signal });
+    const { stats: rows } = await json(`v1/stats?${query({ group, by, ...filters })}`, { signal });
     const total = rows.reduce((all, row) => all + row.count, 0);
     if (!total) return fill(chart, emptyState("There are no matching results."));
     const bars = gather(rows, group, by, filters);
@@ -100,5 +99,5 @@ function condition(group, key) {
 
 function link(conditions, key) {
   if (key === null) return null;
-  return `#/results?${new URLSearchParams(Object.entries(conditions).filter(([, value]) => value))}`;
+  return `#/results?${query(conditions)}`;
 }

@@ -50,7 +50,7 @@ function next() {
 async function load(frame) {
   const id = frame.dataset.image;
   try {
-    if (!cache.has(id)) keepOne(id, await fetchImage(`v1/images/${id}/thumbnail`));
+    if (!cache.has(id)) cacheUrl(cache, id, await fetchImage(`v1/images/${id}/thumbnail`), MAX_CACHED);
     show(frame, cache.get(id));
   } catch (error) {
     frame.replaceChildren(el("span", { class: "placeholder", title: error.message }, error.code || "no thumbnail"));
@@ -71,13 +71,15 @@ export async function fetchImage(path) {
   }
 }
 
-function keepOne(id, url) {
+// Cache an object URL, or a promise of one, as the newest, and revoke the oldest of more than `max`.
+export function cacheUrl(cache, id, url, max) {
+  cache.delete(id);
   cache.set(id, url);
-  if (cache.size <= MAX_CACHED) return;
+  if (cache.size <= max) return;
   const [oldest, old] = cache.entries().next().value;
   cache.delete(oldest);
   // A visible image keeps its pixels without the URL.
-  URL.revokeObjectURL(old);
+  Promise.resolve(old).then(URL.revokeObjectURL, () => {});
 }
 
 function show(frame, url) {

@@ -1,6 +1,6 @@
 // Verdicts on the images of the review queue: stored in the background, and refilled before the queue is empty.
 
-import { isBusy, isUnreachable, json, page } from "./http.js";
+import { isBusy, isUnreachable, json, jsonBody, page, query } from "./http.js";
 import { pause } from "./visibility.js";
 
 const PER_REQUEST = 12; // few: what is leased is shown under no other choice, and to no other key, for ten minutes
@@ -11,7 +11,7 @@ const TRIES = 5;
 export class Verdicts {
   // `lost(item, error, done)` is called for a verdict that could not be "stored" or "withdrawn", `more()` when there are more items.
   constructor({ strategy, model }, { signal, lost, more }) {
-    this.query = { strategy, ...(model && { model }) };
+    this.query = { strategy, model };
     Object.assign(this, { signal, lost, more, items: [], done: 0, history: [], isFilling: false, isEmpty: false });
   }
 
@@ -19,7 +19,7 @@ export class Verdicts {
   async refill() {
     const waiting = this.items.filter((item) => !item.stored).length;
     const limit = Math.min(MAX_LIMIT, waiting + PER_REQUEST);
-    const { rows } = await page("v1/reviews/queue", new URLSearchParams({ ...this.query, limit }), this.signal);
+    const { rows } = await page("v1/reviews/queue", query({ ...this.query, limit }), this.signal);
     const known = new Set(this.items.map(({ row }) => row.id));
     const news = rows.results.filter((row) => !known.has(row.id));
     this.items.push(...news.map((row) => ({ row, verdict: null, stored: null, sent: Promise.resolve() })));
@@ -30,8 +30,7 @@ export class Verdicts {
     if (!item.verdict) this.done += 1;
     item.verdict = verdict;
     this.history.push(item);
-    const body = JSON.stringify(verdict);
-    this.send(item, { method: "PUT", body, headers: { "Content-Type": "application/json" } }, verdict);
+    this.send(item, { method: "PUT", ...jsonBody(verdict) }, verdict);
     const waiting = this.items.filter((one) => !one.verdict).length;
     if (waiting < REFILL_BELOW && !this.isFilling && !this.isEmpty) this.fill();
   }
