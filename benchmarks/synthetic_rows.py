@@ -21,7 +21,7 @@ GIANT_JOB_SHARE = 0.15  # of all images are in one job
 MODEL = "sushi-or-sandwich"
 SPREAD_DAYS = 30  # over which the results are spread
 # Disk space of one image with its result, its share of a job, and their index entries.
-BYTES_PER_ROW = {"sqlite": 1_100, "postgresql": 1_000}
+BYTES_PER_ROW = {"sqlite": 1_300, "postgresql": 1_200}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def fill(engine: sa.Engine, rows: int, owners: tuple[str, str]) -> None:
         (0, job_count - 1),
         _job_columns(dialect, job_time, first_image, last_image, owners),
     )
-    _insert_rows(engine, tables.Image, dialect, (1, rows), _image_columns(dialect, dialect.id(job_of)))
+    _insert_rows(engine, tables.Image, dialect, (1, rows), _image_columns(dialect, job_of, owners))
     _insert_rows(engine, tables.Result, dialect, (1, rows), _result_columns(dialect, dialect.id(job_of), result_time))
     _advance_sequence(engine)
     vacuum(engine)
@@ -115,11 +115,13 @@ def _job_columns(
     }
 
 
-def _image_columns(dialect: _DialectSql, job: str) -> dict[str, str]:
+def _image_columns(dialect: _DialectSql, job: str, owners: tuple[str, str]) -> dict[str, str]:
+    quoted = [_quote_id(dialect, owner) for owner in owners]
     digest = "printf('%064x', n)" if dialect is DIALECT_SQL["sqlite"] else "lpad(to_hex(n), 64, '0')"
     return {
         "id": "n",
-        "job_id": job,
+        "job_id": dialect.id(job),
+        "api_key_id": f"CASE ({job}) % 2 WHEN 0 THEN {quoted[0]} ELSE {quoted[1]} END",
         "name": "'holiday/IMG_' || (100000000 + n) || '.jpg'",
         "custom_id": (
             f"CASE WHEN n % {SHARED_CUSTOM_ID_EVERY} = 0 THEN 'order-4711' "

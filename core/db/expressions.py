@@ -29,6 +29,7 @@ WORKERS: Any = tables.Worker.__table__
 ENDED_COUNT = JOBS.c.done + JOBS.c.failed + JOBS.c.cancelled + JOBS.c.expired
 # Written out, not bound: a partial index serves only a query whose text contains its condition.
 IS_QUEUED: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'queued'")
+IS_DONE: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'done'")
 IS_RUNNING: sa.ColumnElement[bool] = IMAGES.c.status == sa.literal_column("'running'")
 IS_SCAN_PENDING: sa.ColumnElement[bool] = SCANS.c.status == sa.literal_column("'pending'")
 # The review that counts.
@@ -47,6 +48,14 @@ def insert(dialect: str, table: Any) -> Any:
 def is_job_of(owner: str | None) -> list[sa.ColumnElement[bool]]:
     """Return the condition that a job belongs to this key; no condition for None, which stands for every key."""
     return [] if owner is None else [JOBS.c.api_key_id == owner]
+
+
+def is_owned_by(key: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that an image belongs to a key, for queries whose order begins with the key.
+
+    A range, not an equality: PostgreSQL might else walk the images of all keys, where it expects one of this key soon.
+    """
+    return sa.and_(IMAGES.c.api_key_id >= key, IMAGES.c.api_key_id <= key)
 
 
 def distinct_values(column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> sa.CTE:
@@ -150,6 +159,58 @@ def _any_of_json(element: AnyOf, compiler: Any, **kw: Any) -> str:
 def _any_of_array(element: AnyOf, compiler: Any, **kw: Any) -> str:
     column, values = element.clauses
     return f"{compiler.process(column, **kw)} = ANY({compiler.process(values, **kw)})"
+
+
+class ParameterRows(functions.FunctionElement[Any]):
+    """The values in a parameter as a table with the column `value`."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+def parameter_rows(parameter: str) -> sa.TableValuedAlias:
+    """Create the table of the values in a parameter: a list of texts, as one value."""
+    return ParameterRows(sa.bindparam(parameter, type_=ValueList(sa.Text()))).table_valued("value")
+
+
+@compiler.compiles(ParameterRows, "sqlite")
+def _json_each(element: ParameterRows, compiler: Any, **kw: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **kw)})"
+
+
+@compiler.compiles(ParameterRows)
+def _unnest(element: ParameterRows, compiler: Any, **kw: Any) -> str:
+    return f"(SELECT unnest({compiler.process(element.clauses, **kw)}) AS value)"
+
+
+class JsonItem(functions.FunctionElement[str]):
+    """An item of a text that is a list in JSON."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+def json_item(text: sa.ColumnElement[Any], index: int, like: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return an item of a text that is a list in JSON, with the type of the column that it is compared with."""
+    return sa.cast(JsonItem(text, sa.literal_column(str(index))), like.type)
+
+
+@compiler.compiles(JsonItem, "sqlite")
+def _sqlite_item(element: JsonItem, compiler: Any, **kw: Any) -> str:
+    text, index = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"json_extract({text}, '$[{index}]')"
+
+
+@compiler.compiles(JsonItem)
+def _postgresql_item(element: JsonItem, compiler: Any, **kw: Any) -> str:
+    text, index = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"CAST({text} AS JSON) ->> {index}"
+
+
+@compiler.compiles(sa.Lateral, "sqlite")
+def _without_lateral(element: sa.Lateral, compiler: Any, **kw: Any) -> str:
+    # SQLite lacks the word, but a subquery in FROM may refer to the query around its own.
+    return str(compiler.visit_alias(element, **kw | {"lateral": True}))
 
 
 class NoIndexHint(functions.FunctionElement[Any]):

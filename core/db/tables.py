@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql
 
-REVISION = "1024"
+REVISION = "1025"
 """The newest migration: what these tables match. A program works on this revision and on later ones with the same first
 digit. A migration that older programs cannot work with takes the next digit; they then refuse to start."""
 
@@ -194,7 +194,9 @@ class Image(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("job_id", "name"),
-        sa.Index(None, "sha256"),
+        # By their bytes: an upload of any key, or of one, is found by one probe, however many have the same bytes.
+        sa.Index("ix_images_sha256", "sha256", "source", "api_key_id", "id"),
+        _partial_index("ix_images_cached", "sha256", "model_name", "api_key_id", "id", where="status = 'done'"),
         _partial_index("ix_images_custom_id", "custom_id", "id", where="custom_id IS NOT NULL"),
         # Queued images of each model, in the order in which they are claimed: small however large the table.
         _partial_index("ix_images_queued", "model_name", "priority", "id", where="status = 'queued'"),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import clock, prepared, tables
-from core.db.expressions import IMAGES, IS_QUEUED, IS_RUNNING, JOBS, RESULTS, any_of
+from core.db.expressions import IMAGES, IS_QUEUED, IS_RUNNING, JOBS, RESULTS, any_of, is_owned_by
 from core.db.queries import counters, jobs
 
 CLAIM_COLUMNS = [IMAGES.c[name] for name in ("id", "job_id", "name", "sha256", "attempt", "worker", "claimed_at")]
@@ -182,14 +182,6 @@ def _claim_statement(**options: Any) -> prepared.Prepared:
     }
     update = sa.update(IMAGES).where(IMAGES.c.id.in_(_first_digests(locked))).values(values)
     return prepared.Prepared(update.returning(*CLAIM_COLUMNS), CLAIM_COLUMNS)
-
-
-def is_owned_by(key: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that an image belongs to a key, for queries in `OWNED_ORDER`.
-
-    A range, not an equality: PostgreSQL might else walk the queue of all keys, where it expects one of this key soon.
-    """
-    return sa.and_(IMAGES.c.api_key_id >= key, IMAGES.c.api_key_id <= key)
 
 
 def _first_digests(locked: sa.CTE) -> sa.Select[Any]:

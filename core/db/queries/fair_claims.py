@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import prepared
-from core.db.expressions import IMAGES, IS_QUEUED, distinct_values
+from core.db.expressions import IMAGES, IS_QUEUED, distinct_values, is_owned_by
 from core.db.queries import claims as claim_queries
 
 MAX_KEYS = 1000  # with queued images of one model, of which one claim takes notice
@@ -141,7 +141,7 @@ def _queued_keys_query(only_new: bool, sources: Collection[str]) -> prepared.Pre
     keys = distinct_values(IMAGES.c.api_key_id, *is_queued)
     is_claimable = (*is_queued, claim_queries.is_readable(sources), *([IMAGES.c.attempt == 0] if only_new else []))
     first = sa.select(IMAGES.c.id).where(*is_claimable).order_by(*claim_queries.OWNED_ORDER).limit(1)
-    first_of_key = first.where(claim_queries.is_owned_by(keys.c.value)).correlate(keys).scalar_subquery()
+    first_of_key = first.where(is_owned_by(keys.c.value)).correlate(keys).scalar_subquery()
     first_without_key = first.where(IMAGES.c.api_key_id.is_(None)).scalar_subquery()
     image = IMAGES.alias("first_image")
     columns = (image.c.api_key_id, image.c.priority, image.c.attempt)

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import sqlalchemy as sa
 
 from core import errors
-from core.db.expressions import IMAGES, IS_REJECTED, JOBS, MODELS, no_index
+from core.db.expressions import IMAGES, IS_REJECTED, MODELS, parameter_rows
 from core.db.new_image import NewImage
+
+MAX_CANDIDATES = 100
+"""How many images of the same bytes and key, the newest, are looked at for one that was not rejected."""
+DIGESTS = parameter_rows("digests")
+# In the order of the index by digests: else PostgreSQL might walk another, or all images, if many have the same bytes.
+NEWEST_FIRST = [IMAGES.c[name].desc() for name in ("source", "api_key_id", "id")]
 
 
 def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[str, int]:
@@ -15,32 +22,24 @@ def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[
 
     Images in a source do not count: they may be gone from there.
     """
-    query = (
-        sa.select(IMAGES.c.sha256, IMAGES.c.bytes)
-        .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-        .where(
-            IMAGES.c.sha256.in_(list(digests)),
-            no_index(JOBS.c.api_key_id) == owner,
-            ~IS_REJECTED,
-            IMAGES.c.source.is_(None),
-        )
-        .distinct()
-    )
-    return {row.sha256: row.bytes for row in conn.execute(query)}
+    is_own = (_has_digest(), IMAGES.c.source.is_(None), IMAGES.c.api_key_id == owner)
+    newest = sa.select(IMAGES.c.bytes, IS_REJECTED.label("is_rejected")).where(*is_own).order_by(*NEWEST_FIRST)
+    candidates = newest.limit(MAX_CANDIDATES).correlate(DIGESTS).lateral()
+    sizes = _look_up(conn, digests, sa.select(candidates.c.bytes).where(~candidates.c.is_rejected))
+    return {digest: size for digest, size in sizes.items() if size is not None}
 
 
 def lock_stored(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[str]:
     """Lock stored blobs, by SHA-256, against removal until the transaction ends; return the digests that are gone.
 
-    It locks a row with the digest, of whichever owner: blobs are removed after their last row, and the new row is
+    It locks one row with the digest, of whichever owner: blobs are removed after their last row, and the new row is
     committed before. To be called before the transaction locks anything else, so that two cannot deadlock here.
     """
     if not digests:
         return digests
-    is_stored = (IMAGES.c.sha256.in_(digests), ~IS_REJECTED, IMAGES.c.source.is_(None))
-    newest_id = sa.func.max(IMAGES.c.id).label("id")
-    newest_query = sa.select(IMAGES.c.sha256, newest_id).where(*is_stored).group_by(IMAGES.c.sha256)
-    newest = {row.sha256: row.id for row in conn.execute(newest_query)}
+    is_stored = (_has_digest(), IMAGES.c.source.is_(None), ~IS_REJECTED)
+    found = _look_up(conn, digests, _newest_id(*is_stored))
+    newest = {digest: image_id for digest, image_id in found.items() if image_id is not None}
     gone = digests - newest.keys()
     if conn.dialect.name == "sqlite":  # its writing transactions are serial
         return gone
@@ -69,11 +68,29 @@ def unreferenced(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
     candidates = set(digests)
     files = conn.execute(sa.select(MODELS.c.files).where(MODELS.c.files.is_not(None))).scalars()
     model_digests = {digest for file_digests in files for digest in file_digests.values()}
-    referenced = sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(candidates), IMAGES.c.source.is_(None))
-    return candidates - model_digests - set(conn.execute(referenced).scalars())
+    uploads = _look_up(conn, candidates, _newest_id(_has_digest(), IMAGES.c.source.is_(None)))
+    return {digest for digest in candidates - model_digests if uploads[digest] is None}
 
 
 def without_images(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
     """Return those of these SHA-256 that no image has any more, uploaded or in a source."""
-    candidates = set(digests)
-    return candidates - set(conn.execute(sa.select(IMAGES.c.sha256).where(IMAGES.c.sha256.in_(candidates))).scalars())
+    images = _look_up(conn, digests, _newest_id(_has_digest()))
+    return {digest for digest, image_id in images.items() if image_id is None}
+
+
+def _has_digest() -> sa.ColumnElement[bool]:
+    return sa.and_(IMAGES.c.sha256 == DIGESTS.c.value)
+
+
+def _newest_id(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(IMAGES.c.id).where(*conditions).order_by(*NEWEST_FIRST)
+
+
+def _look_up(conn: sa.Connection, digests: Iterable[str], query: sa.Select[Any]) -> dict[str, Any]:
+    """Return for each of these digests the first value that a query finds for it, or None.
+
+    By one index probe for each, however many images have the same bytes.
+    """
+    found = query.limit(1).correlate(DIGESTS).scalar_subquery()
+    rows = conn.execute(sa.select(DIGESTS.c.value, found), {"digests": list(digests)})
+    return {row[0]: row[1] for row in rows}

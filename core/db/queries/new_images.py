@@ -1,5 +1,6 @@
 """New images: each is queued, rejected by its header check, or answered from the cache."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ from uuid_utils import compat as uuids
 
 from core import enums
 from core.db import clock, prepared
-from core.db.expressions import IMAGES, JOBS, MODELS, RESULTS, URL_FETCHES, any_of, no_index
+from core.db.expressions import IMAGES, IS_DONE, MODELS, RESULTS, URL_FETCHES, is_owned_by, json_item, parameter_rows
 from core.db.job_row import JobRow
-from core.db.new_image import NewImage
+from core.db.new_image import UNREAD_DIGEST, NewImage
 from core.db.queries import counters, quotas
 from core.enums import Status
 
@@ -25,25 +26,35 @@ IS_LIVE_VERSION = sa.exists().where(
     MODELS.c.version == RESULTS.c.model_version,
     MODELS.c.digest == RESULTS.c.model_digest,
 )
-CACHED_COLUMNS = [
-    JOBS.c.api_key_id,
-    IMAGES.c.model_name,
-    IMAGES.c.sha256,
-    *[RESULTS.c[name] for name in COPIED_COLUMNS],
-]
+MAX_CANDIDATES = 100
+"""How many images with the same bytes, the newest, are looked at for a result of the live version."""
+KEYS = parameter_rows("keys")
+KEY_COLUMNS = [IMAGES.c.api_key_id, IMAGES.c.model_name, IMAGES.c.sha256]
+OWNER, MODEL, DIGEST = [json_item(KEYS.c.value, index, column) for index, column in enumerate(KEY_COLUMNS)]
+CANDIDATES = (
+    sa.select(IMAGES.c.id)
+    .where(IMAGES.c.sha256 == DIGEST, IMAGES.c.model_name == MODEL, is_owned_by(OWNER), IS_DONE)
+    .order_by(IMAGES.c.api_key_id.desc(), IMAGES.c.id.desc())
+    .limit(MAX_CANDIDATES)
+    .correlate(KEYS)
+    .lateral("candidates")
+)
+FOUND_ID = (
+    sa.select(RESULTS.c.image_id)
+    .select_from(CANDIDATES.join(RESULTS, RESULTS.c.image_id == CANDIDATES.c.id))
+    .where(RESULTS.c.status == Status.DONE, IS_LIVE_VERSION)
+    .limit(1)
+    .correlate(KEYS)
+    .scalar_subquery()
+)
+# Materialized: else it is evaluated again for each use of the id.
+FOUND = sa.select(FOUND_ID.label("id")).select_from(KEYS).cte("found").prefix_with("MATERIALIZED")
+CACHED_COLUMNS = [*KEY_COLUMNS, *[RESULTS.c[name] for name in COPIED_COLUMNS]]
 SELECT_CACHED = prepared.Prepared(
     sa.select(*CACHED_COLUMNS)
-    .select_from(IMAGES)
-    .join(RESULTS, RESULTS.c.image_id == IMAGES.c.id)
-    .join(JOBS, JOBS.c.id == IMAGES.c.job_id)
-    .where(
-        any_of(IMAGES.c.sha256, "sha256s"),
-        any_of(no_index(JOBS.c.api_key_id), "owners"),
-        RESULTS.c.status == Status.DONE,
-        # Of the image, not of its result, which is the same: SQLite would start with all results of the model.
-        any_of(IMAGES.c.model_name, "models"),
-        IS_LIVE_VERSION,
-    ),
+    .select_from(FOUND)
+    .join(IMAGES, IMAGES.c.id == FOUND.c.id)
+    .join(RESULTS, RESULTS.c.image_id == FOUND.c.id),
     CACHED_COLUMNS,
 )
 IMAGE_NAMES = ["job_id", "api_key_id", "name", "custom_id", "sha256", "bytes", "source", "location", "model_name"]
@@ -58,16 +69,15 @@ def lookup_cached(
 ) -> Mapping[tuple[str, str], CachedResults]:
     """Look up cached results by owner and model: labels of the same bytes, made by the version that is live now."""
     cached_by_key: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    digests: set[str] = set()
+    keys: set[tuple[str, str, str]] = set()
     for key, images in submissions:
         cached_by_key[key] = {}
-        digests.update([image.sha256 for image in images if image.error is None])
-    if digests:
-        owners, model_names = ({key[index] for key in cached_by_key} for index in (0, 1))
-        params = {"sha256s": list(digests), "owners": list(owners), "models": list(model_names)}
+        digests = {image.sha256 for image in images if image.error is None}
+        keys.update([(*key, digest) for digest in digests - {UNREAD_DIGEST}])
+    if keys:
+        params = {"keys": [json.dumps(key) for key in sorted(keys)]}
         for owner, model, sha256, *values in SELECT_CACHED.execute(conn, params):
-            # Of other combinations of these owners and models, images may have been classified too.
-            cached_by_key.setdefault((owner, model), {})[sha256] = dict(zip(COPIED_COLUMNS, values, strict=True))
+            cached_by_key[owner, model][sha256] = dict(zip(COPIED_COLUMNS, values, strict=True))
     return cached_by_key
 
 

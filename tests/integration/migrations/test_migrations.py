@@ -71,7 +71,7 @@ def test_ids_of_images_are_not_given_again_after_the_upgrade(db, owner):
     assert (receipts, newest) == (([70], 71) if db.dialect_name == "sqlite" else ([2, 70], 3))
     indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'images' AND name LIKE 'ix%'"
     if db.dialect_name == "sqlite":
-        assert len(db.read(lambda c: c.exec_driver_sql(indexes).all())) == 5
+        assert len(db.read(lambda c: c.exec_driver_sql(indexes).all())) == 6
 
 
 def test_migrating_keeps_what_is_there(db, owner):

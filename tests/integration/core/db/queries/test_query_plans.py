@@ -175,7 +175,7 @@ def explained(db, statement, parameters):
 
 def plans(db, action):
     """The plans of what an action asks of the large tables, in one text."""
-    words = ("SELECT", "WITH p", "WITH R", "WITH l", "UPDATE", "DELETE")
+    words = ("SELECT", "WITH f", "WITH p", "WITH R", "WITH l", "UPDATE", "DELETE")
     asked = [s for s in statements(db, action) if s[0].lstrip()[:6] in words]
     asked = [(s, p) for s, p in asked if re.search(rf"\b({'|'.join(LARGE)})\b", s)]
     assert asked
@@ -294,6 +294,10 @@ QUESTIONS = {
     "receipts": (lambda f: f.db.read(purge_log.list_page, None, limit=50), "ix_jobs_purged"),
     "receipts of one": (lambda f: f.db.read(purge_log.list_page, f.idle_owner, limit=50), "ix_jobs_purged_of"),
     "unused blobs": (lambda f: f.db.read(known_blobs.unreferenced, {"0" * 64, "1" * 64}), "ix_images_sha256"),
+    "thumbnails without images": (
+        lambda f: f.db.read(known_blobs.without_images, {"0" * 64, "1" * 64}),
+        "ix_images_sha256",
+    ),
     "known blobs": (lambda f: f.db.read(known_blobs.find_known, f.owner, {"0" * 64}), "ix_images_sha256"),
     "blobs that are referred to": (
         lambda f: f.db.write(known_blobs.lock_stored, {f"{number:064}" for number in range(30)}),
@@ -308,14 +312,14 @@ QUESTIONS = {
             new_images.lookup_cached,
             [((f.owner, factories.MODEL), [factories.new_image("x"), factories.new_image("y")])],
         ),
-        "ix_images_sha256",
+        "ix_images_cached",
     ),
     "what is known of the bytes of many": (
         lambda f: f.db.read(
             new_images.lookup_cached,
             [((f.owner, factories.MODEL), [factories.new_image(f"{number}") for number in range(30)])],
         ),
-        "ix_images_sha256",
+        "ix_images_cached",
     ),
     "a job by its id": (lambda f: f.db.read(jobs.get, f.open, None), "ix_images_running"),
     "a giant's counts": (lambda f: f.db.read(jobs.get, GIANT, None), "ix_images_running"),
