@@ -1,6 +1,7 @@
 """Selections: actions on several images at once, by their ids."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from core import enums, errors
 from core.db import database, new_image
 from core.db.queries import jobs, known_blobs, selections
 from core.db.queries.reviews import NewReview
+from core.intake import service
 
 blueprint = flask.Blueprint("selections", __name__, url_prefix="/v1/selections")
 BODY = '-H "Content-Type: application/json" -d'
@@ -99,21 +101,27 @@ def resubmit() -> flask.Response:
     """
     request = requests.parse_json_body(selection_requests.Resubmission)
     services, caller = container.services(), auth.caller()
-    rows = services.db.read(selections.list_rows, request.image_ids, caller.visible_owner)
-    stored = [row for row in rows if not selections.is_rejected(row)]
-    if not stored:
-        raise errors.NothingToRetry("The bytes of none of these images were stored; submit other files.")
     new_job = jobs.NewJob(
         caller.id,
-        _model(request, stored),
+        request.model or "",
         name=request.job_name,
         fresh=request.fresh,
         idempotency_key=requests.idempotency_key(),
+        fingerprint=service.fingerprint([request.image_ids, request.model, request.job_name, request.fresh]),
         key_quotas=caller.key_quotas,
     )
-    names = selections.unique_names([row.name for row in stored])
-    images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]
-    job = services.intake.create_from_stored_images(new_job, images)
+    job = services.intake.find_repeated(new_job)
+    if job is not None:  # whose images may be deleted by now
+        rows = services.db.read(selections.list_existing_rows, request.image_ids, caller.visible_owner)
+    else:
+        rows = services.db.read(selections.list_rows, request.image_ids, caller.visible_owner)
+        stored = [row for row in rows if not selections.is_rejected(row)]
+        if not stored:
+            raise errors.NothingToRetry("The bytes of none of these images were stored; submit other files.")
+        names = selections.unique_names([row.name for row in stored])
+        images = [new_image.NewImage.copy_of(row, name) for row, name in zip(stored, names, strict=True)]
+        new_job = dataclasses.replace(new_job, model=_model(request, stored))
+        job = services.intake.create_from_stored_images(new_job, images)
     left_out = selections.count_codes(row for row in rows if selections.is_rejected(row))
     fields = {"left_out": job_responses.serialize_left_out(left_out)}
     return responses.accepted_response(job, caller, services.eta_cache, fields)

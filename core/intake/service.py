@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,19 +84,38 @@ class SubmissionService:
         has_references = any(isinstance(image, BlobReference) for image in submitted)
         if has_references or job.model != self.settings.model:
             return blocking_call.BlockingCall(lambda: self._look_up_and_create(job, submitted, reject_invalid))
-        return self._create(job, self._prepare_images(submitted, {}), reject_invalid)
+        return self._create(job, self._prepare_images(submitted), reject_invalid)
 
     def _look_up_and_create(
         self, job: jobs.NewJob, submitted: Sequence[SubmittedImage], reject_invalid: bool
     ) -> JobRow:
+        images = self._prepare_images(submitted)
+        if job.idempotency_key is not None:
+            job = replace(job, fingerprint=_fingerprint(job, images))
+            if (repeated := self.find_repeated(job)) is not None:
+                return repeated  # whether or not its model and its bytes are still there
         self._require_model(job.model)
-        images = self._prepare_images(submitted, self._known_sizes(job.owner, submitted))
+        images = self._resolve_references(job.owner, images)
         return blocking_call.wait(self._create(job, images, reject_invalid))
+
+    def find_repeated(self, job: jobs.NewJob) -> JobRow | None:
+        """Return the job of which a new one with a fingerprint is a repeat, under its idempotency key; None for none.
+
+        Raises:
+            errors.ClientError: the key was used for another submission, or its job was purged.
+            errors.ServiceUnavailable: the database does not answer.
+        """
+        if job.idempotency_key is None:
+            return None
+        (repeated,) = self.db.read(jobs.find_repeated, [job])
+        if isinstance(repeated, errors.ClientError):
+            raise repeated
+        return repeated
 
     def _create(self, job: jobs.NewJob, images: Sequence[NewImage], reject_invalid: bool) -> futures.Future[JobRow]:
         if reject_invalid and (rejection := next((image.error for image in images if image.error is not None), None)):
             raise errors.ImageFailed(rejection.code, rejection.detail)
-        if job.idempotency_key is not None:
+        if job.idempotency_key is not None and job.fingerprint is None:
             job = replace(job, fingerprint=_fingerprint(job, images))
         is_small = sum(image.bytes for image in images) <= job_writer.MAX_BYTES
         if job.sealed and is_small and not job.key_quotas.is_limited:
@@ -106,12 +125,8 @@ class SubmissionService:
 
     def _create_alone(self, job: jobs.NewJob, images: Sequence[NewImage]) -> JobRow:
         """Create a large job, an open one, or one of a key with quotas, in a transaction of its own."""
-        if job.idempotency_key is not None:
-            (repeated,) = self.db.read(jobs.find_repeated, [job])
-            if isinstance(repeated, errors.ClientError):
-                raise repeated
-            if repeated is not None:
-                return repeated
+        if (repeated := self.find_repeated(job)) is not None:
+            return repeated
         load = jobs.submission_load(job, images)
         self._check_admission(job.owner, job.key_quotas, load, job.priority)
         if job.key_quotas.is_limited:
@@ -172,7 +187,7 @@ class SubmissionService:
             errors.ServiceUnavailable: the database or the blob store does not answer; no row was written.
         """
         self.check_count(len(submitted))
-        images = self._prepare_images(submitted, self._known_sizes(owner, submitted))
+        images = self._resolve_references(owner, self._prepare_images(submitted))
         names = [image.name for image in images]
         job, existing_names = self.db.read(jobs.get_with_names, job_id, owner, names)  # before bytes are stored
         images = [image for image in images if image.name not in existing_names]
@@ -235,10 +250,8 @@ class SubmissionService:
                 f"{self.settings.max_images_per_request:,} at a time, and the rest to the job's images_url."
             )
 
-    def _prepare_images(self, submitted: Sequence[SubmittedImage], known_sizes: Mapping[str, int]) -> list[NewImage]:
-        """Return images with their digests and sizes; uploads also with their bytes, or the error of their header.
-
-        `known_sizes` are those of all blobs that are referenced.
+    def _prepare_images(self, submitted: Sequence[SubmittedImage]) -> list[NewImage]:
+        """Return images with their digests; uploads also with their bytes and sizes, or the error of their header.
 
         Raises:
             errors.BadParameter: a name is empty or too long, or a URL may not be fetched.
@@ -261,8 +274,8 @@ class SubmissionService:
                     name, UNREAD_DIGEST, 0, custom_id=image.custom_id, source=URL_SOURCE, url=image.url
                 )
             else:
-                size, pointer = known_sizes[image.sha256], _pointer(index)
-                images[name] = NewImage(name, image.sha256, size, custom_id=image.custom_id, reference=pointer)
+                pointer = f"#/images/{index}/sha256"
+                images[name] = NewImage(name, image.sha256, 0, custom_id=image.custom_id, reference=pointer)
         if duplicates:
             detail = f"Two images are named {duplicates[0].image!r}; a name is unique in its job."
             raise errors.DuplicateName(detail, duplicates[:MAX_FAULTS])
@@ -275,32 +288,23 @@ class SubmissionService:
             )
         self._url_policy.validate(url, "No image may be fetched from")
 
-    def _known_sizes(self, owner: str, submitted: Sequence[SubmittedImage]) -> Mapping[str, int]:
-        """Return the sizes of the referenced blobs by digest.
+    def _resolve_references(self, owner: str, images: list[NewImage]) -> list[NewImage]:
+        """Return images with the sizes of those that are references.
 
         Raises:
             errors.UnknownBlob: the owner has not sent the bytes of a reference before.
         """
-        digests = {image.sha256 for image in submitted if isinstance(image, BlobReference)}
+        digests = {image.sha256 for image in images if image.reference}
         if not digests:
-            return {}
+            return images
         sizes = self.db.read(known_blobs.find_known, owner, digests)
-        if digests <= sizes.keys():
-            return sizes
-        unknown = [
-            (_pointer(index), image.name)
-            for index, image in enumerate(submitted)
-            if isinstance(image, BlobReference) and image.sha256 not in sizes
-        ]
-        raise errors.UnknownBlob.of_images(unknown)
+        unknown = [(image.reference, image.name) for image in images if image.reference and image.sha256 not in sizes]
+        if unknown:
+            raise errors.UnknownBlob.of_images(unknown)
+        return [replace(image, bytes=sizes[image.sha256]) if image.reference else image for image in images]
 
     def _store_blobs(self, images: Sequence[NewImage]) -> None:
         self.blob_store.put((image.sha256, image.data) for image in images if image.data is not None)
-
-
-def _pointer(index: int) -> str:
-    """Return the JSON pointer to the digest of an image of a submission."""
-    return f"#/images/{index}/sha256"
 
 
 def _clean_name(name: str) -> str:
@@ -330,4 +334,9 @@ def _fingerprint(job: jobs.NewJob, images: Sequence[NewImage]) -> str:
     ]
     content += [job.webhook_url] if job.webhook_url else []
     content += [{"name": job.name}] if job.name else []
+    return fingerprint(content)
+
+
+def fingerprint(content: Any) -> str:
+    """Return the digest of what was submitted, by which a repeat under an idempotency key is recognized."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -48,6 +48,18 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
     Raises:
         errors.ImageNotFound: the owner has no such image, or it has no result yet.
     """
+    rows = {row.id: row for row in list_existing_rows(conn, image_ids, owner)}
+    missing = [image_id for image_id in image_ids if image_id not in rows]
+    if missing:
+        others = f" (nor {len(missing) - 1:,} others of the request)" if len(missing) > 1 else ""
+        raise errors.ImageNotFound(
+            f"There is no finished image '{missing[0]}' that this key may see{others}; GET /v1/results lists them."
+        )
+    return [rows[image_id] for image_id in image_ids]
+
+
+def list_existing_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) -> Sequence[sa.Row[Any]]:
+    """Return those of the images that there are, as `list_rows` does, in any order."""
     query: sa.Select[Any] = (
         sa.select(
             *[IMAGES.c[name] for name in IMAGE_COLUMNS],
@@ -64,14 +76,7 @@ def list_rows(conn: sa.Connection, image_ids: Sequence[int], owner: str | None) 
         )
         .where(RESULTS.c.image_id.in_(image_ids), JOBS.c.purged_at.is_(None), *is_job_of(owner))
     )
-    rows = {row.id: row for row in conn.execute(query)}
-    missing = [image_id for image_id in image_ids if image_id not in rows]
-    if missing:
-        others = f" (nor {len(missing) - 1:,} others of the request)" if len(missing) > 1 else ""
-        raise errors.ImageNotFound(
-            f"There is no finished image '{missing[0]}' that this key may see{others}; GET /v1/results lists them."
-        )
-    return [rows[image_id] for image_id in image_ids]
+    return conn.execute(query).all()
 
 
 def is_rejected(row: sa.Row[Any]) -> bool:

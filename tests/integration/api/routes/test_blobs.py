@@ -56,6 +56,23 @@ def test_a_known_image_can_be_submitted_by_reference(db, submit_client):
     assert {claim.name: claim.sha256 for claim in factories.claim_images(db)} == dict.fromkeys("axyz", digest(MINE))
 
 
+def test_a_repeat_is_the_first_job_when_its_images_were_deleted(db, submit_client):
+    """Under an idempotency key; another submission under it is rejected as such."""
+    submit_client.post("/v1/jobs", images=[("a", MINE)])
+    order, headers = {"images": [refer("x", MINE)]}, {"Idempotency-Key": "k"}
+    first = submit_client.post("/v1/jobs", json=order, headers=headers)
+    assert first.status_code == 202
+    factories.complete_claims(db, factories.claim_images(db))
+    for row in submit_client.get("/v1/results").json["results"]:
+        assert submit_client.request("DELETE", f"/v1/images/{row['image_id']}").status_code == 200
+    assert check(submit_client, MINE)["known"] == []
+    repeated = submit_client.post("/v1/jobs", json=order, headers=headers)
+    assert (repeated.status_code, repeated.json.get("id")) == (202, first.json["id"]), repeated.text
+    other = submit_client.post("/v1/jobs", json={"images": [refer("y", MINE)]}, headers=headers)
+    assert_problem(other, 422, "idempotency_mismatch")
+    assert_problem(submit_client.post("/v1/jobs", json=order), 422, "unknown_blob")
+
+
 def test_an_unknown_blob_is_rejected_by_name(db, submit_client, other_client):
     """Also if another key has sent it; and nothing of the submission is accepted."""
     submit_client.post("/v1/jobs", images=[("a", MINE)])

@@ -124,6 +124,20 @@ def test_a_repeated_resubmission_under_an_idempotency_key_is_one_job(db, submit_
     assert_problem(too_long, 422, "bad_parameter")
 
 
+def test_a_repeated_resubmission_is_one_job_when_an_image_was_deleted(submit_client, ids):
+    """Those left out are counted among the images that there are; other images are another resubmission."""
+    headers, body = {"Idempotency-Key": "again"}, {"images": ids[:4]}
+    first = submit_client.post("/v1/selections/resubmit", json=body, headers=headers)
+    assert first.status_code == 202
+    assert submit_client.request("DELETE", f"/v1/images/{ids[0]}").status_code == 200
+    repeated = submit_client.post("/v1/selections/resubmit", json=body, headers=headers)
+    assert (repeated.status_code, repeated.json.get("id")) == (202, first.json["id"]), repeated.text
+    assert repeated.json["left_out"] == first.json["left_out"]
+    other = submit_client.post("/v1/selections/resubmit", json={"images": ids[1:4]}, headers=headers)
+    assert_problem(other, 422, "idempotency_mismatch")
+    assert_problem(submit_client.post("/v1/selections/resubmit", json=body), 404, "image_not_found")
+
+
 def test_images_that_were_not_fetched_are_fetched_for_the_new_job(app_settings):
     """By a resubmission and by a verification; else their jobs would never end."""
     changes = {"fetch_urls": True, "webhook_allow": "127.0.0.1"}
