@@ -195,7 +195,7 @@ class Image(Base):
     __table_args__ = (
         sa.UniqueConstraint("job_id", "name"),
         # By their bytes: an upload of any key, or of one, is found by one probe, however many have the same bytes.
-        sa.Index("ix_images_sha256", "sha256", "source", "api_key_id", "id"),
+        sa.Index("ix_images_digest", "sha256", "source", "api_key_id", "id"),
         _partial_index("ix_images_cached", "sha256", "model_name", "api_key_id", "id", where="status = 'done'"),
         _partial_index("ix_images_custom_id", "custom_id", "id", where="custom_id IS NOT NULL"),
         # Queued images of each model, in the order in which they are claimed: small however large the table.

@@ -1,6 +1,7 @@
 """Index images by their bytes and their key: one probe finds an image, however many have the same bytes.
 
-The key of each image is stored also for those that had ended before revision 1018.
+The key of each image is stored also for those that had ended before revision 1018. The old index is removed last: on
+PostgreSQL its removal locks out readers until the transaction ends.
 """
 
 import sqlalchemy as sa
@@ -17,8 +18,7 @@ def upgrade() -> None:
         "UPDATE images SET api_key_id = (SELECT jobs.api_key_id FROM jobs WHERE jobs.id = images.job_id)"
         " WHERE api_key_id IS NULL"
     )
-    op.drop_index("ix_images_sha256", "images")
-    op.create_index("ix_images_sha256", "images", ["sha256", "source", "api_key_id", "id"])
+    op.create_index("ix_images_digest", "images", ["sha256", "source", "api_key_id", "id"])
     op.create_index(
         "ix_images_cached",
         "images",
@@ -26,9 +26,10 @@ def upgrade() -> None:
         sqlite_where=sa.text(IS_DONE),
         postgresql_where=sa.text(IS_DONE),
     )
+    op.drop_index("ix_images_sha256", "images")
 
 
 def downgrade() -> None:
-    op.drop_index("ix_images_cached", "images")
-    op.drop_index("ix_images_sha256", "images")
     op.create_index("ix_images_sha256", "images", ["sha256"])
+    op.drop_index("ix_images_cached", "images")
+    op.drop_index("ix_images_digest", "images")

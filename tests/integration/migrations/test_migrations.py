@@ -6,6 +6,7 @@ from alembic.migration import MigrationContext
 
 from core import errors
 from core.db import tables
+from core.db.queries import known_blobs
 from migrations.__main__ import upgrade
 from tests.support import factories
 from tests.support.migrating import migrate
@@ -82,3 +83,5 @@ def test_migrating_keeps_what_is_there(db, owner):
     migrate(db, command.upgrade, "head")
     assert factories.image_states(db) == {"a": ("done", 1), "b": ("done", 1)}
     assert factories.result_names(db) == ["a", "b"]
+    digest = factories.new_image("a").sha256
+    assert db.read(known_blobs.find_known, owner, [digest]).keys() == {digest}

@@ -293,19 +293,19 @@ QUESTIONS = {
     "sweep of purges": (lambda f: f.db.write(retention.purge_step, days=36_500), "ix_jobs_full"),
     "receipts": (lambda f: f.db.read(purge_log.list_page, None, limit=50), "ix_jobs_purged"),
     "receipts of one": (lambda f: f.db.read(purge_log.list_page, f.idle_owner, limit=50), "ix_jobs_purged_of"),
-    "unused blobs": (lambda f: f.db.read(known_blobs.unreferenced, {"0" * 64, "1" * 64}), "ix_images_sha256"),
+    "unused blobs": (lambda f: f.db.read(known_blobs.unreferenced, {"0" * 64, "1" * 64}), "ix_images_digest"),
     "thumbnails without images": (
         lambda f: f.db.read(known_blobs.without_images, {"0" * 64, "1" * 64}),
-        "ix_images_sha256",
+        "ix_images_digest",
     ),
-    "known blobs": (lambda f: f.db.read(known_blobs.find_known, f.owner, {"0" * 64}), "ix_images_sha256"),
+    "known blobs": (lambda f: f.db.read(known_blobs.find_known, f.owner, {"0" * 64}), "ix_images_digest"),
     "blobs that are referred to": (
         lambda f: f.db.write(known_blobs.lock_stored, {f"{number:064}" for number in range(30)}),
-        "ix_images_sha256",
+        "ix_images_digest",
     ),
     "known blobs of many": (
         lambda f: f.db.read(known_blobs.find_known, f.owner, {f"{number:064}" for number in range(30)}),
-        "ix_images_sha256",
+        "ix_images_digest",
     ),
     "what is known of bytes": (
         lambda f: f.db.read(
