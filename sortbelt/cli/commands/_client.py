@@ -20,12 +20,13 @@ LONG_RUN_RETRY = transport.RetryPolicy(down=60.0, busy=86_400.0)  # outlives a r
 def client_options(
     retry_policy: transport.RetryPolicy = INTERACTIVE_RETRY, may_be_empty: Collection[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the options that select a server; the command gets a client as its first argument.
+    """Add `--json`, and the options that select a server; the command gets a client as its first argument.
 
     Empty values are rejected, except those of the parameters in `may_be_empty`.
     """
 
     def decorate(command_function: Callable[..., Any]) -> Callable[..., Any]:
+        @_options.json_option
         @click.option(
             "--url", metavar="URL", help="URL of the server [default: SORTBELT_URL, else that of `sortbelt up`]."
         )

@@ -24,7 +24,6 @@ CONFIDENCE_TOLERANCE = 0.01  # another processor, or another batch, rounds diffe
 @click.argument("second", metavar="JOB_B", shell_complete=_completion.jobs)
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum differences to show [default: all].")
 @click.option("--pairs", is_flag=True, help="Count the pairs of labels instead of showing images.")
-@_options.json_option
 @_client.client_options()
 def diff(client: Client, first: str, second: str, *, limit: int | None, pairs: bool, as_json: bool) -> None:
     """Show the images whose labels differ between two jobs.
@@ -102,7 +101,6 @@ def _to_json(difference: responses.JobDifference) -> dict[str, object]:
 
 @click.command()
 @click.argument("result_id", metavar="RESULT")
-@_options.json_option
 @_client.client_options()
 def verify(client: Client, result_id: str, *, as_json: bool) -> None:
     """Classify the image of a result again, alone, and compare.

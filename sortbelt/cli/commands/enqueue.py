@@ -41,7 +41,6 @@ from sortbelt.client.sync_client import Client
 @click.option("--failures", metavar="FILE", type=click.Path(), help="Write failed images and errors as CSV or NDJSON.")
 @_options.manifest_option
 @click.option("--job", "job_id", metavar="JOB", help="Continue a job that another machine left open.")
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def enqueue(
     client: Client,

@@ -28,7 +28,6 @@ selection_options = _options.combine(
         result_commands.reviewed_option,
         click.option("--limit", type=click.IntRange(min=1), help="Maximum images [default: all that match]."),
         click.option("--dry-run", is_flag=True, help="Only count the images, by label."),
-        _options.json_option,
     )
 )
 """Adds a job and the options that select results, as for `sortbelt results`."""

@@ -39,7 +39,6 @@ job_argument = click.argument("job_id", metavar="JOB", shell_complete=_completio
 @_options.until_option
 @click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="Maximum rows.")
 @click.option("--purged", is_flag=True, help="List purged jobs instead: when, and how many images and bytes.")
-@_options.json_option
 @_client.client_options()
 def jobs(
     client: Client,
@@ -74,7 +73,6 @@ def jobs(
 
 @click.command()
 @job_argument
-@_options.json_option
 @_client.client_options()
 def status(client: Client, job_id: str, *, as_json: bool) -> None:
     """Show a job's status and its estimated end.
@@ -95,7 +93,6 @@ def status(client: Client, job_id: str, *, as_json: bool) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop waiting after SECONDS (exit code 1)."
 )
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def wait(client: Client, job_id: str, *, timeout: float | None, as_json: bool) -> None:
     """Wait until a job has ended.
@@ -114,7 +111,6 @@ def wait(client: Client, job_id: str, *, timeout: float | None, as_json: bool) -
 
 @click.command()
 @job_argument
-@_options.json_option
 @_client.client_options()
 def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
     """Cancel a job; existing results stay.
@@ -129,7 +125,6 @@ def cancel(client: Client, job_id: str, *, as_json: bool) -> None:
 @click.command()
 @job_argument
 @click.option("--wait", "wait_until_ended", is_flag=True, help="Wait until the new job has ended.")
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool) -> None:
     """Classify again, in a new job, the images of a job that got no label.
@@ -152,7 +147,6 @@ def retry(client: Client, job_id: str, *, wait_until_ended: bool, as_json: bool)
 @click.command()
 @job_argument
 @click.argument("name")
-@_options.json_option
 @_client.client_options(may_be_empty=["name"])
 def rename(client: Client, job_id: str, name: str, *, as_json: bool) -> None:
     """Change the name of a job; an empty one removes it.
@@ -168,7 +162,6 @@ def rename(client: Client, job_id: str, name: str, *, as_json: bool) -> None:
 @click.argument("job_ids", metavar="[JOB…]", nargs=-1, shell_complete=_completion.jobs)
 @click.option("--image", "image_ids", metavar="ID", multiple=True, help="One image instead of a job; repeatable.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_options.json_option
 @_client.client_options()
 def delete(client: Client, job_ids: tuple[str, ...], *, image_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete jobs or single images, with their bytes and results.

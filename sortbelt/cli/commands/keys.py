@@ -63,7 +63,6 @@ def keys() -> None:
     help="What the key may do.",
 )
 @limit_options
-@_options.json_option
 @_client.client_options()
 def create(client: Client, name: str, *, role: str, as_json: bool, **limit_values: _options.OptionValue | None) -> None:
     """Create a key, and print it: it is shown only once.
@@ -89,7 +88,6 @@ def create(client: Client, name: str, *, role: str, as_json: bool, **limit_value
 
 
 @keys.command("list")
-@_options.json_option
 @_client.client_options()
 def list_keys(client: Client, *, as_json: bool) -> None:
     """List all keys.
@@ -105,7 +103,6 @@ def list_keys(client: Client, *, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @click.option("--name", help="New name of the key.")
 @limit_options
-@_options.json_option
 @_client.client_options()
 def change(
     client: Client, key_id: str, *, name: str | None, as_json: bool, **limit_values: _options.OptionValue | None
@@ -127,7 +124,6 @@ def change(
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@_options.json_option
 @_client.client_options()
 def revoke(client: Client, key_id: str, *, as_json: bool) -> None:
     """Revoke a key: requests with it are rejected from now on.

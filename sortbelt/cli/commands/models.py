@@ -44,7 +44,6 @@ def models() -> None:
 
 @models.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False))
-@_options.json_option
 @_client.client_options()
 def add(client: Client, bundle: str, *, as_json: bool) -> None:
     """Add a bundle to the registry. It classifies nothing until it is promoted.
@@ -57,7 +56,6 @@ def add(client: Client, bundle: str, *, as_json: bool) -> None:
 
 
 @models.command("list")
-@_options.json_option
 @_client.client_options()
 def list_models(client: Client, *, as_json: bool) -> None:
     """List all versions of all models, and which workers reject one.
@@ -76,7 +74,6 @@ def list_models(client: Client, *, as_json: bool) -> None:
 @models.command()
 @click.argument("version", type=ModelVersionParam(), shell_complete=_completion.versions)
 @click.option("--force", is_flag=True, help="Do not wait for a worker's test, e.g. while no worker runs.")
-@_options.json_option
 @_client.client_options()
 def promote(client: Client, version: tuple[str, str], *, force: bool, as_json: bool) -> None:
     """Make a version the live one, once a worker has tested it. Workers load it within seconds, between two batches.
@@ -92,7 +89,6 @@ def promote(client: Client, version: tuple[str, str], *, force: bool, as_json: b
 
 @models.command()
 @click.argument("name", required=False, shell_complete=_completion.models)
-@_options.json_option
 @_client.client_options()
 def rollback(client: Client, name: str | None, *, as_json: bool) -> None:
     """Undo the last promotion. Each repeat goes back one more.
@@ -110,7 +106,6 @@ def rollback(client: Client, name: str | None, *, as_json: bool) -> None:
 @click.argument("version", type=ModelVersionParam(), shell_complete=_completion.versions)
 @click.option("--share", type=click.FloatRange(0, 1), help="Share of the images, from 0 to 1.")
 @click.option("--off", is_flag=True, help="Stop the shadow.")
-@_options.json_option
 @_client.client_options()
 def shadow(client: Client, version: tuple[str, str], *, share: float | None, off: bool, as_json: bool) -> None:
     """Let a version classify a share of the images beside the live one, without changing results.
@@ -131,7 +126,6 @@ def shadow(client: Client, version: tuple[str, str], *, share: float | None, off
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum disagreements to show."
 )
-@_options.json_option
 @_client.client_options()
 def compare(client: Client, a: tuple[str, str], b: tuple[str, str], *, limit: int, as_json: bool) -> None:
     """Compare two versions over the images that both have classified, and show where they disagree.

@@ -71,7 +71,6 @@ reviewed_option = click.option(
 @click.option("--scores", is_flag=True, help="Show the highest scores in the table, too, however narrow the terminal.")
 @click.option("--excel", is_flag=True, help="CSV with a byte order mark, so that spreadsheets read UTF-8.")
 @click.option("--out", metavar="FILE", type=click.Path(dir_okay=False), help="Write to a file.")
-@_options.json_option
 @_client.client_options()
 def results(
     client: Client,
@@ -184,7 +183,6 @@ def _download(client: Client, output_format: str, out: str | None, job_id: str |
 @click.option("--by", type=click.Choice(GROUPS), help="A second property, which divides each group.")
 @filter_options
 @click.option("--reviewed", is_flag=True, help="Show what reviews say of each version instead.")
-@_options.json_option
 @_client.client_options()
 def stats(
     client: Client,

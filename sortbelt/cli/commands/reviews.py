@@ -52,7 +52,6 @@ def reviews() -> None:
     help="Only images that the queue chose in this way.",
 )
 @click.option("--history", is_flag=True, help="Also reviews that were replaced or withdrawn.")
-@_options.json_option
 @_client.client_options()
 def list_reviews(client: Client, *, as_json: bool, **filters: Any) -> None:
     """List reviews, newest first.
@@ -68,7 +67,6 @@ def list_reviews(client: Client, *, as_json: bool, **filters: Any) -> None:
 @reviews.command()
 @click.option("--into", metavar="FOLDER", required=True, type=click.Path(file_okay=False), help="Folder to write to.")
 @filter_options
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def export(client: Client, *, into: str, as_json: bool, **filters: Any) -> None:
     """Write the reviewed images into one folder per label, as `python -m model.train` reads them.
@@ -102,7 +100,6 @@ def export(client: Client, *, into: str, as_json: bool, **filters: Any) -> None:
 
 @reviews.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def import_reviews(client: Client, file: Path, *, as_json: bool) -> None:
     """Review results as people have annotated them in Label Studio: FILE is its export as JSON.

@@ -49,7 +49,6 @@ MAX_PRINTED_PROBLEMS = 20
 @_options.model_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @_options.manifest_option
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def sort(
     client: Client,

@@ -8,7 +8,6 @@ from sortbelt.client.sync_client import Client
 
 
 @click.command()
-@_options.json_option
 @_client.client_options()
 def sources(client: Client, *, as_json: bool) -> None:
     """List the sources whose images the server reads itself.

@@ -24,7 +24,6 @@ from sortbelt.client.sync_client import Client
     multiple=True,
     help="Your own identifier; one for each FILE, in the same order.",
 )
-@_options.json_option
 @_client.client_options(_client.LONG_RUN_RETRY)
 def submit(
     client: Client,

@@ -44,7 +44,6 @@ STOP_CODES = (130, 143)  # of a program that SIGINT or SIGTERM has ended
     help="With --promote: compare on these photos, of the same labels, which are never trained on.",
 )
 @click.option("--out", metavar="DIR", type=click.Path(), help="Folder for the bundle [default: in the data folder].")
-@_options.json_option
 @_client.client_options()
 def train(
     client: Client,

@@ -4,7 +4,7 @@ import click
 
 from sortbelt import errors
 from sortbelt.cli import terminal
-from sortbelt.cli.commands import _client, _options
+from sortbelt.cli.commands import _client
 from sortbelt.client import responses
 from sortbelt.client.sync_client import Client
 
@@ -28,7 +28,6 @@ def webhooks() -> None:
 @click.option(
     "--status", type=click.Choice(["pending", "delivered", "failed", "disabled"]), help="Only deliveries in this state."
 )
-@_options.json_option
 @_client.client_options()
 def list_webhooks(client: Client, job_id: str | None, *, status: str | None, as_json: bool) -> None:
     """List webhook deliveries of one job or of all jobs, newest first.
@@ -45,7 +44,6 @@ def list_webhooks(client: Client, job_id: str | None, *, status: str | None, as_
 @webhooks.command()
 @click.argument("ids", metavar="ID…", nargs=-1)
 @click.option("--failed", is_flag=True, help="All deliveries that failed.")
-@_options.json_option
 @_client.client_options()
 def replay(client: Client, ids: tuple[str, ...], *, failed: bool, as_json: bool) -> None:
     """Send webhooks again, now and with the same ids.
@@ -64,7 +62,6 @@ def replay(client: Client, ids: tuple[str, ...], *, failed: bool, as_json: bool)
 
 @webhooks.command()
 @click.option("--rotate", is_flag=True, help="Create a new secret; the old one signs, too, for a day.")
-@_options.json_option
 @_client.client_options()
 def secret(client: Client, *, rotate: bool, as_json: bool) -> None:
     """Print the secret that signs the webhooks of your jobs.
