@@ -122,7 +122,7 @@ def _warm_up(worker_runtime: runtime.WorkerRuntime, digests: Sequence[str]) -> N
         worker_runtime.model_manager.default_model.preprocess,
         worker_runtime.model_manager.default_model.batch_classifier,
     )
-    worker_runtime.decoder_pool.decode(digests)
+    worker_runtime.decoder_pool.submit(digests, preprocess).result()
     size = worker_runtime.settings.batch_size
     for count in [size] if size != "auto" else [2**power for power in range(11)]:
         for _ in range(2):

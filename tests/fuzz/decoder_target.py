@@ -6,6 +6,7 @@ from core import errors
 from core.intake import header_check
 from core.storage import local
 from model.preprocessing import decode
+from tests.support import decoder_processes
 from worker.decoding import decoder_pool, decoder_process
 
 PREPROCESS = decode.Preprocess(64, 64)
@@ -34,14 +35,15 @@ class DecoderTarget:
             self._count(self._check_header(data))
             self._store.path(sha256).parent.mkdir(parents=True, exist_ok=True)
             self._store.path(sha256).write_bytes(data)
-        pids = self._pool.pids()
-        pixels, outcomes = self._pool.decode([sha256 for sha256, _ in images])
+        pids = decoder_processes.pids(self._pool)
+        pixels, outcomes = self._pool.submit([sha256 for sha256, _ in images], PREPROCESS).result()
         for (sha256, _), outcome, row in zip(images, outcomes, pixels, strict=True):
             code = outcome.error and outcome.error.code
             self._count(code)
             if code not in KNOWN_CODES or outcome.ms > MAX_MS or (code and row.any()):
                 failures.append(f"{sha256}: {code}, {outcome.ms:.0f} ms")
-        if self._pool.pids() != pids and not LIMIT_CODES & {o.error and o.error.code for o in outcomes}:
+        are_replaced = decoder_processes.pids(self._pool) != pids
+        if are_replaced and not LIMIT_CODES & {o.error and o.error.code for o in outcomes}:
             failures.append("a decoder died")
         for sha256, _ in images:
             if not any(sha256 in message for message in failures):

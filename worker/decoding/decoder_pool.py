@@ -49,15 +49,6 @@ class DecoderPool:
         """Return how many images keep all processes busy."""
         return protocol.MIN_CHUNK * len(self._processes)
 
-    def decode(
-        self,
-        sha256s: Sequence[str],
-        stop: threading.Event | None = None,
-        readers: Sequence[decode_batch.Reader | None] | None = None,
-    ) -> decode_batch.DecodeResult:
-        """Decode a batch for the default model, and wait for it; see `submit`."""
-        return self.submit(sha256s, self._preprocess, stop, readers).result()
-
     def submit(
         self,
         sha256s: Sequence[str],
@@ -148,10 +139,6 @@ class DecoderPool:
 
     def _all_processes(self) -> list[decoder_process.DecoderProcess]:
         return [*self._processes, *([self._urgent_process] if self._urgent_process is not None else [])]
-
-    def pids(self) -> list[int]:
-        """Return the process ids of the children."""
-        return [process.pid for process in self._all_processes()]
 
     def close(self) -> None:
         """End the children."""

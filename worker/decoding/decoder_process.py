@@ -55,11 +55,6 @@ class DecoderProcess:
         self.last_progress_at = 0.0
         """When an image was last done, by the monotonic clock."""
 
-    @property
-    def pid(self) -> int:
-        """Return the child's process id."""
-        return self._child.process.pid
-
     def stop(self) -> None:
         """End the child."""
         self._child.stop()

@@ -21,6 +21,7 @@ from core import errors
 from core.sandbox import child_command
 from core.storage import local
 from model.preprocessing import decode
+from tests.support import decoder_processes
 from worker.decoding import decoder_pool, decoder_process
 
 PREPROCESS = decode.Preprocess(32, 24)
@@ -126,7 +127,7 @@ def test_good_images_give_exactly_the_pixels_of_the_shared_preprocessing(make_po
     """The same pixels as in training, each image in its own row."""
     formats = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]
     data = [make_jpeg(n, formats[n % 6], (50 + n, 40 + 2 * n)) for n in range(41)]
-    pixels, outcomes = make_pool().decode([put_blob(each) for each in data])
+    pixels, outcomes = make_pool().submit([put_blob(each) for each in data], PREPROCESS).result()
     assert codes(outcomes) == [None] * 41
     assert pixels.dtype == np.uint8
     assert pixels.shape == (41, 24, 32, 3)
@@ -140,7 +141,7 @@ def test_any_number_of_images_on_any_number_of_children(make_pool, put_blob, mak
     """Fewer images than children, more, and none."""
     pool = make_pool(count)
     for images in (0, 1, 2, 3, 17):
-        pixels, outcomes = pool.decode([put_blob(make_jpeg(n)) for n in range(images)])
+        pixels, outcomes = pool.submit([put_blob(make_jpeg(n)) for n in range(images)], PREPROCESS).result()
         assert len(pixels) == len(outcomes) == images
         assert not any(codes(outcomes))
 
@@ -148,8 +149,10 @@ def test_any_number_of_images_on_any_number_of_children(make_pool, put_blob, mak
 def test_a_batch_contains_no_pixels_of_the_one_before(make_pool, put_blob, make_jpeg):
     """The row of a failed image is zero, even if that slot held a good image before."""
     pool = make_pool(1)
-    pool.decode([put_blob(make_jpeg(n)) for n in range(8)])
-    pixels, outcomes = pool.decode([put_blob(make_jpeg(1)), put_blob(b"not an image"), put_blob(make_jpeg(3))])
+    pool.submit([put_blob(make_jpeg(n)) for n in range(8)], PREPROCESS).result()
+    pixels, outcomes = pool.submit(
+        [put_blob(make_jpeg(1)), put_blob(b"not an image"), put_blob(make_jpeg(3))], PREPROCESS
+    ).result()
     assert codes(outcomes) == [None, "unsupported_format", None]
     assert not pixels[1].any()
     np.testing.assert_array_equal(pixels[2], PREPROCESS.decode(make_jpeg(3)))
@@ -158,7 +161,7 @@ def test_a_batch_contains_no_pixels_of_the_one_before(make_pool, put_blob, make_
 def test_the_same_image_twice_in_a_batch(make_pool, put_blob, make_jpeg):
     """Two images may share a blob."""
     name = put_blob(make_jpeg(1))
-    pixels, _ = make_pool().decode([name] * 20)
+    pixels, _ = make_pool().submit([name] * 20, PREPROCESS).result()
     assert all((row == pixels[0]).all() for row in pixels)
 
 
@@ -167,7 +170,9 @@ def test_bytes_without_a_path_are_sent_to_the_child(make_pool, blob_store, put_b
     data = [make_jpeg(n) for n in range(11)]
     gone = "0" * 64
     names = [put_blob(each) for each in data]
-    pixels, outcomes = make_pool(store=RemoteStore(blob_store)).decode([*names[:5], gone, *names[5:]])
+    pixels, outcomes = (
+        make_pool(store=RemoteStore(blob_store)).submit([*names[:5], gone, *names[5:]], PREPROCESS).result()
+    )
     assert codes(outcomes) == [*[None] * 5, "blob_missing", *[None] * 6]
     np.testing.assert_array_equal(pixels[-1], PREPROCESS.decode(data[-1]))
 
@@ -187,9 +192,9 @@ def test_an_unavailable_store_fails_the_batch_and_no_image(make_pool, blob_store
     pool = make_pool(store=remote)
     names = [put_blob(make_jpeg(n)) for n in range(9)]
     with pytest.raises(errors.BlobsUnavailable):
-        pool.decode(names)
+        pool.submit(names, PREPROCESS).result()
     remote.is_away = False
-    pixels, outcomes = pool.decode(names)
+    pixels, outcomes = pool.submit(names, PREPROCESS).result()
     assert not any(codes(outcomes))
     np.testing.assert_array_equal(pixels[3], PREPROCESS.decode(make_jpeg(3)))
 
@@ -203,7 +208,7 @@ def test_an_unreadable_file_fails_alone_if_the_store_is_usable(
     for name in (names[0], names[7]):
         blob_store.path(name).unlink()
         make_unreadable(blob_store.path(name))
-    pixels, outcomes = make_pool().decode(names)
+    pixels, outcomes = make_pool().submit(names, PREPROCESS).result()
     expected = ["blob_missing" if n in {0, 7} else None for n in range(12)]
     assert codes(outcomes) == expected
     assert "the file of this image in it cannot be read" in outcomes[7].error.detail
@@ -221,7 +226,7 @@ def test_an_unreadable_file_of_an_unusable_store_fails_no_image(make_pool, blob_
             raise errors.BlobsUnavailable("Read-only.")
 
     with pytest.raises(errors.BlobsUnavailable):
-        make_pool(store=UnusableStore(blob_store.root)).decode(names)
+        make_pool(store=UnusableStore(blob_store.root)).submit(names, PREPROCESS).result()
 
 
 def test_missing_or_altered_blobs_fail_alone(make_pool, blob_store, put_blob, make_jpeg):
@@ -231,7 +236,7 @@ def test_missing_or_altered_blobs_fail_alone(make_pool, blob_store, put_blob, ma
     blob_store.path(names[4]).write_bytes(make_jpeg(4)[:-10])
     blob_store.path(names[6]).write_bytes(b"\0" + make_jpeg(6)[1:])
     blob_store.path(names[8]).write_bytes(make_jpeg(9))
-    _, outcomes = make_pool().decode(names)
+    _, outcomes = make_pool().submit(names, PREPROCESS).result()
     expected = {2: "blob_missing", 4: "blob_corrupt", 6: "blob_corrupt", 8: "blob_corrupt"}
     assert codes(outcomes) == [expected.get(n) for n in range(12)]
     assert all(outcome.error.detail.endswith(".") for outcome in outcomes if outcome.error)
@@ -243,7 +248,7 @@ def test_an_unreadable_blob_does_not_fail_its_image_permanently(make_pool, blob_
     blob_store.path(names[1]).unlink()
     blob_store.path(names[1]).mkdir()
     try:
-        _, outcomes = make_pool().decode(names)
+        _, outcomes = make_pool().submit(names, PREPROCESS).result()
     except errors.ServiceUnavailable:
         return
     assert codes(outcomes)[1] != "crashed_decoder"
@@ -252,10 +257,10 @@ def test_an_unreadable_blob_does_not_fail_its_image_permanently(make_pool, blob_
 def test_a_decoder_that_dies_before_it_is_ready_is_replaced(make_pool, put_blob, make_jpeg):
     """The batch that waits for it fails, and the next one is decoded."""
     pool, digest = make_pool(1), put_blob(make_jpeg(1))
-    os.kill(pool.pids()[0], signal.SIGKILL)
+    os.kill(decoder_processes.pids(pool)[0], signal.SIGKILL)
     with pytest.raises(errors.ServiceUnavailable, match="does not start"):
-        pool.decode([digest])
-    assert codes(pool.decode([digest])[1]) == [None]
+        pool.submit([digest], PREPROCESS).result()
+    assert codes(pool.submit([digest], PREPROCESS).result()[1]) == [None]
 
 
 def test_an_image_that_kills_its_decoder_twice_fails_alone(make_pool, blob_store, put_blob, make_jpeg, tmp_path):
@@ -274,15 +279,15 @@ def test_an_image_that_kills_its_decoder_twice_fails_alone(make_pool, blob_store
 
     killer = threading.Thread(target=kill_twice, daemon=True)
     killer.start()
-    pixels, outcomes = pool.decode(names)
+    pixels, outcomes = pool.submit(names, PREPROCESS).result()
     killer.join(10)
     assert len(set(killed_pids)) == 2
     assert codes(outcomes) == [None] * 13 + ["crashed_decoder"] + [None] * 18
     assert not pixels[13].any()
     for n in (0, 12, 14, 31):
         np.testing.assert_array_equal(pixels[n], PREPROCESS.decode(make_jpeg(n)))
-    assert len(pool.pids()) == 2
-    assert not set(pool.pids()) & set(killed_pids)
+    assert len(decoder_processes.pids(pool)) == 2
+    assert not set(decoder_processes.pids(pool)) & set(killed_pids)
 
 
 def test_an_image_whose_decoder_dies_once_is_retried(make_pool, blob_store, put_blob, make_jpeg, tmp_path):
@@ -300,7 +305,7 @@ def test_an_image_whose_decoder_dies_once_is_retried(make_pool, blob_store, put_
 
     killer = threading.Thread(target=kill_once, daemon=True)
     killer.start()
-    pixels, outcomes = pool.decode(names)
+    pixels, outcomes = pool.submit(names, PREPROCESS).result()
     killer.join(10)
     assert not any(codes(outcomes))
     np.testing.assert_array_equal(pixels[4], PREPROCESS.decode(make_jpeg(4)))
@@ -312,7 +317,7 @@ def test_a_decoder_that_replies_nonsense_is_replaced(make_pool, put_blob, make_j
     at_start = f"from worker.decoding import protocol; protocol.encode_replies = lambda replies: {nonsense}"
     patch_decoding("pass", at_start)
     names = [put_blob(make_jpeg(n)) for n in range(2)]
-    _, outcomes = make_pool(1).decode(names)
+    _, outcomes = make_pool(1).submit(names, PREPROCESS).result()
     assert codes(outcomes) == ["crashed_decoder", "crashed_decoder"]
 
 
@@ -332,7 +337,7 @@ def test_a_hung_decoder_is_replaced_and_its_image_times_out(make_pool, blob_stor
     stopper = threading.Thread(target=suspend, daemon=True)
     stopper.start()
     started = time.monotonic()
-    _, outcomes = pool.decode(names)
+    _, outcomes = pool.submit(names, PREPROCESS).result()
     seconds = time.monotonic() - started
     stopper.join(10)
     os.close(suspended[0][1])
@@ -349,8 +354,10 @@ def test_a_decoder_that_stops_in_the_middle_of_a_reply_times_out(make_pool, put_
         f"len(data) == 7 and (os.write(int(sys.argv[1]), {part}), time.sleep(60))", at_start="import struct, sys"
     )
     pool = make_pool(1, seconds=1)
-    first_pid = pool.pids()[0]
-    _, outcomes = pool.decode([put_blob(make_jpeg(0)), put_blob(b"stopped"), put_blob(make_jpeg(2))])
+    first_pid = decoder_processes.pids(pool)[0]
+    _, outcomes = pool.submit(
+        [put_blob(make_jpeg(0)), put_blob(b"stopped"), put_blob(make_jpeg(2))], PREPROCESS
+    ).result()
     assert codes(outcomes) == [None, "timed_out", None]
     assert not psutil.pid_exists(first_pid)
 
@@ -369,8 +376,8 @@ def test_a_thousand_scans_are_rejected_at_once(make_pool, put_blob, make_jpeg):
     """The file has 94 KB, and would take ten seconds."""
     names = [put_blob(make_jpeg(0)), put_blob(progressive(4000, 1000)), put_blob(make_jpeg(2))]
     pool = make_pool(1)
-    _, outcomes = pool.decode(names)
-    (child,) = [psutil.Process(pid).cpu_times() for pid in pool.pids()]
+    _, outcomes = pool.submit(names, PREPROCESS).result()
+    (child,) = [psutil.Process(pid).cpu_times() for pid in decoder_processes.pids(pool)]
     assert child.user + child.system < 6
     first, bomb, last = codes(outcomes)
     assert bomb == "undecodable"
@@ -381,8 +388,8 @@ def test_an_image_that_takes_too_long_times_out(make_pool, put_blob, make_jpeg):
     """A valid but large image, with a short time limit."""
     names = [put_blob(make_jpeg(0)), put_blob(progressive(6300, 90)), put_blob(make_jpeg(2))]
     pool = make_pool(1, seconds=1.3)
-    pool.decode(names[:1])  # waits for the child to start
-    _, outcomes = pool.decode(names)
+    pool.submit(names[:1], PREPROCESS).result()  # waits for the child to start
+    _, outcomes = pool.submit(names, PREPROCESS).result()
     assert codes(outcomes)[1] in ("cpu_time_exceeded", "undecodable")
     assert codes(outcomes)[0] is codes(outcomes)[2] is None
 
@@ -413,14 +420,14 @@ def test_a_decode_limit_of_many_seconds_is_cpu_time_that_an_image_can_use(
     make_pool, put_blob, make_jpeg, patch_decoding
 ):
     patch_decoding("while time.process_time() < 3.8: pass")
-    _, outcomes = make_pool(1, seconds=40).decode([put_blob(make_jpeg(0))])
+    _, outcomes = make_pool(1, seconds=40).submit([put_blob(make_jpeg(0))], PREPROCESS).result()
     assert codes(outcomes) == [None]
 
 
 def test_an_image_that_computes_without_end_times_out(make_pool, put_blob, make_jpeg, patch_decoding):
     patch_decoding("while len(data) == 7: pass")
     names = [put_blob(make_jpeg(0)), put_blob(b"endless"), put_blob(make_jpeg(2))]
-    _, outcomes = make_pool(1, seconds=2).decode(names)
+    _, outcomes = make_pool(1, seconds=2).submit(names, PREPROCESS).result()
     assert codes(outcomes) == [None, "cpu_time_exceeded", None]
     assert "1.6 s of CPU time" in outcomes[1].error.detail
 
@@ -433,7 +440,7 @@ def test_an_image_that_times_out_once_is_retried_alone(make_pool, put_blob, make
         f"is_first and len(data) == {len(requested[3])} and time.sleep(60)",
         at_start=f"is_first = not os.path.exists({str(marker)!r}); os.makedirs({str(marker)!r}, exist_ok=True)",
     )
-    pixels, outcomes = make_pool(1, seconds=1).decode([put_blob(data) for data in requested])
+    pixels, outcomes = make_pool(1, seconds=1).submit([put_blob(data) for data in requested], PREPROCESS).result()
     assert marker.exists()
     assert codes(outcomes) == [None] * 6
     np.testing.assert_array_equal(pixels[3], PREPROCESS.decode(requested[3]))
@@ -459,7 +466,7 @@ def test_decompression_bombs_are_rejected_within_their_limits(make_pool, put_blo
         put_blob(uniform_png(6_000, 6_000)),
         put_blob(make_jpeg(3)),
     ]
-    _, outcomes = pool.decode(names)
+    _, outcomes = pool.submit(names, PREPROCESS).result()
     first, by_header, by_memory, last = codes(outcomes)
     assert by_header == "too_large"
     assert by_memory in ("too_large", "crashed_decoder")
@@ -469,9 +476,9 @@ def test_decompression_bombs_are_rejected_within_their_limits(make_pool, put_blo
 def test_a_decoder_is_sandboxed(make_pool):
     """It has limits on memory, files, core dumps and descriptors, no new privileges, and its own session."""
     pool = make_pool(1)
-    pool.decode([])
+    pool.submit([], PREPROCESS).result()
     deadline = time.monotonic() + 10
-    pid = pool.pids()[0]
+    pid = decoder_processes.pids(pool)[0]
     while "Max core file size        0 " not in Path(f"/proc/{pid}/limits").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -491,12 +498,12 @@ def test_fifty_kills_leak_nothing(make_pool, put_blob, make_jpeg):
     """Children that die between batches are replaced: every image is decoded, and no descriptor or process is left."""
     pool = make_pool(2)
     names = [put_blob(make_jpeg(n)) for n in range(4)]
-    pool.decode(names)
+    pool.submit(names, PREPROCESS).result()
     children_before, descriptors_before = len(child_pids()), descriptor_count()
     for _ in range(25):
-        for pid in pool.pids():
+        for pid in decoder_processes.pids(pool):
             os.kill(pid, signal.SIGKILL)
-        _, outcomes = pool.decode(names)
+        _, outcomes = pool.submit(names, PREPROCESS).result()
         assert codes(outcomes) == [None] * 4
     assert len(child_pids()) == children_before
     assert descriptor_count() <= descriptors_before + 1
@@ -506,11 +513,11 @@ def test_closing_ends_the_children(put_blob, blob_store, make_jpeg):
     """Closing one pool does not affect another."""
     first, second = (decoder_pool.DecoderPool(2, PREPROCESS, blob_store, LIMITS) for _ in range(2))
     name = put_blob(make_jpeg(0))
-    assert not any(codes(first.decode([name])[1]))
-    pids = set(first.pids())
+    assert not any(codes(first.submit([name], PREPROCESS).result()[1]))
+    pids = set(decoder_processes.pids(first))
     first.close()
     assert not pids & child_pids()
-    assert not any(codes(second.decode([name])[1]))
+    assert not any(codes(second.submit([name], PREPROCESS).result()[1]))
     second.close()
 
 
@@ -519,11 +526,13 @@ import sys, time
 from pathlib import Path
 from core.storage import local
 from model.preprocessing import decode
+from tests.support import decoder_processes
 from worker.decoding import decoder_pool, decoder_process
 limits = decoder_process.DecodeLimits(10, 768_000_000)
-pool = decoder_pool.DecoderPool(3, decode.Preprocess(32, 24), local.LocalBlobStore(Path(sys.argv[1])), limits)
-pool.decode([])
-print(*pool.pids(), flush=True)
+preprocessing = decode.Preprocess(32, 24)
+pool = decoder_pool.DecoderPool(3, preprocessing, local.LocalBlobStore(Path(sys.argv[1])), limits)
+pool.submit([], preprocessing).result()
+print(*decoder_processes.pids(pool), flush=True)
 time.sleep(60)
 """
 
@@ -548,7 +557,7 @@ def test_hostile_files_never_take_a_pool_down(make_pool, shared_dir, blob_store)
     data = [path.read_bytes() for path in files]
     blob_store.put((hashlib.sha256(each).hexdigest(), each) for each in data)
     pool = make_pool(2)
-    pixels, outcomes = pool.decode([hashlib.sha256(each).hexdigest() for each in data])
+    pixels, outcomes = pool.submit([hashlib.sha256(each).hexdigest() for each in data], PREPROCESS).result()
     assert len(outcomes) == len(files) > 100
     limits = {"too_large", "timed_out", "cpu_time_exceeded"}
     known = limits | {None, "empty", "unsupported_format", "truncated", "undecodable"}
@@ -562,7 +571,7 @@ def test_hostile_files_never_take_a_pool_down(make_pool, shared_dir, blob_store)
 def test_an_empty_store_is_not_created(tmp_path):
     """Its blobs are missing."""
     pool = decoder_pool.DecoderPool(1, PREPROCESS, local.LocalBlobStore(tmp_path / "none"), LIMITS)
-    pixels, outcomes = pool.decode(["0" * 64])
+    pixels, outcomes = pool.submit(["0" * 64], PREPROCESS).result()
     assert codes(outcomes) == ["blob_missing"]
     assert not pixels.any()
     pool.close()
@@ -574,18 +583,18 @@ def test_each_batch_is_decoded_by_its_own_preprocessing(make_pool, put_blob, mak
     images = [make_jpeg(number) for number in range(10)]
     sha256s = [put_blob(image) for image in images]
     pool = make_pool(2)
-    pool.decode(sha256s)
-    pids = pool.pids()
+    pool.submit(sha256s, PREPROCESS).result()
+    pids = decoder_processes.pids(pool)
     for preprocess in (decode.Preprocess(16, 20), decode.Preprocess(32, 24, "bicubic"), PREPROCESS):
         pixels, outcomes = pool.submit(sha256s, preprocess).result()
         assert codes(outcomes) == [None] * 10
         assert (pixels == np.stack([preprocess.decode(image) for image in images])).all()
-    assert pool.pids() == pids
+    assert decoder_processes.pids(pool) == pids
     large = decode.Preprocess(100, 100)
     pixels, outcomes = pool.submit(sha256s, large).result()
     assert codes(outcomes) == [None] * 10
     assert (pixels == np.stack([large.decode(image) for image in images])).all()
-    assert not set(pool.pids()) & set(pids)
+    assert not set(decoder_processes.pids(pool)) & set(pids)
 
 
 def test_a_batch_can_finish_before_the_one_submitted_earlier(make_pool, blob_store, put_blob, make_jpeg, tmp_path):
@@ -621,7 +630,7 @@ def test_an_urgent_batch_does_not_wait_for_decoders(make_pool, blob_store, put_b
     assert started.is_set()
     assert not slow.done()
     assert not waiting.done()
-    assert len(pool.pids()) == 2
+    assert len(decoder_processes.pids(pool)) == 2
     assert not any(codes(outcomes))
     np.testing.assert_array_equal(pixels[-1], PREPROCESS.decode(make_jpeg(29)))
     _, end = store.wait_for_reader(names[0])
