@@ -128,11 +128,10 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
     model_ref = claim_queries.ModelRef(synthetic_rows.MODEL, "1", "0" * 64)
     timings: dict[str, list[float]] = {}
     for _ in range(REPEATS):
-        job_id = _time_call(timings, "submit 1 image", target.db.write, jobs.create, single_job, _new_images(1))
-        _time_call(timings, "a job by its id", target.get, "", f"/v1/jobs/{job_id}")
-        _time_call(
-            timings, f"submit {BATCH_SIZE} images", target.db.write, jobs.create, bulk_job, _new_images(BATCH_SIZE - 1)
-        )
+        single, bulk = [(single_job, _new_images(1))], [(bulk_job, _new_images(BATCH_SIZE - 1))]
+        (job,) = _time_call(timings, "submit 1 image", target.db.write, jobs.insert_jobs, single)
+        _time_call(timings, "a job by its id", target.get, "", f"/v1/jobs/{job.id}")
+        _time_call(timings, f"submit {BATCH_SIZE} images", target.db.write, jobs.insert_jobs, bulk)
         claim_options = {"limit": BATCH_SIZE, "max_digests": BATCH_SIZE, "next_attempts": 0, "lease_seconds": 60.0}
         batch_claims = _time_call(
             timings,
@@ -152,7 +151,7 @@ def time_queue_operations(target: FilledDatabase) -> dict[str, float]:
             for held_claim in batch_claims
         ]
         _time_call(timings, f"finish {BATCH_SIZE}", target.db.write, claim_queries.finish, outcomes, model_ref)
-        _time_call(timings, "results of a job", target.get, "", f"/v1/jobs/{job_id}/results")
+        _time_call(timings, "results of a job", target.get, "", f"/v1/jobs/{job.id}/results")
     return {name: statistics.median(times) for name, times in timings.items()}
 
 

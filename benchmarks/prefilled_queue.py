@@ -41,7 +41,7 @@ class StoredFiles:
         """Queue all files in a database."""
         owner = db.write(api_keys.create, "bench", enums.Role.SUBMIT, api_keys.generate()).id
         for start in range(0, len(self.images), IMAGES_PER_JOB):
-            db.write(jobs.create, jobs.NewJob(owner, model), self.images[start : start + IMAGES_PER_JOB])
+            db.write(jobs.insert_jobs, [(jobs.NewJob(owner, model), self.images[start : start + IMAGES_PER_JOB])])
 
 
 def run_workers(files: StoredFiles, *, bundle: Path, workers: int = 1, **worker_settings: Any) -> float:

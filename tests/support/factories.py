@@ -58,7 +58,12 @@ def new_job(owner, **fields):
 
 def create_job(db, owner, *names, **fields):
     """Create a job with images of these names; return its id."""
-    return db.write(jobs.create, new_job(owner, **fields), [new_image(name) for name in names])
+    return db.write(insert_job, new_job(owner, **fields), [new_image(name) for name in names])
+
+
+def insert_job(conn, job, images):
+    """Insert a job with its images; return its id."""
+    return str(jobs.insert_jobs(conn, [(job, images)])[0].id)
 
 
 def submit_job(intake, job, images):

@@ -128,11 +128,6 @@ class NewJob:
 Submission = tuple[NewJob, Sequence[NewImage]]
 
 
-def create(conn: sa.Connection, job: NewJob, images: Sequence[NewImage]) -> str:
-    """Create one job with its images and return its id; see `insert_jobs`."""
-    return str(insert_jobs(conn, [(job, images)])[0].id)
-
-
 def insert_jobs(conn: sa.Connection, submissions: Sequence[Submission]) -> list[JobRow]:
     """Create jobs with their images and return each as `get` would; a repeat under an idempotency key is the first job.
 

@@ -66,7 +66,7 @@ def start_import(db, owner):
     """Has a new job filled from the camera; its id."""
 
     def make(source="camera", who=owner, job=None, **fields):
-        id_ = job or db.write(jobs.create, factories.new_job(who, sealed=False), [])
+        id_ = job or db.write(factories.insert_job, factories.new_job(who, sealed=False), [])
         db.write(scans.create, id_, who, scans.NewScan(source, **fields))
         return id_
 
@@ -525,7 +525,7 @@ def test_a_purge_removes_nothing_of_a_source(db, start_import, run_importer, sou
     digest = hashlib.sha256(factories.make_image(0)).hexdigest()
     store.put([(digest, factories.make_image(0))])
     image = factories.new_images.NewImage("sent.png", digest, 100)
-    db.write(jobs.create, factories.new_job(owner), [image])
+    db.write(factories.insert_job, factories.new_job(owner), [image])
     job_id = start_import()
     run_importer()
     factories.complete_claims(db, factories.claim_images(db, sources=["camera"])[1:])

@@ -24,7 +24,7 @@ config = settings.read()
 db = database.Database(config.database_url)
 db.read(revision.check)
 image = NewImage("a", "0" * 64, 1)
-job_id = db.write(jobs.create, jobs.NewJob(sys.argv[1], "m"), [image])
+job_id = str(db.write(jobs.insert_jobs, [(jobs.NewJob(sys.argv[1], "m"), [image])])[0].id)
 options = {"limit": 10, "max_digests": 10, "next_attempts": 0, "lease_seconds": 30.0}
 (claim,) = db.write(claims.claim, "me", "m", sys.argv[1], **options)
 print(db.read(jobs.get, job_id, sys.argv[1]).status)

@@ -12,7 +12,7 @@ from core import errors
 from core.broker import wakeup
 from core.db import database, tables
 from core.db.queries import claims as claim_queries
-from core.db.queries import jobs, new_images, quotas
+from core.db.queries import new_images, quotas
 from core.maintenance import reaper
 from tests.integration.worker import fakes, helpers
 from tests.support import factories, servers, waiting
@@ -93,7 +93,7 @@ def submit_from_source(tmp_path, db, owner, make_jpeg):
             (root / name).write_bytes(data)
             digest = hashlib.sha256(data).hexdigest()
             images.append(new_images.NewImage(name, digest, len(data), source="camera", location=name))
-        return db.write(jobs.create, factories.new_job(owner), images)
+        return db.write(factories.insert_job, factories.new_job(owner), images)
 
     submit.root = root
     return submit

@@ -79,7 +79,7 @@ def classify_live(db, owner, put_blob, make_jpeg):
     def classify(manager, count, bad=()):
         sha256s = [put_blob(make_jpeg(number)) for number in range(count)]
         images = [factories.new_images.NewImage(f"{number:02}", sha256, 100) for number, sha256 in enumerate(sha256s)]
-        db.write(factories.jobs.create, factories.new_job(owner, fresh=True), images)
+        db.write(factories.insert_job, factories.new_job(owner, fresh=True), images)
         claims = factories.claim_images(db, limit=count)
         live = manager.default_model
         pixels = np.stack([live.preprocess.decode(make_jpeg(number)) for number in range(count)])

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from core import errors
 from core.db import clock, tables
 from core.db.queries import claims as claim_queries
-from core.db.queries import job_lists, jobs, models, results
+from core.db.queries import job_lists, models, results
 from tests.support import factories
 from tests.support.api_client import assert_problem, fetch_all_pages, next_page_url
 
@@ -24,7 +24,7 @@ def mixed_results(db, submit_client, other_client):
     ]
     db.write(claim_queries.finish, fates, factories.MODEL_REF)
     db.write(
-        jobs.create,
+        factories.insert_job,
         factories.new_job(other_client.id),
         [factories.new_image("d.jpg", errors.ImageFailed("empty", "Empty."))],
     )
@@ -275,7 +275,7 @@ def test_a_result_has_its_worker_and_environment(db, submit_client):
     factories.complete_claims(db, factories.claim_images(db, limit=1, worker="host:1:abc"), at)
     factories.complete_claims(db, factories.claim_images(db, worker="host:2:def"))
     refused = factories.new_image("d.jpg", errors.ImageFailed("empty", "Empty."))
-    jobs_.append(db.write(jobs.create, factories.new_job(submit_client.id), [refused]))
+    jobs_.append(db.write(factories.insert_job, factories.new_job(submit_client.id), [refused]))
     found = [fetch_all_pages(submit_client, f"/v1/jobs/{id_}/results", "results")[0] for id_ in jobs_]
     here = factories.ENVIRONMENT | {"device": "NVIDIA H200", "precision": "bfloat16"}
     assert [row["environment"] for row in found] == [here, None, None]

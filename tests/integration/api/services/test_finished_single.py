@@ -66,7 +66,7 @@ async def watch(watcher, row, action):
 def single(db, owner):
     """The row of a queued job of one image."""
     image = new_images.NewImage("a b.jpg", "0" * 64, 10, custom_id="mine")
-    return db.read(jobs.get, db.write(jobs.create, factories.new_job(owner), [image]), owner)
+    return db.read(jobs.get, db.write(factories.insert_job, factories.new_job(owner), [image]), owner)
 
 
 @pytest.mark.parametrize("end", ENDS)

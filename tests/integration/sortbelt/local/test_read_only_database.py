@@ -45,7 +45,9 @@ def test_a_purged_job_keeps_its_counts_and_other_images_have_a_location(shell, d
     db.write(lambda c: c.execute(sa.text("UPDATE jobs SET finished_at = '2020-01-01' WHERE finished_at IS NOT NULL")))
     db.write(retention.purge_step, days=1)
     job = db.write(
-        jobs.create, factories.new_job(owner), [new_images.NewImage("d.jpg", "d" * 64, 1, None, None, "nas", "x/d")]
+        factories.insert_job,
+        factories.new_job(owner),
+        [new_images.NewImage("d.jpg", "d" * 64, 1, None, None, "nas", "x/d")],
     )
 
     assert rows(shell, "SELECT total, done FROM v_jobs WHERE purged_at IS NOT NULL") == [(2, 2)]
@@ -56,7 +58,7 @@ def test_a_purged_job_keeps_its_counts_and_other_images_have_a_location(shell, d
 
 
 def test_the_status_of_a_job_in_its_view_is_that_of_the_api(shell, db, owner):
-    scanned = db.write(jobs.create, factories.new_job(owner, sealed=False), [])
+    scanned = db.write(factories.insert_job, factories.new_job(owner, sealed=False), [])
     db.write(scans.create, scanned, owner, scans.NewScan("nas"))
     (claimed,) = db.write(scans.claim, limit=1)
     db.write(scans.finish, claimed, enums.ScanStatus.FAILED, "It is away.")

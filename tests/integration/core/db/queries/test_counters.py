@@ -22,7 +22,7 @@ def counted(db, name="images"):
 def test_every_result_is_counted_in_the_transaction_that_writes_it(db, owner):
     """Whatever way an image ends: the counts are those of the table, by status, error and model."""
     bad = factories.new_image("bad", errors.ImageFailed("undecodable", "No."))
-    db.write(jobs.create, factories.new_job(owner), [bad, factories.new_image("a")])
+    db.write(factories.insert_job, factories.new_job(owner), [bad, factories.new_image("a")])
     factories.complete_claims(db, factories.claim_images(db))
     factories.create_job(db, owner, "b", "c")
     factories.complete_claims(db, factories.claim_images(db), label=None, error_code="timed_out")

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums
-from core.db.queries import api_keys, expired_leases, fair_claims, jobs, new_images
+from core.db.queries import api_keys, expired_leases, fair_claims, new_images
 from core.db.queries.fair_claims import QueuedKey, Turn
 from tests.support import factories
 
@@ -12,7 +12,7 @@ from tests.support import factories
 def submit(db, owner, count, priority=enums.Priority.BULK, same=False):
     """Create a job of a key; its images are all different, or all the same."""
     images = [new_images.NewImage(f"{n}.png", f"{0 if same else n:064}", 10) for n in range(count)]
-    return db.write(jobs.create, factories.new_job(owner, priority=priority), images)
+    return db.write(factories.insert_job, factories.new_job(owner, priority=priority), images)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_workers_and_webhooks_are_counted(db, owner):
 
 def test_overdue_scans_are_counted(db, owner):
     """As for webhooks: nothing else shows that the dispatcher is down."""
-    job = db.write(jobs.create, factories.new_job(owner, sealed=False), [])
+    job = db.write(factories.insert_job, factories.new_job(owner, sealed=False), [])
     db.write(scans.create, job, owner, scans.NewScan("camera"))
     assert db.read(gauges.collect).scans_overdue == 0
     db.write(

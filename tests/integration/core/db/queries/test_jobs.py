@@ -26,7 +26,7 @@ def test_a_new_job_is_queued_with_all_its_images(db, owner):
 def test_an_image_with_a_bad_header_has_failed_at_once(db, owner):
     """An image that the header check rejects has its result in the same transaction."""
     id_ = db.write(
-        jobs.create, factories.new_job(owner), [factories.new_image("good"), factories.new_image("bad", BAD)]
+        factories.insert_job, factories.new_job(owner), [factories.new_image("good"), factories.new_image("bad", BAD)]
     )
     assert factories.job_counts(db, id_) == {"queued": 1, "failed": 1}
     assert factories.result_names(db) == ["bad"]
@@ -35,7 +35,7 @@ def test_an_image_with_a_bad_header_has_failed_at_once(db, owner):
 
 def test_a_job_of_bad_images_alone_has_failed_and_ended(db, owner):
     """A job without work is finished at once."""
-    id_ = db.write(jobs.create, factories.new_job(owner), [factories.new_image("bad", BAD)])
+    id_ = db.write(factories.insert_job, factories.new_job(owner), [factories.new_image("bad", BAD)])
     row = factories.get_job(db, id_)
     assert row.status == "failed"
     assert row.finished_at is not None

@@ -57,7 +57,7 @@ def test_a_charge_afterwards_is_paid_for_by_the_next_submissions(db, owner, limi
     unit = "seconds" if limit.startswith("work") else "bytes"
 
     def submit(*images):
-        db.write(jobs.create, factories.new_job(owner, key_quotas=key_quotas), list(images))
+        db.write(factories.insert_job, factories.new_job(owner, key_quotas=key_quotas), list(images))
 
     image = new_images.NewImage("a", "0" * 64, 0)  # of a URL
     submit(image)

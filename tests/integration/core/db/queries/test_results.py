@@ -36,7 +36,11 @@ def mixed_results(db, owner):
     db.write(claim_queries.finish, fates, factories.MODEL_REF)
     three = factories.create_job(db, owner, "late.jpg")
     db.write(jobs.cancel, three, owner)
-    db.write(jobs.create, factories.new_job(other), [factories.new_image("bad", errors.ImageFailed("empty", "Empty."))])
+    db.write(
+        factories.insert_job,
+        factories.new_job(other),
+        [factories.new_image("bad", errors.ImageFailed("empty", "Empty."))],
+    )
     return {"other": other, "one": one, "two": two, "three": three}
 
 

@@ -82,9 +82,9 @@ class Machine(stateful.RuleBasedStateMachine):
         known = self.keys.get(order.idempotency_key)
         if known and known[1] != order.fingerprint:
             with pytest.raises(errors.IdempotencyMismatch):
-                self.db.write(jobs.create, order, images)
+                self.db.write(factories.insert_job, order, images)
             return known[0]
-        id_ = self.write(death, jobs.create, order, images)
+        id_ = self.write(death, factories.insert_job, order, images)
         if known:
             assert id_ == known[0]
             return id_

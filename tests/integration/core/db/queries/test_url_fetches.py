@@ -27,7 +27,7 @@ def submit(db, owner, count):
         )
         for number in range(count)
     ]
-    return db.write(jobs.create, factories.new_job(owner), images)
+    return db.write(factories.insert_job, factories.new_job(owner), images)
 
 
 def claim(db, **options):

@@ -87,7 +87,7 @@ def given_up_at_the_cap(db, owner):
 
 def condemned_by_the_header(db, owner):
     bad = factories.new_image("a", errors.ImageFailed("undecodable", "Not an image."))
-    return db.write(jobs.create, factories.new_job(owner, **HOOK), [bad])
+    return db.write(factories.insert_job, factories.new_job(owner, **HOOK), [bad])
 
 
 def known_already(db, owner):
@@ -199,7 +199,7 @@ def test_a_repeated_submission_has_one_delivery(db, owner):
     """The second is the first."""
     bad = factories.new_image("a", errors.ImageFailed("undecodable", "Not an image."))
     order = factories.new_job(owner, idempotency_key="k", fingerprint="f", **HOOK)
-    assert db.write(jobs.create, order, [bad]) == db.write(jobs.create, order, [bad])
+    assert db.write(factories.insert_job, order, [bad]) == db.write(factories.insert_job, order, [bad])
     assert len(log(db)) == 1
 
 
