@@ -7,7 +7,7 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from core import errors, settings
 from core.concurrency import periodic
@@ -73,11 +73,14 @@ def start_sweep_thread(db: database.Database, blob_store: base.BlobStore) -> Non
     periodic.start("sweep", step, SWEEP_INTERVAL_SECONDS, first_seconds=FIRST_SWEEP_SECONDS, jitter=JITTER)
 
 
-def main() -> int:
-    """Sweep once; exit with 0, 2 for a bad setting, 3 if a service does not answer."""
+def run_once(remove: Callable[[database.Database, base.BlobStore], int]) -> int:
+    """Remove blobs and print how many; return the exit code, 3 if a service does not answer.
+
+    With a bad setting the process ends with 2.
+    """
     config = settings.read_or_exit()
     try:
-        removed = sweep(database.Database(config.database_url), factory.open_blob_store(config.blob_store))
+        removed = remove(database.Database(config.database_url), factory.open_blob_store(config.blob_store))
     except errors.ServiceUnavailable as error:
         print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
         return 3
@@ -86,4 +89,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_once(sweep))

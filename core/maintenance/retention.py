@@ -4,18 +4,18 @@ With `SORTBELT_RETENTION_DAYS` the API does this itself, every few minutes. Any 
 """
 
 import argparse
+import functools
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
 
-from core import errors, settings
 from core.concurrency import periodic
 from core.db import database, revision
 from core.db.queries import known_blobs, retention
-from core.maintenance import reaper
-from core.storage import base, factory
+from core.maintenance import orphans, reaper
+from core.storage import base
 
 PURGE_INTERVAL_SECONDS = 300.0  # between two rounds
 JITTER = 0.2  # of this time
@@ -94,16 +94,7 @@ def main() -> int:
         "--days", type=float, required=True, help="age of the jobs to purge; at least an hour is assumed"
     )
     days = parser.parse_args().days
-    config = settings.read_or_exit()
-    try:
-        removed = run_purge(
-            database.Database(config.database_url), factory.open_blob_store(config.blob_store), days=days
-        )
-    except errors.ServiceUnavailable as error:
-        print(f"sortbelt: {error.detail}", file=sys.stderr)  # noqa: T201 (its only output)
-        return 3
-    print(f"{removed} blobs removed")  # noqa: T201 (the output)
-    return 0
+    return orphans.run_once(functools.partial(run_purge, days=days))
 
 
 if __name__ == "__main__":
