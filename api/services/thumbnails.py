@@ -14,6 +14,7 @@ from pathlib import Path
 from api.services import image_bytes, thumbnail_child, thumbnail_client
 from core import errors, settings
 from core.concurrency import cpu_count
+from core.sandbox import child_command
 from core.storage import base, renditions
 
 MIN_CONCURRENT = 2
@@ -113,13 +114,7 @@ class Thumbnailer:
         path = self._store.path(sha256) if read_source is None else None
         if path is not None:
             return _open_file(path)
-        data = image_bytes.read(self._store, sha256, read_source)
-        file = io.FileIO(os.memfd_create("image"), "r+")
-        remaining = memoryview(data)
-        while remaining:
-            remaining = remaining[file.write(remaining) :]
-        file.seek(0)
-        return file
+        return child_command.memory_file(image_bytes.read(self._store, sha256, read_source))
 
 
 def _open_file(path: Path) -> io.FileIO:

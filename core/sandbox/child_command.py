@@ -1,5 +1,6 @@
-"""Command, environment, start and end of the Python child processes that work on untrusted input."""
+"""Command, environment, input, start and end of the Python child processes that work on untrusted input."""
 
+import io
 import os
 import socket
 import struct
@@ -33,6 +34,16 @@ def start(module: str, *arguments: str, descriptors: Sequence[int], **variables:
         env=environment(**variables),
         start_new_session=True,  # ctrl-C in a terminal is for the parent only
     )
+
+
+def memory_file(data: bytes) -> io.FileIO:
+    """Return a file in memory from which a child can read these bytes."""
+    file = io.FileIO(os.memfd_create("image"), "r+")
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[file.write(remaining) :]
+    file.seek(0)
+    return file
 
 
 def limit_stalls(parent_socket: socket.socket, seconds: float) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core import errors
+from core.sandbox import child_command
 from core.storage import base, blob_reader
 from model.preprocessing import decode
 
@@ -96,7 +97,9 @@ class DecodeBatch:
             except OSError as error:
                 self.read_here(row, error.strerror or "")
         reader = self.readers[row]
-        return _memory_file(blob_reader.read(self.store, self.sha256s[row]) if reader is None else reader())
+        data = blob_reader.read(self.store, self.sha256s[row]) if reader is None else reader()
+        with child_command.memory_file(data) as file:
+            return os.dup(file.fileno())
 
     def read_here(self, row: int, reason: str) -> None:
         """Let this process read an image, because its file could not be opened, or a child could not read it.
@@ -122,11 +125,3 @@ class DecodeBatch:
     def _path(self, row: int) -> str | None:
         path = self.store.path(self.sha256s[row]) if self.readers[row] is None else None
         return None if path is None else str(path)
-
-
-def _memory_file(data: bytes) -> int:
-    descriptor = os.memfd_create("image", os.MFD_CLOEXEC)
-    with os.fdopen(descriptor, "wb", 0, closefd=False) as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
