@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from concurrent import futures
 from typing import TypeVar
+
+from core.concurrency import blocking_call
 
 T = TypeVar("T")
 
@@ -33,19 +34,12 @@ class TimeLimit:
             self._hung = {thread for thread in self._hung if thread.is_alive()}
             if len(self._hung) >= self._max_hung:
                 raise TimeoutError
-        future: futures.Future[T] = futures.Future()
-        thread = threading.Thread(target=_resolve, args=(future, function), name="time limit", daemon=True)
+        blocking = blocking_call.BlockingCall(function)
+        thread = threading.Thread(target=blocking.run, name="time limit", daemon=True)
         thread.start()
         try:
-            return future.result(self._seconds)
+            return blocking.result(self._seconds)
         except TimeoutError:
             with self._lock:
                 self._hung.add(thread)
             raise
-
-
-def _resolve(future: futures.Future[T], function: Callable[[], T]) -> None:
-    try:
-        future.set_result(function())
-    except BaseException as error:  # noqa: BLE001 (the caller raises it)
-        future.set_exception(error)
