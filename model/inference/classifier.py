@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from model.inference import cpu_fusion, cuda_graphs, devices, familiarity
-from model.networks import feature_head
+from model.networks import heads
 from model.packaging import manifest
 from model.preprocessing import normalize
 
@@ -68,7 +68,7 @@ class Classifier:
         self.bundle = dataclasses.replace(bundle, network=network)
         self._familiarity = None
         if bundle.familiarity:
-            width = feature_head.expose_features(network, len(bundle.labels))
+            width = heads.expose_features(network, len(bundle.labels))
             if width != bundle.familiarity.references.shape[1]:
                 problem = f"its photos have {bundle.familiarity.references.shape[1]} features, and its network {width}"
                 raise manifest.InvalidBundle(f"The bundle {bundle.name} is damaged, {problem}: get it again.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from model.inference import cpu_fusion
-from model.networks import feature_head
+from model.networks import heads
 from model.preprocessing import normalize
 from model.training import trainer
 
@@ -66,7 +66,7 @@ def _build_forward(
 ) -> Callable[[npt.NDArray[np.uint8]], Tensor]:
     """Return the function from pixels, uint8 [N, H, W, 3], to features, float32 [N, D] on the CPU."""
     exposed = copy.deepcopy(network).eval()
-    feature_head.expose_features(exposed, classes)
+    heads.expose_features(exposed, classes)
     exposed = to_device(exposed, context)
     normalizer = normalize.Normalize(preprocess, context.device)
 

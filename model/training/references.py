@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model.inference import familiarity
-from model.networks import feature_head
+from model.networks import heads
 from model.packaging import familiarity_file
 from model.training import features
 
@@ -54,7 +54,7 @@ def fold_distances(
 
     They are NaN for a network without a head.
     """
-    if not feature_head.has_features(network, len(training.labels)):
+    if not heads.has_features(network, len(training.labels)):
         return torch.full((len(held_out),), torch.nan)
     chosen = training.subset(choose(training, task.seed))
     reference_features, held_out_features = (
