@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import operator
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from werkzeug import datastructures, http
 from api.schemas import fields, result_responses, review_responses
 from api.services import chunk_buffer
 from core import errors
+from sortbelt.files import spreadsheets
 
 JSON_MEDIA_TYPE, CSV_MEDIA_TYPE = "application/json", "text/csv"
 LABEL_STUDIO_MEDIA_TYPE = "application/vnd.label-studio+json"
@@ -55,10 +55,6 @@ REVIEW_COLUMNS = _columns(
     review_id image_id job_id image sha256 verdict label model_label confidence familiarity note reviewed_by
     reviewed_at strategy draw_probability model_name model_version replaced_at
     """
-)
-# At the start of a cell, or after a separator at which a spreadsheet of another language splits the cell.
-FORMULA_START = re.compile(
-    "^(?=[\\t\\r\\n=+\\-@\uff1d\uff0b\uff0d\uff20])|[;\\t\\r\\n][ \"']*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])"
 )
 CSV_DESCRIPTION = (
     f"CSV (RFC 4180) with a header line: {', '.join(COLUMNS)}. `scores` is a JSON object. Before `=`, `+`, `-` "
@@ -154,7 +150,7 @@ def _csv_cell(value: Any) -> Any:
         return fields.timestamp(value)
     if isinstance(value, dict):
         return json.dumps(value)
-    return FORMULA_START.sub(r"\g<0>'", value) if isinstance(value, str) else value
+    return spreadsheets.escape_formula(value)
 
 
 def to_parquet(pages: RowPages, table: Table) -> Iterator[bytes]:

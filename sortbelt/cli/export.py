@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 from sortbelt import errors
 from sortbelt.cli import terminal
 from sortbelt.client import responses
+from sortbelt.files import spreadsheets
 
 if TYPE_CHECKING:
     from sortbelt.bulk import run_manifest
@@ -31,10 +31,6 @@ STREAM_FORMATS = {
 ROW_FORMATS = ("csv", "ndjson")
 FORMATS = ("table", "json", *STREAM_FORMATS)
 MAX_SCORES = 3  # of an image, in a table
-# At the start of a cell, or after a separator at which a spreadsheet of another language splits the cell.
-FORMULA_START = re.compile(
-    "^(?=[\\t\\r\\n=+\\-@\uff1d\uff0b\uff0d\uff20])|[;\\t\\r\\n][ \"']*(?=[=+\\-@\uff1d\uff0b\uff0d\uff20])"
-)
 
 
 def write_table(results: Iterable[responses.Result], out: TextIO, *, scores: bool = False) -> None:
@@ -85,11 +81,6 @@ def _split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from (line + b"\n" for line in lines)
     if pending:
         yield pending
-
-
-def escape_formulas(row: Iterable[Any]) -> list[Any]:
-    """Prefix texts that a spreadsheet would take for a formula with `'`."""
-    return [FORMULA_START.sub(r"\g<0>'", cell) if isinstance(cell, str) else cell for cell in row]
 
 
 @contextlib.contextmanager
@@ -155,6 +146,6 @@ def write_failures(failed_images: Iterable[run_manifest.FailedImage], path: str)
         if path.lower().endswith(".csv"):
             writer = csv.writer(file)
             writer.writerow(("image", "code", "detail"))
-            writer.writerows(escape_formulas((f.name, f.code, f.detail)) for f in failed_images)
+            writer.writerows(map(spreadsheets.escape_formula, (f.name, f.code, f.detail)) for f in failed_images)
             return
         file.writelines(json.dumps({"image": f.name, "code": f.code, "detail": f.detail}) + "\n" for f in failed_images)

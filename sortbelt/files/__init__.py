@@ -1,1 +1,1 @@
-"""Rules for files that client and server share: which are images, what an archive has, and how names are written."""
+"""Rules for files that client and server share: which are images, what archives have, and how names and cells are."""

@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from sortbelt import errors
-from sortbelt.cli import export, terminal
+from sortbelt.cli import terminal
 from sortbelt.cli.commands import _options
+from sortbelt.files import spreadsheets
 from sortbelt.local import child_env, data_directory, read_only_database
 
 VIEWS = ("v_jobs", "v_results", "v_reviews", "v_waiting", "v_labels", "v_days")
@@ -92,7 +93,9 @@ def _print(rows: Iterator[Sequence[Any]], output_format: str) -> None:
         for row in rows:
             print(json.dumps(dict(zip(columns, row, strict=True)), default=_to_json_value))
     elif output_format == "csv":
-        csv.writer(sys.stdout).writerows(map(export.escape_formulas, itertools.chain([columns], rows)))
+        csv.writer(sys.stdout).writerows(
+            map(spreadsheets.escape_formula, row) for row in itertools.chain([columns], rows)
+        )
     else:
         terminal.print_table(columns, rows)
 
