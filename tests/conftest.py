@@ -14,11 +14,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from core import enums
 from core.db import database
-from core.db.queries import api_keys
 from migrations.__main__ import upgrade
-from tests.support import postgres_pool, servers
+from tests.support import factories, postgres_pool, servers
 
 TESTS_DIR = Path(__file__).parent
 SHARED_DIR = TESTS_DIR.parent.parent / "shared"
@@ -254,7 +252,7 @@ def db(database_url: str) -> Iterator[database.Database]:
 @pytest.fixture
 def owner(db: database.Database) -> str:
     """Create an API key with the role `submit`; its id."""
-    return db.write(api_keys.create, "owner", enums.Role.SUBMIT, api_keys.generate()).id
+    return factories.create_key(db, "owner")
 
 
 def _migrate(url: str) -> None:

@@ -7,10 +7,11 @@ import random
 import sqlalchemy as sa
 from PIL import Image
 
+from core import enums
 from core.concurrency import blocking_call
 from core.db import database, tables
+from core.db.queries import api_keys, environments, fair_claims, jobs, models, new_images, workers
 from core.db.queries import claims as claim_queries
-from core.db.queries import environments, fair_claims, jobs, models, new_images, workers
 
 MODEL = "sushi-or-sandwich"
 MODEL_REF = claim_queries.ModelRef(MODEL, "1", "0" * 64)
@@ -31,6 +32,11 @@ def make_image(number=0, image_format="PNG", size=(40, 30)):
     buffer = io.BytesIO()
     Image.new("RGB", size, (number % 256, number // 256 % 256, number // 65536 % 256)).save(buffer, image_format)
     return buffer.getvalue()
+
+
+def create_key(db, name="other", role=enums.Role.SUBMIT):
+    """Create an API key; return its id."""
+    return db.write(api_keys.create, name, role, api_keys.generate()).id
 
 
 def make_live(db, model_ref=MODEL_REF):

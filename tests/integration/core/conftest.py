@@ -2,9 +2,8 @@
 
 import pytest
 
-from core import enums
 from core.db import database
-from core.db.queries import api_keys
+from tests.support import factories
 
 
 @pytest.fixture
@@ -18,4 +17,4 @@ def postgres_db(postgres_database_url):
 @pytest.fixture
 def postgres_owner(postgres_db):
     """The id of a key with the role submit."""
-    return postgres_db.write(api_keys.create, "submitter", enums.Role.SUBMIT, api_keys.generate()).id
+    return factories.create_key(postgres_db, "submitter")

@@ -411,7 +411,7 @@ def test_the_same_order_again_changes_nothing(db, start_import, owner, run_impor
     assert scan(db, job_id) == ("done", 1, 0, None)
     with pytest.raises(all_errors.JobSealed):
         start_import(job=factories.create_job(db, owner, "x"))
-    stranger = db.write(api_keys.create, "stranger", enums.Role.SUBMIT, api_keys.generate()).id
+    stranger = factories.create_key(db, "stranger")
     with pytest.raises(all_errors.JobNotFound):
         start_import(job=job_id, who=stranger, prefix="2026")
 

@@ -14,7 +14,7 @@ import httpcore
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors, settings
+from core import errors, settings
 from core.broker import wakeup
 from core.db import tables
 from core.db.queries import api_keys, jobs, quotas, retries, url_fetches, webhook_deliveries
@@ -110,10 +110,6 @@ def fetch(db, config):
 def let_all_be_due(db):
     past = {name: sa.text("'2020-01-01 00:00:00'") for name in ("next_attempt_at", "lease_until")}
     db.write(lambda c: c.execute(sa.update(FETCHES).where(FETCHES.c.status == "pending").values(past)))
-
-
-def make_key(db, name):
-    return db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id
 
 
 def failures(db, job_id):
@@ -318,7 +314,7 @@ def test_a_host_that_is_slow_for_one_key_does_not_delay_another(db, submit, conf
     fetcher = url_fetcher.UrlFetcher(config, db)
     assert fetcher.poll() == url_fetcher.CONCURRENCY_PER_OWNER
     assert fetcher.poll() == 0
-    quick = submit({"a": f"{image_host.url}/a.png"}, make_key(db, "quick"))
+    quick = submit({"a": f"{image_host.url}/a.png"}, factories.create_key(db, "quick"))
     assert fetcher.poll() == 1
     deadline = time.monotonic() + 60
     while not (claimed := factories.claim_images(db)) and time.monotonic() < deadline:
@@ -366,7 +362,7 @@ def test_the_rest_of_a_disk_is_not_for_fetched_images_of_the_key_that_fills_it(
     factories.create_job(db, owner, *map(str, range(30)))
     image_host.responses["/b.png"] = 200, {}, factories.make_image(2)
     full = submit({"full": f"{image_host.url}/a.png"})
-    little = submit({"little": f"{image_host.url}/b.png"}, make_key(db, "quiet"))
+    little = submit({"little": f"{image_host.url}/b.png"}, factories.create_key(db, "quiet"))
     fetch()
     fetch()
     assert [path for path, _ in image_host.requests].count("/a.png") == 1
@@ -385,7 +381,7 @@ def test_the_rest_of_a_disk_is_not_for_fetched_images_of_the_key_that_fills_it(
 def test_an_image_is_stored_once_there_is_space(db, owner, submit, fetch, image_host, monkeypatch):
     """As if nothing had been."""
     factories.create_job(db, owner, *map(str, range(30)))
-    factories.create_job(db, make_key(db, "quiet"), "a")
+    factories.create_job(db, factories.create_key(db, "quiet"), "a")
     job_id = submit({"a": f"{image_host.url}/a.png"})
     fetch()
     assert factories.get_job(db, job_id).bytes == 0

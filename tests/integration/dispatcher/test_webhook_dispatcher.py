@@ -22,7 +22,7 @@ from httpcore._backends import sync as httpcore_sync
 from api.schemas import webhook_responses
 from core import enums, settings
 from core.db import tables
-from core.db.queries import api_keys, webhook_deliveries, webhook_secrets
+from core.db.queries import webhook_deliveries, webhook_secrets
 from core.tracing import tracer
 from core.webhooks import payload, retry_schedule, url_policy
 from dispatcher import __main__, http_client, webhook_dispatcher
@@ -111,9 +111,7 @@ def test_while_the_secret_is_changed_either_one_verifies(
     """The receiver has a day to take the new one; another key's secret is of no use."""
     first = db.write(webhook_secrets.get_or_create, owner).secret
     second = db.write(webhook_secrets.rotate, owner).secret
-    stranger = db.write(
-        webhook_secrets.get_or_create, db.write(api_keys.create, "stranger", enums.Role.SUBMIT, api_keys.generate()).id
-    ).secret
+    stranger = db.write(webhook_secrets.get_or_create, factories.create_key(db, "stranger")).secret
     make_finished_jobs(webhook_receiver.url)
     dispatch_once()
     (got,) = webhook_receiver.requests
@@ -379,7 +377,7 @@ def test_the_certificate_must_be_that_of_the_name(webhook_receiver, tmp_path, mo
 def test_a_slow_receiver_delays_no_other_delivery(db, make_finished_jobs, webhook_receiver, database_url):
     """One owner gets a quarter of a dispatcher's threads, however many deliveries are due."""
     go_on = threading.Event()
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     with receivers.run_receiver() as slow:
         slow.responses = [lambda handler: (go_on.wait(60), raw(b"HTTP/1.1 204 OK\r\n\r\n")(handler))] * 20
         make_finished_jobs(slow.url, *map(str, range(20)))
@@ -469,7 +467,7 @@ def test_whether_anything_is_overdue_is_an_exit_code(sqlite_database_url, tmp_pa
     from core.db import database
 
     db = database.Database(sqlite_database_url)
-    owner = db.write(api_keys.create, "submitter", enums.Role.SUBMIT, api_keys.generate()).id
+    owner = factories.create_key(db, "submitter")
     monkeypatch.setattr(sys, "argv", ["dispatcher", "--check"])
     monkeypatch.setenv("SORTBELT_DATABASE_URL", sqlite_database_url)
     end(db, owner, "https://hooks.example/", "a")

@@ -13,9 +13,9 @@ import psutil
 import pytest
 import redis
 
-from core import enums, settings
+from core import settings
 from core.broker import celery_app, wakeup
-from core.db.queries import api_keys, models, results, workers
+from core.db.queries import models, results, workers
 from core.intake import model_upload as uploads
 from core.intake import service
 from core.storage import local
@@ -75,7 +75,7 @@ class Client:
     def __init__(self, db, folder, wakeup_sender, make_image):
         self.db = db
         self.folder = folder
-        self.owner = db.write(api_keys.create, "client", enums.Role.SUBMIT, api_keys.generate()).id
+        self.owner = factories.create_key(db, "client")
         self.intake = service.SubmissionService(
             settings.Settings(), db, local.LocalBlobStore(folder / "blobs"), wakeup_sender
         )

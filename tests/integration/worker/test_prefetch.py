@@ -1,7 +1,6 @@
 import time
 
-from core import enums
-from core.db.queries import api_keys, counters
+from core.db.queries import counters
 from tests.integration.worker import fakes, helpers
 from tests.support import factories
 from worker import fair_share
@@ -69,7 +68,7 @@ def test_other_keys_overtake_a_batch_that_takes_long(db, make_pipeline, submit_j
     """
     monkeypatch.setattr(fair_share, "SLOW_SECONDS", 1000.0)
     monkeypatch.setattr(fair_share, "BATCH_SECONDS", 1000.0)
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     slow_job = submit_job(20)
     pool = fakes.PoolWithSlowBatch()
     run = helpers.start_run(make_pipeline(batch_size=4, wrap_pool=pool.wrap, task_seconds=0.1))

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from core import enums, errors, settings
 from core.db import tables
-from core.db.queries import api_keys, models
 from core.db.queries import claims as claim_queries
+from core.db.queries import models
 from core.intake import model_upload as uploads
 from core.sources import catalog
 from tests.support import bundles, factories, waiting
@@ -48,7 +48,7 @@ def make_model_manager(db, blob_store, tmp_path, candidate_bundles):
     db.write(manager.register_default)
 
     def make(**shares):
-        admin = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+        admin = factories.create_key(db, "boss", enums.Role.ADMIN)
         for name, share in shares.items():
             uploads.register_bundle(db, blob_store, bundles.read_files(candidate_bundles[name[1:]]), admin)
             db.write(models.set_shadow_share, bundles.NAME, name[1:], share)

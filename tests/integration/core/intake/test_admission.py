@@ -3,7 +3,7 @@ import os
 import pytest
 
 from core import enums, errors, settings
-from core.db.queries import api_keys, quotas
+from core.db.queries import quotas
 from core.intake import admission, disk_share
 from core.intake.eta_cache import EtaCache
 from core.storage import local
@@ -48,15 +48,10 @@ def test_interactive_jobs_have_headroom_in_a_full_queue(db, owner):
             one.admit(owner, NONE, Load(1, 0), priority)
 
 
-def make_key(db, name):
-    """Create another key, and return its id."""
-    return db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id
-
-
 @pytest.mark.parametrize("limits", [{"max_queued_images": 12}, {"max_queued_bytes": 12 * 1234}])
 def test_a_full_queue_rejects_only_keys_with_more_than_an_equal_share(db, owner, limits):
     """One key has filled the queue: it is rejected, another one goes on until it has half, a third until a third."""
-    quiet, late = make_key(db, "quiet"), make_key(db, "late")
+    quiet, late = factories.create_key(db, "quiet"), factories.create_key(db, "late")
     factories.create_job(db, owner, *map(str, range(12)))
     one, single = made(db, **limits), Load(1, 1234)
     with pytest.raises(errors.QueueFull, match="of this key"):
@@ -87,7 +82,7 @@ def test_the_rest_of_a_disk_is_for_keys_that_store_little(db, owner, tmp_path, f
     """One key has filled the disk: below a tenth it is rejected, whatever is done with its images, others are not."""
     factories.create_job(db, owner, *map(str, range(30)))
     factories.complete_claims(db, factories.claim_images(db))
-    quiet, late = make_key(db, "quiet"), make_key(db, "late")
+    quiet, late = factories.create_key(db, "quiet"), factories.create_key(db, "late")
     factories.create_job(db, quiet, "a")
     store, single = SmallDisk(tmp_path), Load(1, 1234)
     setattr(store, free, 20)

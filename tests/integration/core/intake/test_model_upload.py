@@ -6,10 +6,11 @@ import zipfile
 import pytest
 
 from core import enums, errors
-from core.db.queries import api_keys, models
+from core.db.queries import models
 from core.intake import model_upload, tensor_files
 from core.storage import local
 from tests.support import bundles as making
+from tests.support import factories
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def refused(files):
 
 def test_a_bundle_is_taken_in_with_its_files(db, tmp_path, valid_bundle_files):
     """The blobs hold the three files under the digests of the row."""
-    who = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    who = factories.create_key(db, "boss", enums.Role.ADMIN)
     store = local.LocalBlobStore(tmp_path / "blobs")
     row, new = model_upload.register_bundle(db, store, valid_bundle_files, who)
     assert (new, row.name, row.version, row.stage) == (True, making.NAME, "12", "candidate")
@@ -60,7 +61,7 @@ def test_a_sweep_of_the_blobs_leaves_bundles_alone(db, tmp_path, valid_bundle_fi
     """However old they are."""
     import os
 
-    who = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    who = factories.create_key(db, "boss", enums.Role.ADMIN)
     store = local.LocalBlobStore(tmp_path / "blobs")
     row, _ = model_upload.register_bundle(db, store, valid_bundle_files, who)
     for sha256 in row.files.values():
@@ -71,7 +72,7 @@ def test_a_sweep_of_the_blobs_leaves_bundles_alone(db, tmp_path, valid_bundle_fi
 
 def test_nothing_is_kept_of_a_bundle_that_is_refused(db, tmp_path, valid_bundle_files):
     """Neither rows nor blobs."""
-    who = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    who = factories.create_key(db, "boss", enums.Role.ADMIN)
     with pytest.raises(errors.BundleRejected):
         model_upload.register_bundle(
             db, local.LocalBlobStore(tmp_path / "blobs"), valid_bundle_files | {"weights.safetensors": b"x" * 100}, who
@@ -194,7 +195,7 @@ def with_familiarity(good, data, **fields):
 def test_a_fourth_file_is_stored_with_the_others(db, tmp_path, valid_bundle_files):
     """Workers fetch all files of the row."""
     files = with_familiarity(valid_bundle_files, safetensors({"distances": tensor()}, bytes(8)))
-    who = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    who = factories.create_key(db, "boss", enums.Role.ADMIN)
     store = local.LocalBlobStore(tmp_path / "blobs")
 
     row, _ = model_upload.register_bundle(db, store, files, who)

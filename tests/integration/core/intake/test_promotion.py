@@ -6,7 +6,7 @@ import time
 import pytest
 
 from core import enums, errors
-from core.db.queries import api_keys, model_tests, models, workers
+from core.db.queries import model_tests, models, workers
 from core.intake import promotion
 from tests.support import factories
 
@@ -14,7 +14,7 @@ from tests.support import factories
 @pytest.fixture
 def boss(db):
     """The id of an admin who has uploaded version 2."""
-    key = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    key = factories.create_key(db, "boss", enums.Role.ADMIN)
     manifest = {"name": factories.MODEL, "version": "2", "digest": "2" * 64}
     db.write(models.add, manifest, {"model.json": "0" * 64}, key)
     return key

@@ -6,9 +6,9 @@ from concurrent import futures
 
 import pytest
 
-from core import enums, errors, settings
+from core import errors, settings
 from core.db import clock
-from core.db.queries import api_keys, installation, jobs, quotas
+from core.db.queries import installation, jobs, quotas
 from core.intake import service
 from core.maintenance import orphans
 from core.storage import local
@@ -125,7 +125,7 @@ def test_open_jobs_of_a_key_are_limited(intake_service, db, owner):
     with futures.ThreadPoolExecutor(8) as pool:
         created = [id_ for id_ in pool.map(create, range(8)) if id_]
     assert len(created) == 3
-    other = db.write(api_keys.create, "another", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db, "another")
     factories.submit_job(intake_service, factories.new_job(other, sealed=False), [])
     db.write(jobs.seal, created[0], owner)
     assert create(0) is not None

@@ -3,9 +3,9 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors, settings
+from core import errors, settings
 from core.db import tables
-from core.db.queries import api_keys, model_tests, models, workers
+from core.db.queries import model_tests, models, workers
 from core.intake import model_upload as uploads
 from model.packaging import manifest
 from tests.support import bundles, factories
@@ -32,12 +32,6 @@ def bundles_by_version(tmp_path_factory):
         "9": bundles.make_failing_bundle(folder, size=22),
         "shapes": bundles.make_bundle(folder, "1", name="shapes", size=24),
     }
-
-
-@pytest.fixture
-def admin_key_id(db):
-    """Create an admin key; return its id."""
-    return db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums
-from core.db.queries import api_keys, expired_leases, fair_claims, new_images
+from core.db.queries import expired_leases, fair_claims, new_images
 from core.db.queries.fair_claims import QueuedKey, Turn
 from tests.support import factories
 
@@ -18,7 +18,7 @@ def submit(db, owner, count, priority=enums.Priority.BULK, same=False):
 @pytest.fixture
 def two_owners(db):
     """The ids of two keys."""
-    return [db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id for name in "ab"]
+    return [factories.create_key(db, name) for name in "ab"]
 
 
 def claim(db, turns, limit=8, **options):
@@ -104,7 +104,7 @@ def test_an_image_that_was_lost_comes_alone(db, two_owners):
 @pytest.mark.parametrize("reason", ["in a source that does not answer", "lost before, while others are in hand"])
 def test_keys_without_claimable_images_do_not_take_the_turns_of_others(db, reason):
     """However many they are, and also if they have had less than all others."""
-    owners = sorted(db.write(api_keys.create, f"key {n}", enums.Role.SUBMIT, api_keys.generate()).id for n in range(9))
+    owners = sorted(factories.create_key(db, f"key {n}") for n in range(9))
     for owner in owners[:8]:
         submit(db, owner, 1)
     values = {"source": "photos", "location": "1.jpg"} if reason.startswith("in a source") else {"attempt": 1}

@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from core import enums, errors
-from core.db.queries import api_keys, deletions, invariants, job_lists, jobs, retention
 from core.db.queries import claims as claim_queries
+from core.db.queries import deletions, invariants, job_lists, jobs, retention
 from core.maintenance import reaper
 from tests.support import factories
 
@@ -58,7 +58,7 @@ def test_the_same_key_with_other_content_is_refused(db, owner):
 
 def test_the_same_key_of_another_owner_is_another_job(db, owner):
     """Keys of different people do not meet."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     one = factories.create_job(db, owner, "a", idempotency_key="k", fingerprint="f")
     assert one != factories.create_job(db, other, "a", idempotency_key="k", fingerprint="f")
 
@@ -169,7 +169,7 @@ def test_a_sealed_job_takes_no_new_name_but_shrugs_at_a_known_one(db, owner):
 @pytest.mark.parametrize("change", [jobs.seal, jobs.cancel, lambda c, id_, owner: jobs.add_images(c, id_, owner, [])])
 def test_only_its_owner_changes_a_job(db, owner, change):
     """Another owner's job does not exist."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     id_ = factories.create_job(db, owner, "a", sealed=False)
     before = factories.get_job(db, id_)
     with pytest.raises(errors.JobNotFound):
@@ -179,7 +179,7 @@ def test_only_its_owner_changes_a_job(db, owner, change):
 
 def test_only_its_owner_and_admins_see_a_job(db, owner):
     """`owner` None is the admin."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     id_ = factories.create_job(db, owner, "a")
     assert db.read(jobs.get, id_, owner) == db.read(jobs.get, id_, None)
     with pytest.raises(errors.JobNotFound):
@@ -319,7 +319,7 @@ def test_images_of_a_deleted_job_that_have_not_ended_count_as_cancelled(db, owne
 def test_a_step_leaves_a_job_alone_that_another_transaction_holds(postgres_db, monkeypatch):
     """It does not wait for the lock: several reapers would wait for each other."""
     monkeypatch.setattr(jobs, "ENDED_PER_STEP", 1)
-    owner = postgres_db.write(api_keys.create, "owner", enums.Role.SUBMIT, api_keys.generate()).id
+    owner = factories.create_key(postgres_db, "owner")
     id_ = factories.create_job(postgres_db, owner, "a", "b")
     postgres_db.write(jobs.cancel, id_, owner)
     ids = postgres_db.read(jobs.queued_ids, id_, limit=9)
@@ -435,7 +435,7 @@ def test_jobs_can_be_asked_for_by_status(db, owner):
 
 def test_jobs_can_be_asked_for_by_owner_model_and_time(db, owner):
     """Alone and together; `since` is taken in, `until` is not."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     ids = [factories.create_job(db, who, model=model) for who, model in ((owner, "m"), (other, "m"), (owner, "n"))]
     for hour, id_ in enumerate(ids):
         make_at(db, id_, hour)

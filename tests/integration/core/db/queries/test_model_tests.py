@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import tables
-from core.db.queries import api_keys, model_tests, models, workers
+from core.db.queries import model_tests, models, workers
 from tests.support import factories
 
 WORKERS = tables.Worker.__table__
@@ -14,7 +14,7 @@ WORKERS = tables.Worker.__table__
 @pytest.fixture
 def version(db):
     """An uploaded version that no worker has tested."""
-    admin = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    admin = factories.create_key(db, "boss", enums.Role.ADMIN)
     manifest = {"name": factories.MODEL, "version": "2", "digest": "2" * 64}
     db.write(models.add, manifest, {"model.json": "0" * 64}, admin)
     for worker in ("w1", "w2"):

@@ -3,18 +3,12 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors
+from core import errors
 from core.db import database
-from core.db.queries import api_keys, models
+from core.db.queries import models
 from tests.support import factories
 
 FILES = {"weights.safetensors": "1" * 64, "model.json": "2" * 64, "CARD.md": "3" * 64}
-
-
-@pytest.fixture
-def admin_key_id(db):
-    """An admin; the id of their key."""
-    return db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
 
 
 @pytest.fixture

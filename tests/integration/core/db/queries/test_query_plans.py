@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from benchmarks import synthetic_rows
 from core import enums
 from core.db import database, tables
+from core.db.queries import claims as claim_queries
 from core.db.queries import (
-    api_keys,
     eta,
     expired_leases,
     fair_claims,
@@ -36,7 +36,6 @@ from core.db.queries import (
     url_fetches,
     webhook_deliveries,
 )
-from core.db.queries import claims as claim_queries
 from tests.support import factories
 
 ROWS = 50_000
@@ -54,11 +53,9 @@ class Filled:
 
     def __init__(self, url):
         self.db = database.Database(url)
-        self.owner, other = (
-            self.db.write(api_keys.create, who, enums.Role.SUBMIT, api_keys.generate()).id for who in "ab"
-        )
+        self.owner, other = (factories.create_key(self.db, who) for who in "ab")
         synthetic_rows.fill(self.db.engine, ROWS, (self.owner, other))
-        self.idle_owner = self.db.write(api_keys.create, "c", enums.Role.SUBMIT, api_keys.generate()).id
+        self.idle_owner = factories.create_key(self.db, "c")
         self.add_deliveries()
         self.add_reviews()
         self.add_fetches()

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors
+from core import errors
 from core.db import clock, tables
 from core.db.expressions import IMAGES
 from core.db.queries import api_keys, jobs, new_images, quotas, retries, scans
@@ -182,7 +182,7 @@ def test_many_at_once_get_no_more_than_there_is(db, owner, key_quotas):
 
 def test_keys_do_not_spend_of_each_other(db, owner):
     """Each key has its own."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     key_quotas = Q(images_per_minute=1, open_images=1)
     order(db, owner, key_quotas, "a")
     order(db, other, key_quotas, "a")
@@ -197,7 +197,7 @@ def test_another_measure_begins_with_a_whole_minute(db, owner):
 
 def test_the_load_is_what_has_no_result(db, owner):
     """Of a key and of each; bytes by the mean image of each job."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     factories.create_job(db, owner, *"abcd")
     factories.create_job(db, other, "a", sealed=False)
     factories.create_job(db, other, sealed=False)

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors
+from core import errors
 from core.db import clock
-from core.db.queries import api_keys, deletions, jobs, result_stats, results
 from core.db.queries import claims as claim_queries
+from core.db.queries import deletions, jobs, result_stats, results
 from tests.support import factories
 
 NEWEST = results.ResultOrder.NEWEST
@@ -24,7 +24,7 @@ def change(c, table, where, **values):
 @pytest.fixture
 def mixed_results(db, owner):
     """Two owners, three jobs, five results of many kinds."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     one = factories.create_job(db, owner, "Lunch/one.jpg", "Lunch/two.jpg")
     two = factories.create_job(db, other, "dinner_1%.jpg")
     claims = factories.claim_images(db)
@@ -185,7 +185,7 @@ def test_what_is_rare_is_found_a_stretch_at_a_time(db, owner):
 
 def test_the_few_of_an_owner_are_found_on_the_first_page(db, owner):
     """However many others' lie before them."""
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     factories.create_job(db, other, "mine.jpg")
     factories.create_job(db, owner, *(f"{n}.jpg" for n in range(60)))
     factories.complete_claims(db, factories.claim_images(db))
@@ -213,7 +213,7 @@ def read_pages(db, order, **wanted):
 def test_an_owner_of_many_results_is_not_one_of_few_because_others_have_the_latest(db, owner, monkeypatch, order):
     """Its results are not all read and sorted for a page; those of an owner of few are."""
     monkeypatch.setattr(results, "RECENT_RESULTS", 12)
-    many, few = (db.write(api_keys.create, who, enums.Role.SUBMIT, api_keys.generate()).id for who in ("many", "few"))
+    many, few = (factories.create_key(db, who) for who in ("many", "few"))
     factories.create_job(db, many, *(f"many {n}" for n in range(8)))
     factories.create_job(db, few, *(f"few {n}" for n in range(3)))
     factories.complete_claims(db, factories.claim_images(db), confidence=0.9)

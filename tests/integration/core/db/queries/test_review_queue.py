@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from core import enums
 from core.db import tables
-from core.db.queries import api_keys, deletions, models, review_queue, reviews, shadows
 from core.db.queries import claims as claim_queries
+from core.db.queries import deletions, models, review_queue, reviews, shadows
 from core.enums import Strategy
 from tests.integration.core.db.queries.test_models import files, manifest
 from tests.support import factories
@@ -20,7 +20,7 @@ RIGHT = reviews.NewReview(enums.Verdict.LABEL, "sushi")
 @pytest.fixture
 def people(db):
     """The ids of two keys that review."""
-    return [db.write(api_keys.create, name, enums.Role.REVIEW, api_keys.generate()).id for name in ("ann", "bob")]
+    return [factories.create_key(db, name, enums.Role.REVIEW) for name in ("ann", "bob")]
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db import tables
-from core.db.queries import api_keys, counters, jobs, models, retention, reviews, shadows
 from core.db.queries import claims as claim_queries
+from core.db.queries import counters, jobs, models, retention, reviews, shadows
 from tests.integration.core.db.queries.test_models import files, manifest
 from tests.support import factories
 
@@ -23,7 +23,7 @@ def label(name, note=None):
 @pytest.fixture
 def reviewer(db):
     """The id of a key that reviews."""
-    return db.write(api_keys.create, "ann", enums.Role.REVIEW, api_keys.generate()).id
+    return factories.create_key(db, "ann", enums.Role.REVIEW)
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks import synthetic_rows
-from core import enums
 from core.db import new_image
-from core.db.queries import api_keys, known_blobs, models, new_images
+from core.db.queries import known_blobs, models, new_images
 from tests.support import factories
 
 FEW, MANY = 200, 3000
@@ -25,7 +24,7 @@ KINDS = {
 @pytest.fixture
 def other(db):
     """Another key, without images."""
-    return db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    return factories.create_key(db)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 
 from core import enums
-from core.db.queries import api_keys, deletions, models, shadows
 from core.db.queries import claims as claim_queries
+from core.db.queries import deletions, models, shadows
 from tests.integration.core.db.queries.test_models import files, manifest
 from tests.support import factories
 
@@ -10,7 +10,7 @@ from tests.support import factories
 @pytest.fixture
 def versions(db):
     """Three versions of the model of the tests, by their names."""
-    who = db.write(api_keys.create, "boss", enums.Role.ADMIN, api_keys.generate()).id
+    who = factories.create_key(db, "boss", enums.Role.ADMIN)
     added = [db.write(models.add, manifest(version), files(version), who)[0] for version in "123"]
     return {row.version: row for row in added}
 

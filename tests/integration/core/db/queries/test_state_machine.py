@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from core import enums, errors
+from core import errors
 from core.db import tables
-from core.db.queries import api_keys, expired_leases, jobs
 from core.db.queries import claims as claim_queries
+from core.db.queries import expired_leases, jobs
 from tests.support import factories
 
 MAX_ATTEMPTS = 2
@@ -33,7 +33,7 @@ class Machine(stateful.RuleBasedStateMachine):
     def __init__(self, db):
         super().__init__()
         self.db = db
-        self.owner = db.write(api_keys.create, "submitter", enums.Role.SUBMIT, api_keys.generate()).id
+        self.owner = factories.create_key(db, "submitter")
         self.images = {}  # (job, name) -> status
         self.sealed = set()
         self.hands = []  # every claim ever made, with whether it still holds

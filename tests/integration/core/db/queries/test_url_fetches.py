@@ -4,16 +4,11 @@ import dataclasses
 
 import sqlalchemy as sa
 
-from core import enums
 from core.db import new_image, tables
-from core.db.queries import api_keys, jobs, retries, url_fetches
+from core.db.queries import jobs, retries, url_fetches
 from tests.support import factories
 
 FETCHES = tables.UrlFetch.__table__
-
-
-def make_key(db, name):
-    return db.write(api_keys.create, name, enums.Role.SUBMIT, api_keys.generate()).id
 
 
 def submit(db, owner, count):
@@ -45,7 +40,7 @@ def rows(db):
 def test_one_key_is_not_given_all_threads(db, owner):
     """However many of one key are due first; and what it has in flight counts."""
     submit(db, owner, 10)
-    other = make_key(db, "other")
+    other = factories.create_key(db)
     submit(db, other, 2)
     assert [found.owner for found in claim(db, limit=6, max_per_owner=3)] == [owner] * 3 + [other] * 2
     assert claim(db, limit=6, max_per_owner=3, in_flight={owner: 3}) == []
@@ -54,7 +49,7 @@ def test_one_key_is_not_given_all_threads(db, owner):
 
 def test_a_key_with_nothing_in_flight_comes_before_those_that_have_waited_longer(db, owner):
     """Else two keys with many fetches would take each thread that becomes free, until theirs are done."""
-    second, third = make_key(db, "second"), make_key(db, "third")
+    second, third = factories.create_key(db, "second"), factories.create_key(db, "third")
     for key in (owner, second, third):
         submit(db, key, 10)
     assert [found.owner for found in claim(db, limit=6, max_per_owner=3)] == [owner] * 3 + [second] * 3
@@ -64,7 +59,7 @@ def test_a_key_with_nothing_in_flight_comes_before_those_that_have_waited_longer
 
 def test_fetches_that_are_not_needed_do_not_take_the_share_of_another_key(db, owner):
     """Those of a cancelled job end when they are claimed."""
-    job_id, other = submit(db, owner, 10), make_key(db, "other")
+    job_id, other = submit(db, owner, 10), factories.create_key(db)
     submit(db, other, 1)
     db.write(jobs.cancel, job_id, owner)
     assert [found.owner for found in claim(db, limit=1, max_per_owner=1)] == [other]

@@ -5,7 +5,7 @@ import concurrent.futures
 import pytest
 import sqlalchemy as sa
 
-from core import enums, errors
+from core import errors
 from core.db import tables
 from core.db.queries import claims as claim_queries
 from core.db.queries import deletions, invariants, jobs, retries, webhook_deliveries, webhook_secrets
@@ -293,9 +293,7 @@ def test_a_dispatcher_lost_during_the_last_attempt_ends_the_delivery(db, owner):
 
 def test_one_owner_is_not_given_all_hands(db, owner):
     """However many of one are due first, another's come in the same claim; and who is busy enough waits."""
-    from core.db.queries import api_keys
-
-    other = db.write(api_keys.create, "other", enums.Role.SUBMIT, api_keys.generate()).id
+    other = factories.create_key(db)
     ended(db, owner, 10)
     ended(db, other, 2)
     taken = claim(db, limit=8, max_per_owner=4)

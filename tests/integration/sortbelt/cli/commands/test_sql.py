@@ -10,9 +10,7 @@ import sys
 import click.testing
 import pytest
 
-from core import enums
 from core.db import database
-from core.db.queries import api_keys
 from sortbelt.cli import main
 from tests.support import factories
 
@@ -21,7 +19,7 @@ from tests.support import factories
 def finished_database_url(sqlite_database_url):
     """A database with a finished job."""
     db = database.Database(sqlite_database_url)
-    owner = db.write(api_keys.create, "owner", enums.Role.SUBMIT, api_keys.generate()).id
+    owner = factories.create_key(db, "owner")
     factories.create_job(db, owner, "a.jpg", "b.jpg")
     factories.complete_claims(db, factories.claim_images(db))
     db.close()
