@@ -146,6 +146,11 @@ def result_names(db):
     return list(db.read(lambda conn: conn.execute(query).scalars().all()))
 
 
+def count_blobs(blob_store):
+    """Return the number of blobs in a local store."""
+    return len(list(blob_store.root.glob("??/*")))
+
+
 def expire_leases(db):
     """Let every lease expire."""
     statement = (

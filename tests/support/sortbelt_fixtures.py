@@ -7,6 +7,7 @@ import click.testing
 import pytest
 
 from sortbelt.cli import main
+from sortbelt.client.sync_client import Client
 from sortbelt.local import data_directory
 from tests.support import fake_api
 
@@ -21,6 +22,13 @@ def server():
     fake.shutdown()
     thread.join()
     fake.server_close()
+
+
+@pytest.fixture
+def client(server):
+    """Connect a client to the fake server."""
+    with Client(server.url, fake_api.KEY) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -65,6 +65,12 @@ def make_client(app, db):
 
 
 @pytest.fixture
+def anonymous_client(app):
+    """A client without a key."""
+    return api_client.ApiClient(app.test_client(), None)
+
+
+@pytest.fixture
 def submit_client(make_client):
     """A client of the role submit."""
     return make_client("me")

@@ -3,6 +3,7 @@
 import pytest
 
 from core.db import database
+from core.storage import local
 from tests.support import factories
 
 
@@ -18,3 +19,9 @@ def postgres_db(postgres_database_url):
 def postgres_owner(postgres_db):
     """The id of a key with the role submit."""
     return factories.create_key(postgres_db, "submitter")
+
+
+@pytest.fixture
+def blob_store(tmp_path):
+    """A blob store in a folder."""
+    return local.LocalBlobStore(tmp_path / "blobs")

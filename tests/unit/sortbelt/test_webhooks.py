@@ -8,7 +8,6 @@ import pytest
 import standardwebhooks
 
 from sortbelt import AsyncClient, errors, webhooks
-from sortbelt.client.sync_client import Client
 from tests.support import fake_api
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -88,12 +87,6 @@ def test_a_body_that_is_no_text_is_refused_like_any_other():
 def test_a_secret_that_is_none_is_said_to_be_none(secret):
     with pytest.raises(errors.BadInput, match="sortbelt webhooks secret"):
         webhooks.verify(signed(), BODY, secret)
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.url, fake_api.KEY) as client:
-        yield client
 
 
 def delivery(id_, job, status):

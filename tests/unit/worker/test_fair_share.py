@@ -1,7 +1,5 @@
 """Fair share of keys."""
 
-import time
-
 import pytest
 
 from core.db.queries import claims as claim_queries
@@ -14,9 +12,7 @@ from worker.decoding.decode_batch import DecodeOutcome
 @pytest.fixture
 def clock(monkeypatch):
     """The monotonic clock of the fair share, as a list with one number."""
-    now = [1000.0]
-    monkeypatch.setattr(fair_share, "time", modules.with_changes(time, monotonic=lambda: now[0]))
-    return now
+    return modules.set_clock(monkeypatch, fair_share)
 
 
 def make_claims(key, count, digest=None):

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from tests.support import modules
@@ -9,9 +7,7 @@ from worker import progress
 @pytest.fixture
 def clock(monkeypatch):
     """The monotonic clock of the monitor, as a list with one number."""
-    now = [1000.0]
-    monkeypatch.setattr(progress, "time", modules.with_changes(time, monotonic=lambda: now[0]))
-    return now
+    return modules.set_clock(monkeypatch, progress)
 
 
 def test_a_run_is_stalled_when_neither_a_step_nor_a_decode_was_recent(clock):

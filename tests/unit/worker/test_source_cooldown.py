@@ -1,12 +1,9 @@
-import time
-
 from tests.support import modules
 from worker import source_cooldown
 
 
 def test_a_failed_source_is_skipped_for_a_while(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(source_cooldown, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    now = modules.set_clock(monkeypatch, source_cooldown)
     cooldown = source_cooldown.SourceCooldown(["camera", "scanner"])
     assert cooldown.available() == ["camera", "scanner"]
     cooldown.suspend("camera")

@@ -20,13 +20,12 @@ def every_route(app):
             yield rule.endpoint, path, method
 
 
-def test_every_route_and_method_needs_a_key(app):
+def test_every_route_and_method_needs_a_key(app, anonymous_client):
     """401 without a key for every route, except the public ones."""
-    anonymous = ApiClient(app.test_client(), None)
     closed = [route for route in every_route(app) if route[0] not in auth.PUBLIC_ENDPOINTS]
     assert len(closed) > 50
     for _, path, method in closed:
-        response = anonymous.request(method, path)
+        response = anonymous_client.request(method, path)
         assert response.status_code == 401, (method, path)
         assert response.headers["WWW-Authenticate"] == "Bearer"
         if method != "HEAD":
@@ -44,13 +43,12 @@ def test_only_liveness_docs_and_the_empty_page_are_public(app):
     assert open_ == files | {"/livez", "/docs", "/docs/try/", "/openapi.json", "/"}
 
 
-def test_missing_routes_need_a_key_too(app, subtests):
+def test_missing_routes_need_a_key_too(anonymous_client, subtests):
     """A caller without a key cannot find out which routes exist."""
-    anonymous = ApiClient(app.test_client(), None)
     files = ("/static/x", "/static/", "/static/page.html", "/static/../auth.py", "/static/app.js/")
     for path in ("/nowhere", "/v1", "/v1/jobs/", "/v2/jobs", *files, "/livez/", "//livez"):
         with subtests.test(path):
-            assert_problem(anonymous.get(path), 401, "no_key")
+            assert_problem(anonymous_client.get(path), 401, "no_key")
 
 
 WRONG = ["", "Bearer", "Bearer ", "bearer", "Basic dXNlcjpwYXNz", "Basic !!!", "Token x", "Bearer x", "Bearer a b c"]

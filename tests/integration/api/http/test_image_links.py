@@ -11,15 +11,9 @@ import pytest
 from api.http import image_links
 from core.db.queries import api_keys
 from tests.support import factories, modules
-from tests.support.api_client import ApiClient, assert_problem
+from tests.support.api_client import assert_problem
 
 ACCEPT = {"Accept": "application/vnd.label-studio+json; images=links"}
-
-
-@pytest.fixture
-def anonymous_client(app):
-    """A client without a key."""
-    return ApiClient(app.test_client(), None)
 
 
 @pytest.fixture

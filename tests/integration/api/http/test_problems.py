@@ -12,7 +12,7 @@ from api.http import problems
 from core import errors
 from core.db import database
 from tests.support import factories, servers
-from tests.support.api_client import ApiClient, assert_problem
+from tests.support.api_client import assert_problem
 
 
 def test_a_missing_path_is_not_found(submit_client, subtests):
@@ -248,9 +248,9 @@ def test_every_client_error_has_a_status():
     assert {"empty", "too_large", "undecodable", "unsupported_format"} <= set(STATUS_BY_CODE)
 
 
-def test_errors_are_never_html(app):
+def test_errors_are_never_html(anonymous_client):
     """Also for clients that prefer HTML."""
-    response = ApiClient(app.test_client(), None).get("/nowhere", headers={"Accept": "text/html"})
+    response = anonymous_client.get("/nowhere", headers={"Accept": "text/html"})
     assert_problem(response, 401, "no_key")
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 

@@ -11,15 +11,14 @@ from api.http import rate_limit_headers
 from api.openapi import spec
 from tests.integration.api.conftest import run_api_server
 from tests.support import factories, servers
-from tests.support.api_client import ApiClient
 
 REPOSITORY = Path(__file__).parent.parent.parent.parent.parent
 
 
 @pytest.fixture
-def openapi_document(app):
+def openapi_document(anonymous_client):
     """The document of the app."""
-    response = ApiClient(app.test_client(), None).get("/openapi.json")
+    response = anonymous_client.get("/openapi.json")
     assert response.status_code == 200
     return response.json
 
@@ -82,9 +81,9 @@ def test_every_reference_and_link_resolves(openapi_document):
     look(openapi_document)
 
 
-def test_the_page_is_self_contained(app, openapi_document):
+def test_the_page_is_self_contained(anonymous_client, openapi_document):
     """No script, no other host, no key; all operations, and a quick start."""
-    response = ApiClient(app.test_client(), None).get("/docs")
+    response = anonymous_client.get("/docs")
     assert response.status_code == 200
     assert response.mimetype == "text/html"
     assert "<script" not in response.text

@@ -15,19 +15,19 @@ from api.schemas import job_responses, result_responses
 from api.services import metrics_exporter
 from core import enums, errors
 from tests.support import factories
-from tests.support.api_client import ApiClient, assert_problem
+from tests.support.api_client import assert_problem
 
 
 @pytest.fixture
-def docs_page(app):
+def docs_page(anonymous_client):
     """The page."""
-    return ApiClient(app.test_client(), None).get("/docs").text
+    return anonymous_client.get("/docs").text
 
 
 @pytest.fixture
-def openapi_document(app):
+def openapi_document(anonymous_client):
     """The document."""
-    return ApiClient(app.test_client(), None).get("/openapi.json").json
+    return anonymous_client.get("/openapi.json").json
 
 
 def blocks(page):

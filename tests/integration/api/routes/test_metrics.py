@@ -38,9 +38,9 @@ def by(samples, name, *labels):
     return matches
 
 
-def test_metrics_need_a_key_of_any_role(app, read_client):
+def test_metrics_need_a_key_of_any_role(anonymous_client, read_client):
     """They show the load of the server, which is not public."""
-    api_client.assert_problem(api_client.ApiClient(app.test_client(), None).get("/metrics"), 401, "no_key")
+    api_client.assert_problem(anonymous_client.get("/metrics"), 401, "no_key")
     assert ("sortbelt_images_open",) in read(read_client.get("/metrics"))
 
 

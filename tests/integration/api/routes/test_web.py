@@ -5,15 +5,9 @@ import re
 import pytest
 
 from api.routes import web
-from tests.support.api_client import ApiClient, assert_problem
+from tests.support.api_client import assert_problem
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
-
-
-@pytest.fixture
-def anonymous_client(app):
-    """A client without a key."""
-    return ApiClient(app.test_client(), None)
 
 
 def page(anonymous):

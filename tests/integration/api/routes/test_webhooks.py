@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from core.db.queries import webhook_deliveries
 from core.webhooks import payload, retry_schedule
 from tests.support import factories
-from tests.support.api_client import ApiClient, assert_problem, fetch_all_pages
+from tests.support.api_client import assert_problem, fetch_all_pages
 
 HOOK = "https://hooks.example/sortbelt?token=1"
 PATH = "/v1/webhooks/deliveries"
@@ -143,11 +143,11 @@ def test_a_secret_belongs_to_a_key_and_is_rotated(submit_client, other_client, r
     assert_problem(read_client.post("/v1/webhooks/secret/rotate"), 403, "not_allowed")
 
 
-def test_the_document_describes_the_payload(app, db, owner):
+def test_the_document_describes_the_payload(anonymous_client, db, owner):
     """Under `webhooks` (OpenAPI 3.1); and real payloads match that schema."""
     from core.db.queries import jobs
 
-    document = ApiClient(app.test_client(), None).get("/openapi.json").json
+    document = anonymous_client.get("/openapi.json").json
     operation = document["webhooks"]["job.completed"]["post"]
     id_ = factories.create_job(db, owner, webhook_url=HOOK, public_base_url="https://s/", metadata={"a": 1})
     sent = json.loads(payload.build_payload(db.read(jobs.get_many, [id_])[id_], payload.JOB_COMPLETED))

@@ -8,7 +8,7 @@ import pytest
 from api.schemas import base, validation_errors
 from core import errors
 from tests.support import factories
-from tests.support.api_client import ApiClient, assert_problem
+from tests.support.api_client import assert_problem
 
 ANY = "0190a0a0-0000-7000-8000-000000000000"
 BODIES = (
@@ -149,14 +149,14 @@ def test_messages_are_short_however_much_is_unknown(submit_client):
         assert len(assert_problem(submit_client.post("/v1/jobs", json=body), 422, "bad_parameter")) < 4_000
 
 
-def test_the_key_is_checked_first(app):
+def test_the_key_is_checked_first(anonymous_client):
     """A caller without a key does not learn which parameters exist."""
-    assert_problem(ApiClient(app.test_client(), None).get("/v1/jobs?foo=1"), 401, "no_key")
+    assert_problem(anonymous_client.get("/v1/jobs?foo=1"), 401, "no_key")
 
 
-def test_the_document_allows_no_other_fields(app):
+def test_the_document_allows_no_other_fields(anonymous_client):
     """And every operation may reject a parameter."""
-    document = json.loads(ApiClient(app.test_client(), None).get("/openapi.json").text)
+    document = json.loads(anonymous_client.get("/openapi.json").text)
     for methods in document["paths"].values():
         for operation in methods.values():
             assert "bad_parameter" in operation["responses"]["422"]["description"]

@@ -1,7 +1,5 @@
 """Addresses that send wrong keys are throttled; valid keys at these addresses are not."""
 
-import time
-
 import pytest
 
 from api import app as apps
@@ -52,8 +50,7 @@ def test_valid_keys_at_a_blocked_address_still_work(throttled_app, submit_client
 
 def test_a_valid_key_is_cached(throttled_app, submit_client, db, monkeypatch):
     """A key that another process revokes is valid here for ten seconds more, and not longer."""
-    now = [1000.0]
-    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    now = modules.set_clock(monkeypatch, auth_cache)
     assert request_with(throttled_app, submit_client.key).status_code == 200
     db.write(api_keys.revoke, submit_client.id)
     now[0] += 9.9
@@ -64,9 +61,8 @@ def test_a_valid_key_is_cached(throttled_app, submit_client, db, monkeypatch):
 
 def test_a_key_is_not_cached_beyond_its_expiry(throttled_app, db, monkeypatch):
     """One that expires in a second is looked up again then."""
-    now, key = [1000.0], api_keys.generate()
+    now, key = modules.set_clock(monkeypatch, auth_cache), api_keys.generate()
     row = db.write(api_keys.create, "temporary", enums.Role.SUBMIT, key, expires_in=1)
-    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
     assert request_with(throttled_app, key).status_code == 200
     db.write(api_keys.update, row.id, {"expires_in": -1.0})
     now[0] += 1
@@ -75,8 +71,7 @@ def test_a_key_is_not_cached_beyond_its_expiry(throttled_app, db, monkeypatch):
 
 def test_a_key_that_was_valid_is_known_after_the_cache_has_forgotten_it(monkeypatch):
     """It takes turns by itself, and not with the address that all callers behind a proxy share; a revoked one does."""
-    now = [1000.0]
-    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    now = modules.set_clock(monkeypatch, auth_cache)
     item = auth_cache.AuthCache(2)
     assert not item.is_known("x")
     item.put("x", api_keys.Caller("1", "x", enums.Role.SUBMIT))
@@ -95,8 +90,7 @@ def test_a_missing_key_is_not_counted(throttled_app):
 
 def test_an_address_is_unblocked_after_a_minute(monkeypatch):
     """And the count begins again; a limit of 0 is unlimited."""
-    now = [1000.0]
-    monkeypatch.setattr(auth_cache, "time", modules.with_changes(time, monotonic=lambda: now[0]))
+    now = modules.set_clock(monkeypatch, auth_cache)
     item, open_ = auth_cache.AuthCache(2), auth_cache.AuthCache(0)
     for _ in range(2):
         item.record_failure("a", "x")

@@ -8,7 +8,6 @@ import pytest
 from core import enums, errors
 from core.db.queries import models
 from core.intake import model_upload, tensor_files
-from core.storage import local
 from tests.support import bundles as making
 from tests.support import factories
 
@@ -45,39 +44,35 @@ def refused(files):
     return caught.value.detail
 
 
-def test_a_bundle_is_taken_in_with_its_files(db, tmp_path, valid_bundle_files):
+def test_a_bundle_is_taken_in_with_its_files(db, blob_store, valid_bundle_files):
     """The blobs hold the three files under the digests of the row."""
     who = factories.create_key(db, "boss", enums.Role.ADMIN)
-    store = local.LocalBlobStore(tmp_path / "blobs")
-    row, new = model_upload.register_bundle(db, store, valid_bundle_files, who)
+    row, new = model_upload.register_bundle(db, blob_store, valid_bundle_files, who)
     assert (new, row.name, row.version, row.stage) == (True, making.NAME, "12", "candidate")
-    assert {name: store.get(sha256) for name, sha256 in row.files.items()} == valid_bundle_files
+    assert {name: blob_store.get(sha256) for name, sha256 in row.files.items()} == valid_bundle_files
     assert row.digest == hashlib.sha256(valid_bundle_files["weights.safetensors"]).hexdigest()
     assert row.manifest["labels"] == list(making.LABELS)
-    assert model_upload.register_bundle(db, store, valid_bundle_files, who)[1] is False
+    assert model_upload.register_bundle(db, blob_store, valid_bundle_files, who)[1] is False
 
 
-def test_a_sweep_of_the_blobs_leaves_bundles_alone(db, tmp_path, valid_bundle_files):
+def test_a_sweep_of_the_blobs_leaves_bundles_alone(db, blob_store, valid_bundle_files):
     """However old they are."""
     import os
 
     who = factories.create_key(db, "boss", enums.Role.ADMIN)
-    store = local.LocalBlobStore(tmp_path / "blobs")
-    row, _ = model_upload.register_bundle(db, store, valid_bundle_files, who)
+    row, _ = model_upload.register_bundle(db, blob_store, valid_bundle_files, who)
     for sha256 in row.files.values():
-        os.utime(store.path(sha256), (0, 0))
-    store.remove_temp_files()
-    assert {name: store.get(sha256) for name, sha256 in row.files.items()} == valid_bundle_files
+        os.utime(blob_store.path(sha256), (0, 0))
+    blob_store.remove_temp_files()
+    assert {name: blob_store.get(sha256) for name, sha256 in row.files.items()} == valid_bundle_files
 
 
-def test_nothing_is_kept_of_a_bundle_that_is_refused(db, tmp_path, valid_bundle_files):
+def test_nothing_is_kept_of_a_bundle_that_is_refused(db, blob_store, valid_bundle_files):
     """Neither rows nor blobs."""
     who = factories.create_key(db, "boss", enums.Role.ADMIN)
     with pytest.raises(errors.BundleRejected):
-        model_upload.register_bundle(
-            db, local.LocalBlobStore(tmp_path / "blobs"), valid_bundle_files | {"weights.safetensors": b"x" * 100}, who
-        )
-    assert not (tmp_path / "blobs").exists()
+        model_upload.register_bundle(db, blob_store, valid_bundle_files | {"weights.safetensors": b"x" * 100}, who)
+    assert not blob_store.root.exists()
     assert db.read(models.list_all) == []
 
 
@@ -192,15 +187,14 @@ def with_familiarity(good, data, **fields):
     return with_manifest(good, **(digest | fields)) | {"familiarity.safetensors": data}
 
 
-def test_a_fourth_file_is_stored_with_the_others(db, tmp_path, valid_bundle_files):
+def test_a_fourth_file_is_stored_with_the_others(db, blob_store, valid_bundle_files):
     """Workers fetch all files of the row."""
     files = with_familiarity(valid_bundle_files, safetensors({"distances": tensor()}, bytes(8)))
     who = factories.create_key(db, "boss", enums.Role.ADMIN)
-    store = local.LocalBlobStore(tmp_path / "blobs")
 
-    row, _ = model_upload.register_bundle(db, store, files, who)
+    row, _ = model_upload.register_bundle(db, blob_store, files, who)
 
-    assert {name: store.get(sha256) for name, sha256 in row.files.items()} == files
+    assert {name: blob_store.get(sha256) for name, sha256 in row.files.items()} == files
 
 
 @pytest.mark.parametrize(

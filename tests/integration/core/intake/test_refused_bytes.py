@@ -11,16 +11,9 @@ from core.db import clock
 from core.db.queries import installation, jobs, quotas
 from core.intake import service
 from core.maintenance import orphans
-from core.storage import local
 from tests.support import factories
 
 KEY_QUOTAS = quotas.Quotas(images_per_minute=1000, bytes_per_minute=100_000)
-
-
-@pytest.fixture
-def blob_store(tmp_path):
-    """A blob store in a folder."""
-    return local.LocalBlobStore(tmp_path / "blobs")
 
 
 class SilentWakeup:
@@ -41,11 +34,6 @@ def upload(number, name="a"):
     return service.Upload(name, factories.make_image(number))
 
 
-def stored(blob_store):
-    """Return the number of blobs."""
-    return len(list(blob_store.root.glob("??/*")))
-
-
 def remaining_bytes(db, owner):
     """Return how many bytes a key may still submit."""
     return db.read(quotas.get_usage, owner, KEY_QUOTAS).remaining.bytes
@@ -59,7 +47,7 @@ def test_a_used_idempotency_key_is_rejected_before_bytes_are_stored(intake_servi
     for number in range(2, 6):
         with pytest.raises(errors.IdempotencyMismatch):
             factories.submit_job(intake_service, job, [upload(number)])
-    assert stored(blob_store) == 1
+    assert factories.count_blobs(blob_store) == 1
     assert factories.submit_job(intake_service, job, [upload(1)]).id == first.id
     assert remaining_bytes(db, owner) == pytest.approx(left, abs=3000)
 
@@ -73,7 +61,7 @@ def test_images_that_are_not_added_are_not_stored(intake_service, blob_store, db
         with pytest.raises(errors.JobSealed):
             intake_service.add_images(job_id, owner, [upload(2, "new")], key_quotas=KEY_QUOTAS)
     intake_service.add_images(job_id, owner, [upload(3)], key_quotas=KEY_QUOTAS)
-    assert stored(blob_store) == 1
+    assert factories.count_blobs(blob_store) == 1
     assert remaining_bytes(db, owner) == KEY_QUOTAS.bytes_per_minute
 
 
@@ -91,7 +79,8 @@ def test_lost_races_are_paid_for(intake_service, blob_store, db, owner):
     with futures.ThreadPoolExecutor(20) as pool:
         results = list(pool.map(submit, range(20)))
     assert sum(not isinstance(result, str) for result in results) == 1
-    assert stored(blob_store) <= 3000 / size + 2  # a bucket may be overdrawn by one submission, and refills meanwhile
+    # A bucket may be overdrawn by one submission, and refills meanwhile.
+    assert factories.count_blobs(blob_store) <= 3000 / size + 2
 
 
 def test_what_the_quota_rejects_is_not_stored(intake_service, blob_store, owner):
@@ -101,7 +90,7 @@ def test_what_the_quota_rejects_is_not_stored(intake_service, blob_store, owner)
     for number in range(2, 6):
         with pytest.raises(errors.RateLimited):
             factories.submit_job(intake_service, factories.new_job(owner, key_quotas=key_quotas), [upload(number)])
-    assert stored(blob_store) == 1
+    assert factories.count_blobs(blob_store) == 1
 
 
 def test_metadata_counts_as_bytes(intake_service, owner):
@@ -161,10 +150,9 @@ def test_the_sweep_removes_old_blobs_without_rows_only(intake_service, blob_stor
 
 
 @pytest.mark.parametrize("blobs_per_step", [1, 1000])
-def test_the_sweep_goes_on_past_a_blob_that_cannot_be_removed(tmp_path, db, monkeypatch, blobs_per_step):
+def test_the_sweep_goes_on_past_a_blob_that_cannot_be_removed(blob_store, db, monkeypatch, blobs_per_step):
     """All that come after it would else stay for ever; the error is raised at the end."""
     monkeypatch.setattr(orphans, "BLOBS_PER_STEP", blobs_per_step)
-    blob_store = local.LocalBlobStore(tmp_path / "blobs")
     digests = [f"{number:064x}" for number in range(3)]
     blob_store.put([(digest, b"x") for digest in digests])
     blob_store.path(digests[1]).unlink()

@@ -13,7 +13,6 @@ from core.db import new_image
 from core.db.queries import deletions, jobs, known_blobs
 from core.intake import job_writer, service
 from core.maintenance import retention
-from core.storage import local
 from sortbelt.files import file_names
 from tests.support import factories
 
@@ -50,10 +49,10 @@ class FullDisk:
 
 
 @pytest.fixture
-def intake_service(db, tmp_path):
+def intake_service(db, blob_store):
     """A submission service on a real database and folder, with a counting wake-up sender."""
     wakeup = CountingWakeup(lambda: len(factories.image_states(db)))
-    return service.SubmissionService(settings.Settings(), db, local.LocalBlobStore(tmp_path / "blobs"), wakeup)
+    return service.SubmissionService(settings.Settings(), db, blob_store, wakeup)
 
 
 def uploads(*names):

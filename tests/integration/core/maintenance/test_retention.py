@@ -13,17 +13,10 @@ from core import errors
 from core.db.queries import invariants, job_lists, jobs, models
 from core.db.queries import retention as steps
 from core.maintenance import retention
-from core.storage import local
 from tests.support import factories, waiting
 
 LONG_AGO = sa.text("'2020-01-01 00:00:00'")
 ONE = bytes(range(256))
-
-
-@pytest.fixture
-def blob_store(tmp_path):
-    """A blob store in a folder."""
-    return local.LocalBlobStore(tmp_path / "blobs")
 
 
 @pytest.fixture
@@ -51,11 +44,6 @@ def over(db, job_id):
     db.write(
         lambda c: c.execute(sa.update(factories.JOBS).where(factories.JOBS.c.id == job_id).values(finished_at=LONG_AGO))
     )
-
-
-def stored(store):
-    """Return the number of blobs in the store."""
-    return len(list(store.root.glob("??/*")))
 
 
 def is_gone(db, job_id):
@@ -122,7 +110,7 @@ def test_ten_at_once_while_others_submit_and_work(db, blob_store, make_stored_jo
     retention.run_purge(db, blob_store, days=30)
     assert all(is_gone(db, job_id) for job_id in old)
     assert not any(is_gone(db, job_id) for job_id in young)
-    assert stored(blob_store) == 12
+    assert factories.count_blobs(blob_store) == 12
     assert db.read(invariants.miscounted_jobs) == db.read(invariants.final_images_without_result) == 0
 
 
@@ -153,14 +141,14 @@ def test_a_process_keeps_up_by_itself(db, blob_store, make_stored_job, monkeypat
     stop = retention.start_purge_thread(db, blob_store, days=30)
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "purge"]
     for _ in range(200):
-        if stored(blob_store) == 0:
+        if factories.count_blobs(blob_store) == 0:
             break
         time.sleep(0.05)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
     assert is_gone(db, job_id)
-    assert stored(blob_store) == 0
+    assert factories.count_blobs(blob_store) == 0
 
 
 def test_the_purge_thread_ends_cancelled_jobs_where_no_worker_runs(db, owner, blob_store, monkeypatch):

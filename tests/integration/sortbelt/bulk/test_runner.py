@@ -40,12 +40,6 @@ def image_dir(tmp_path):
     return root
 
 
-@pytest.fixture
-def client(server):
-    with Client(server.url, fake_api.KEY) as client:
-        yield client
-
-
 @contextlib.contextmanager
 def folder_run(client, root, wishes=None, file=None):
     """A run of this process."""

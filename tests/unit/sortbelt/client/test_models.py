@@ -3,8 +3,6 @@ import json
 import pytest
 
 from sortbelt import errors
-from sortbelt.client.sync_client import Client
-from tests.support import fake_api
 
 BUNDLE = {
     "weights.safetensors": b"\0\1weights",
@@ -15,12 +13,6 @@ LIVE = {"name": "shapes", "version": "1", "stage": "live", "labels": ["a", "b"],
 LIVE |= {"served_by": ["w1", "w2"], "refused_by": [], "created_at": "2026-01-31T12:00:00Z"}
 BAD = {"name": "shapes", "version": "2", "stage": "shadow", "share": 0.25, "labels": list("abcdefg")}
 BAD |= {"served_by": [], "refused_by": [{"worker": "w1", "reason": "The self-test fails."}], "created_by": "boss"}
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.url, fake_api.KEY) as client:
-        yield client
 
 
 @pytest.fixture

@@ -11,12 +11,6 @@ from sortbelt.client.sync_client import Client
 from tests.support import fake_api
 
 
-@pytest.fixture
-def client(server):
-    with Client(server.url, fake_api.KEY) as client:
-        yield client
-
-
 def test_images_go_in_and_results_come_out(client, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"1")
 
