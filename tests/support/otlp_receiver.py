@@ -4,12 +4,11 @@ import contextlib
 import gzip
 import http.server
 import threading
-import time
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-WAIT_SECONDS = 240  # for spans to arrive, also on a busy machine
+from tests.support import waiting
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,9 @@ class OtlpReceiver(http.server.ThreadingHTTPServer):
 
     def wait_until(self, condition, description):
         """Wait until a condition holds; fail with the description and the spans received so far."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, (
-                description,
-                sorted({(span.service, span.name) for span in self.spans}),
-            )
-            time.sleep(0.02)
+        waiting.wait_until(
+            condition, describe=lambda: (description, sorted({(span.service, span.name) for span in self.spans}))
+        )
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

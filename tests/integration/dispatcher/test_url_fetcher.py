@@ -7,7 +7,6 @@ import ipaddress
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 import httpcore
@@ -21,7 +20,7 @@ from core.db.queries import api_keys, jobs, quotas, retries, url_fetches, webhoo
 from core.intake import service
 from core.storage import local
 from dispatcher import http_client, url_fetcher
-from tests.support import factories
+from tests.support import factories, waiting
 
 FETCHES = tables.UrlFetch.__table__
 LOCAL = "127.0.0.0/8"
@@ -316,9 +315,7 @@ def test_a_host_that_is_slow_for_one_key_does_not_delay_another(db, submit, conf
     assert fetcher.poll() == 0
     quick = submit({"a": f"{image_host.url}/a.png"}, factories.create_key(db, "quick"))
     assert fetcher.poll() == 1
-    deadline = time.monotonic() + 60
-    while not (claimed := factories.claim_images(db)) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    claimed = waiting.wait_until(lambda: factories.claim_images(db), 60)
     assert [claim.job_id for claim in claimed] == [quick]
     image_host.may_answer.set()
     fetcher.finish()

@@ -444,7 +444,7 @@ def test_a_dispatcher_killed_between_sending_and_recording(db, database_url, mak
         webhook_receiver.responses = [kill]
         make_finished_jobs(webhook_receiver.url)
         webhook_receiver.wait(1)
-        first.wait(receivers.WAIT_SECONDS)
+        first.wait(waiting.TIMEOUT_SECONDS)
     (row,) = log(db)
     assert (row.status, row.attempts, row.response_status) == ("pending", 1, None)
     assert row.lease_until is not None
@@ -454,7 +454,7 @@ def test_a_dispatcher_killed_between_sending_and_recording(db, database_url, mak
         webhook_receiver.wait(2)
         waiting.wait_until(lambda: log(db)[0].status != "pending")
         second.send_signal(signal.SIGTERM)
-        assert second.wait(receivers.WAIT_SECONDS) == 0
+        assert second.wait(waiting.TIMEOUT_SECONDS) == 0
 
     (row,) = log(db)
     assert (row.status, row.attempts) == ("delivered", 2)

@@ -22,7 +22,7 @@ from core.storage import local
 from migrations.__main__ import upgrade
 from sortbelt import version
 from tests.integration.worker import fakes
-from tests.support import bundles, celery_messages, factories, servers
+from tests.support import bundles, celery_messages, factories, servers, waiting
 
 
 @contextlib.contextmanager
@@ -50,21 +50,15 @@ def run_worker(folder, database_url, redis_url, **more_settings):
         process.wait()
 
 
-TIMEOUT_SECONDS = 300  # for hangs only: a busy machine may need minutes
-
-
 def wait_until(condition, folder):
     """Wait until a condition holds; show the worker's log if it does not."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
-        time.sleep(0.05)
+    waiting.wait_until(condition, describe=lambda: (folder / "log").read_text()[-3000:])
 
 
 def wait_for_exit(process, folder):
     """Wait for a process to end; return its exit code."""
     try:
-        return process.wait(TIMEOUT_SECONDS)
+        return process.wait(waiting.TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         pytest.fail(f"the worker does not end: {(folder / 'log').read_text()[-3000:]}")
 
@@ -139,7 +133,7 @@ def test_a_worker_waits_for_its_tables_follows_wakeups_and_ends_cleanly(tmp_path
         assert client.running() == 0
         assert {a for status, a in factories.image_states(db).values() if status == "queued"} <= {0}
         assert client.live_workers() == 0
-        _, left = psutil.wait_procs(below, timeout=TIMEOUT_SECONDS)
+        _, left = psutil.wait_procs(below, timeout=waiting.TIMEOUT_SECONDS)
         assert left == []
     assert "Traceback" not in (tmp_path / "log").read_text()
 
@@ -163,7 +157,7 @@ def test_work_goes_on_without_redis_and_the_worker_ends_cleanly(
         below = process_tree(process)
         process.terminate()
         assert wait_for_exit(process, tmp_path) == 0
-        _, left = psutil.wait_procs(below, timeout=TIMEOUT_SECONDS)
+        _, left = psutil.wait_procs(below, timeout=waiting.TIMEOUT_SECONDS)
         assert left == []
 
 
@@ -214,7 +208,7 @@ def test_a_worker_that_is_killed_loses_nothing(postgres_database_url, tmp_path, 
         below = process_tree(first)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        _, left = psutil.wait_procs(below, timeout=TIMEOUT_SECONDS)
+        _, left = psutil.wait_procs(below, timeout=waiting.TIMEOUT_SECONDS)
         assert left == []
     held = client.running()
     assert held > 0
@@ -300,7 +294,7 @@ def test_a_stuck_worker_ends_itself(sqlite_database_url, tmp_path, redis_url, ma
         below = process_tree(process)[1:]
         assert below
         assert wait_for_exit(process, tmp_path) == 70
-        _, left = psutil.wait_procs(below, timeout=TIMEOUT_SECONDS)
+        _, left = psutil.wait_procs(below, timeout=waiting.TIMEOUT_SECONDS)
         for child in left:
             child.kill()
         assert left == []

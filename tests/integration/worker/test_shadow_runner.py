@@ -93,15 +93,10 @@ def classify_live(db, owner, put_blob, make_jpeg):
     return classify
 
 
-def wait_for_rows(db, count, seconds=240.0):
+def wait_for_rows(db, count):
     """Return the rows that the shadow versions have written, once there are `count`."""
     query = sa.select(SHADOWS).order_by(SHADOWS.c.model_id, SHADOWS.c.image_id)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        rows = db.read(lambda conn: conn.execute(query).all())
-        if len(rows) >= count:
-            break
-        time.sleep(0.05)
+    rows = waiting.wait_until(lambda: len(rows := db.read(lambda conn: conn.execute(query).all())) >= count and rows)
     assert len(rows) == count
     return rows
 

@@ -19,7 +19,7 @@ from core import enums
 from core.db import database
 from core.db.queries import api_keys
 from tests.integration.api.conftest import run_api_server
-from tests.support import factories, modules
+from tests.support import factories, modules, waiting
 
 LIMIT = 200
 
@@ -52,10 +52,9 @@ def is_open(connection):
 
 def wait_until_at_most(count, connections):
     """Wait until so few of these are still open."""
-    deadline = time.monotonic() + 60
-    while sum(map(is_open, connections)) > count:
-        assert time.monotonic() < deadline, f"{sum(map(is_open, connections))} are open"
-        time.sleep(0.1)
+    waiting.wait_until(
+        lambda: sum(map(is_open, connections)) <= count, 60, lambda: f"{sum(map(is_open, connections))} are open"
+    )
 
 
 def answers(server, path="/livez", address="127.0.0.1"):
@@ -183,10 +182,7 @@ def test_a_client_that_does_not_read_is_disconnected(monkeypatch):
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         connection.send(bytes(1_000_000))
-                deadline = time.monotonic() + 60
-                while not (error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+                error = waiting.wait_until(lambda: connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 60)
             assert error == errno.ETIMEDOUT
             client.close()
 

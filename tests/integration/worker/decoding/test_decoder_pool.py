@@ -22,6 +22,7 @@ from core.sandbox import child_command
 from core.storage import local
 from model.preprocessing import decode
 from tests.support import decoder_processes
+from tests.support.waiting import wait_until
 from worker.decoding import decoder_pool, decoder_process
 
 PREPROCESS = decode.Preprocess(32, 24)
@@ -477,15 +478,9 @@ def test_a_decoder_is_sandboxed(make_pool):
     """It has limits on memory, files, core dumps and descriptors, no new privileges, and its own session."""
     pool = make_pool(1)
     pool.submit([], PREPROCESS).result()
-    deadline = time.monotonic() + 10
     pid = decoder_processes.pids(pool)[0]
-    while "Max core file size        0 " not in Path(f"/proc/{pid}/limits").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    status = Path(f"/proc/{pid}/status").read_text()
-    while "NoNewPrivs:\t1" not in status and time.monotonic() < deadline:
-        status = Path(f"/proc/{pid}/status").read_text()
-    assert "NoNewPrivs:\t1" in status
+    wait_until(lambda: "Max core file size        0 " in Path(f"/proc/{pid}/limits").read_text(), 10)
+    wait_until(lambda: "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text(), 10)
     limits = {line[:25].strip(): line[26:47].strip() for line in Path(f"/proc/{pid}/limits").read_text().splitlines()}
     assert limits["Max file size"] == "0"
     assert int(limits["Max open files"]) <= 64

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import sqlalchemy as sa
 
@@ -7,7 +5,7 @@ from core import enums
 from core.db.queries import claims as claim_queries
 from core.db.queries import deletions, expired_leases, jobs, retention
 from core.maintenance import reaper
-from tests.support import factories
+from tests.support import factories, waiting
 
 BULK, INTERACTIVE = enums.Priority.BULK, enums.Priority.INTERACTIVE
 
@@ -282,9 +280,7 @@ def test_a_short_lease_ends_by_itself(db, owner):
     """No clock is turned here: by the database's own, the image is anyone's a moment later."""
     factories.create_job(db, owner, "a")
     factories.claim_images(db, lease_seconds=0.1)
-    deadline = time.monotonic() + 60
-    while reaper.reap(db, max_attempts=3) != 1:
-        assert time.monotonic() < deadline
+    waiting.wait_until(lambda: reaper.reap(db, max_attempts=3) == 1, 60)
 
 
 def test_the_rescue_gives_up_at_the_cap(db, owner):
