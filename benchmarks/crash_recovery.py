@@ -30,11 +30,11 @@ from PIL import Image
 
 from benchmarks import process_usage, report, stack
 from core.db import database
-from core.db.queries import invariants
 from sortbelt import Client
 from sortbelt.bulk import runner
 from sortbelt.client import image_files
 from tests.faults import tcp_proxy
+from tests.support import factories
 
 MODEL = "cookpad-cnn"  # the faster bundle: the network does not matter here
 WARMUP_IMAGES = 1_000  # memory must stay flat after these
@@ -45,12 +45,6 @@ COMMENT_FORMAT = b"<image %07d>"
 STAMP_PATTERN = re.compile(re.escape(COMMENT_FORMAT).replace(b"%07d", rb"(\d{7})"))
 SAMPLE_SECONDS = 0.1
 RESULTS_QUERY = "SELECT count(*), count(DISTINCT image_id) FROM results"
-INVARIANT_CHECKS = (
-    invariants.final_images_without_result,
-    invariants.results_of_unfinished_images,
-    invariants.miscounted_jobs,
-    invariants.unfinished_complete_jobs,
-)
 IMAGES_QUERY = "SELECT count(*), count(DISTINCT name), count(DISTINCT sha256), count(DISTINCT job_id) FROM images"
 
 
@@ -239,9 +233,7 @@ def _check_database(server: stack.Stack) -> tuple[tuple[int, ...], list[str]]:
     db = database.Database(f"sqlite:///{server.data_dir}/sortbelt.db")
     try:
         rows = tuple(number for query in (RESULTS_QUERY, IMAGES_QUERY) for number in db.read(_query_row, query))
-        broken = [
-            f"{db.read(check)} {check.__name__}".replace("_", " ") for check in INVARIANT_CHECKS if db.read(check)
-        ]
+        broken = [f"{count} {name}".replace("_", " ") for name, count in factories.find_defects(db).items()]
     finally:
         db.close()
     return rows, broken
