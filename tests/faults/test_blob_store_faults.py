@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import os
 import subprocess
-import threading
 import time
 from typing import ClassVar
 
@@ -95,7 +94,7 @@ def test_a_missing_or_altered_blob(stack, fault, code):
     assert set(stack.attempts().values()) == {1}
 
 
-class Bucket(http.server.BaseHTTPRequestHandler):
+class Bucket(servers.QuietHandler):
     """Serve one S3 bucket from memory; refuse requests with the status `refuse`."""
 
     blobs: ClassVar = {}
@@ -103,12 +102,7 @@ class Bucket(http.server.BaseHTTPRequestHandler):
     request_count = 0
 
     def _answer(self, status, body=b""):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"x"')
-        self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer(status, body, {"ETag": '"x"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"})
 
     def do_PUT(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -127,23 +121,17 @@ class Bucket(http.server.BaseHTTPRequestHandler):
         body = self.blobs.get(self.path)
         return self._answer(404) if body is None else self._answer(200, body)
 
-    do_HEAD = do_GET  # noqa: N815 (as above)
-
-    def log_message(self, *_):
-        """Do not log."""
+    do_HEAD = do_GET
 
 
 @pytest.fixture
 def s3_stack(stack, monkeypatch):
     """Make a stack whose blobs are in a bucket that can refuse."""
     Bucket.blobs, Bucket.refuse, Bucket.request_count = {}, None, 0
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-    stack.settings |= {"blob_store": "s3://pictures/some"}
-    yield stack
-    server.shutdown()
-    server.server_close()
+    with servers.serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)) as server:
+        servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        stack.settings |= {"blob_store": "s3://pictures/some"}
+        yield stack
 
 
 @pytest.mark.parametrize("refusal", [503, 403])

@@ -12,13 +12,13 @@ import threading
 import urllib.parse
 import uuid
 
+from tests.support import servers
+
 KEY = "sb_00000000_fake"
 
 
 class FakeServer(http.server.ThreadingHTTPServer):
     """The fake server. Images with `broken` in their names fail; `faults` make requests fail."""
-
-    daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -112,12 +112,9 @@ def _image_status(name, data, job):
     return "failed" if "broken" in name or not data else "done"
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(servers.QuietHandler):
     protocol_version = "HTTP/1.1"
     server: FakeServer
-
-    def log_message(self, *_):
-        pass
 
     def _handle(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -138,7 +135,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
             self._route(path, body)
 
-    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _handle  # noqa: N815 (names required by http.server)
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _handle
 
     def _route(self, path, body):
         if self.headers.get("Authorization") != f"Bearer {KEY}":
@@ -435,11 +432,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _json(self, status, value, headers=None, content_type="application/json", text=None):
         text = json.dumps(value).encode() if text is None else text
-        self.send_response(status)
-        for name, header in {"Content-Type": content_type, "Content-Length": len(text), **(headers or {})}.items():
-            self.send_header(name, str(header))
-        self.end_headers()
-        self.wfile.write(text)
+        self.answer(status, text, {"Content-Type": content_type, **(headers or {})})
 
 
 def _parse_multipart(headers, body, file_field="images"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from tests.support import waiting
+from tests.support import servers, waiting
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,6 @@ class Span:
 
 class OtlpReceiver(http.server.ThreadingHTTPServer):
     """Records all spans; responds with `response_status`, and not before `unblocked` is set."""
-
-    daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -66,15 +64,8 @@ class OtlpReceiver(http.server.ThreadingHTTPServer):
         )
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(servers.QuietHandler):
     server: OtlpReceiver
-
-    def log_message(self, *_):
-        pass
-
-    def handle(self):
-        with contextlib.suppress(ConnectionError):
-            super().handle()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -84,9 +75,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
             self.server.raw_body += body
             self.server.spans += parse_spans(body)
-        self.send_response(self.server.response_status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.answer(self.server.response_status)
 
 
 def parse_spans(body):
@@ -113,13 +102,8 @@ def _to_dict(attributes):
 @contextlib.contextmanager
 def run_receiver():
     """Run a receiver during the block."""
-    server = OtlpReceiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.unblocked.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with servers.serving(OtlpReceiver()) as server:
+        try:
+            yield server
+        finally:
+            server.unblocked.set()

@@ -1,12 +1,14 @@
-"""Real servers for the tests: free ports, Redis, and S3 buckets."""
+"""Real servers for the tests: free ports, HTTP servers in a thread, Redis, and S3 buckets."""
 
 import contextlib
+import http.server
 import itertools
 import os
 import random
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 
@@ -29,6 +31,39 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no free port in the range of this test process")
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    """A handler that logs nothing, and ignores clients that close the connection."""
+
+    def log_message(self, *_):
+        """Do not log."""
+
+    def handle(self):
+        """Handle requests until the connection is closed."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def answer(self, status, body=b"", headers=None):
+        """Send a complete response."""
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), **(headers or {})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextlib.contextmanager
+def serving(server):
+    """Serve requests in a thread during the block; yield the server."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Fixtures that run the `sortbelt` command in this process, against a fake server."""
 
-import threading
 from types import SimpleNamespace
 
 import click.testing
@@ -9,19 +8,14 @@ import pytest
 from sortbelt.cli import main
 from sortbelt.client.sync_client import Client
 from sortbelt.local import data_directory
-from tests.support import fake_api
+from tests.support import fake_api, servers
 
 
 @pytest.fixture
 def server():
     """Run a fake server."""
-    fake = fake_api.FakeServer()
-    thread = threading.Thread(target=fake.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield fake
-    fake.shutdown()
-    thread.join()
-    fake.server_close()
+    with servers.serving(fake_api.FakeServer()) as fake:
+        yield fake
 
 
 @pytest.fixture

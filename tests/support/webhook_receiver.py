@@ -1,11 +1,10 @@
 """A webhook receiver on 127.0.0.1: it records requests, and responds as configured."""
 
-import contextlib
 import http.server
 import threading
 from dataclasses import dataclass
 
-from tests.support import waiting
+from tests.support import servers, waiting
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,6 @@ class ReceivedRequest:
 class WebhookReceiver(http.server.ThreadingHTTPServer):
     """Responds with a 204, or with the next item of `responses`: a status, (status, headers), or a function."""
 
-    daemon_threads = True
-
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
@@ -42,15 +39,8 @@ class WebhookReceiver(http.server.ThreadingHTTPServer):
         return self.requests
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(servers.QuietHandler):
     server: WebhookReceiver
-
-    def log_message(self, *_):
-        pass
-
-    def handle(self):
-        with contextlib.suppress(ConnectionError):  # the sender may be killed during a request
-            super().handle()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -66,24 +56,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 response(self)
                 return
             status, headers = response if isinstance(response, tuple) else (response, {})
-            self.send_response(status)
-            for name, value in {"Content-Length": "0", **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
+            self.answer(status, headers=headers)
         finally:
             with self.server.lock:
                 self.server.concurrent -= 1
 
 
-@contextlib.contextmanager
 def run_receiver():
     """Run a receiver during the block."""
-    server = WebhookReceiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return servers.serving(WebhookReceiver())

@@ -197,7 +197,7 @@ def test_bad_images_fail_by_themselves(db, start_import, run_importer, source_di
     assert factories.job_counts(db, job_id) == {"done": 2, "failed": 3}
 
 
-class Miser(http.server.BaseHTTPRequestHandler):
+class Miser(servers.QuietHandler):
     """A bucket that lists two images, and denies access to one of them."""
 
     LISTED = "<Contents><Key>{}.png</Key><Size>{}</Size><LastModified>2026-01-31T12:00:00Z</LastModified></Contents>"
@@ -208,24 +208,15 @@ class Miser(http.server.BaseHTTPRequestHandler):
         listing = f'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>'
         refuses = "archived.png" in self.path
         body = b"" if refuses else listing.encode() if "list-type" in self.path else data
-        self.send_response(403 if refuses else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Silent."""
+        self.answer(403 if refuses else 200, body, {"Last-Modified": "Sat, 31 Jan 2026 12:00:00 GMT"})
 
 
 def test_an_image_that_its_bucket_denies_fails_by_itself(db, start_import, run_importer, monkeypatch):
     """An archived one, for instance; the others are found."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Miser) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    with servers.serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Miser)) as server:
         servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         job_id = start_import()
         run_importer(sources="camera=s3://photos")
-        server.shutdown()
     assert scan(db, job_id) == ("done", 2, 0, None)
     assert codes(db, job_id) == {"archived.png": "blob_missing"}
 
@@ -245,8 +236,7 @@ class SlowBucket(Miser):
 def slow_importer(db, database_url, monkeypatch):
     """A scanner of a slow bucket, in this process."""
     monkeypatch.setattr(SlowBucket, "may_send", threading.Event())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowBucket) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    with servers.serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowBucket)) as server:
         servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         config = settings.Settings(database_url=database_url, sources="camera=s3://photos")
         importer = source_importer.SourceImporter(config, db)
@@ -255,7 +245,6 @@ def slow_importer(db, database_url, monkeypatch):
         finally:
             SlowBucket.may_send.set()
             importer.finish()
-            server.shutdown()
 
 
 def test_the_lease_is_extended_while_a_page_is_read(db, start_import, slow_importer, monkeypatch):

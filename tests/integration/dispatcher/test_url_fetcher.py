@@ -20,7 +20,7 @@ from core.db.queries import api_keys, jobs, quotas, retries, url_fetches, webhoo
 from core.intake import service
 from core.storage import local
 from dispatcher import http_client, url_fetcher
-from tests.support import factories, waiting
+from tests.support import factories, servers, waiting
 
 FETCHES = tables.UrlFetch.__table__
 LOCAL = "127.0.0.0/8"
@@ -29,8 +29,6 @@ LOCAL = "127.0.0.0/8"
 class ImageHost(http.server.ThreadingHTTPServer):
     """A host of images: `responses` has (status, headers, body) by path."""
 
-    daemon_threads = True
-
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.responses, self.requests = {}, []
@@ -38,30 +36,21 @@ class ImageHost(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(servers.QuietHandler):
     def do_GET(self):
         self.server.requests.append((self.path, dict(self.headers)))
         if self.path == self.server.slow_path:
             self.server.may_answer.wait(60)
         status, headers, body = self.server.responses.get(self.path, (404, {}, b""))
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Silent."""
+        self.answer(status, body, headers)
 
 
 @pytest.fixture
 def image_host():
-    with ImageHost() as host:
-        threading.Thread(target=host.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    with servers.serving(ImageHost()) as host:
         host.responses["/a.png"] = 200, {}, factories.make_image(1)
         yield host
         host.may_answer.set()
-        host.shutdown()
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_an_unavailable_source_does_not_delay_other_images(
     assert helpers.attempts(db) == {1}
 
 
-class Bucket(http.server.BaseHTTPRequestHandler):
+class Bucket(servers.QuietHandler):
     """A bucket that denies access to what contains one of `denied`."""
 
     LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
@@ -157,24 +157,16 @@ class Bucket(http.server.BaseHTTPRequestHandler):
         folder, denied = self.server.folder, self.server.denied
         is_denied = any(part in self.path for part in denied)
         body = b"" if is_denied else self.LISTING if "list-type" in self.path else self._read(folder)
-        self.send_response(403 if is_denied else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer(403 if is_denied else 200, body, {"Last-Modified": "Sat, 31 Jan 2026 12:00:00 GMT"})
 
     def _read(self, folder):
         return (folder / self.path.rpartition("/")[2]).read_bytes()
-
-    def log_message(self, *_):
-        """Silent."""
 
 
 @pytest.fixture
 def make_bucket(submit_from_source, monkeypatch):
     """Serve the images of the source as a bucket, which denies access to some; return the setting for it."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    with servers.serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)) as server:
         servers.set_s3_environment(monkeypatch, f"http://127.0.0.1:{server.server_port}")
         server.folder = submit_from_source.root
 
@@ -183,7 +175,6 @@ def make_bucket(submit_from_source, monkeypatch):
             return "camera=s3://photos"
 
         yield make
-        server.shutdown()
 
 
 @pytest.mark.parametrize(("count", "denied"), [(12, [3]), (3, [0, 1, 2]), (1, [0])], ids=["one", "all", "single"])

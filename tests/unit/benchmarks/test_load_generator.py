@@ -1,15 +1,15 @@
 """The load generator sends complete requests, each with unique bytes, and counts responses."""
 
+import http.server
 import json
-import threading
-from http import server
 
 import pytest
 
 from benchmarks import load_generator, sample_images
+from tests.support import servers
 
 
-class Handler(server.BaseHTTPRequestHandler):
+class Handler(servers.QuietHandler):
     """Record every request, and respond with a label."""
 
     protocol_version = "HTTP/1.1"
@@ -18,33 +18,21 @@ class Handler(server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append((self.headers, body))
         response_body = json.dumps({"results": [{"label": "sushi"}]}).encode()
-        self.send_response(self.server.status)
         if self.server.chunked:
+            self.send_response(self.server.status)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(response_body), response_body))
             return
-        self.send_header("Content-Length", str(len(response_body)))
-        if self.server.closes:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(response_body)
-
-    def log_message(self, *_):
-        pass
+        self.answer(self.server.status, response_body, {"Connection": "close"} if self.server.closes else {})
 
 
 @pytest.fixture
 def http_server():
     """A server whose response can be configured."""
-    fake_server = server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake_server.received, fake_server.status, fake_server.chunked, fake_server.closes = [], 200, False, False
-    thread = threading.Thread(target=fake_server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield fake_server
-    fake_server.shutdown()
-    fake_server.server_close()
-    thread.join()
+    with servers.serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as fake_server:
+        fake_server.received, fake_server.status, fake_server.chunked, fake_server.closes = [], 200, False, False
+        yield fake_server
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_a_service_that_is_not_ready_says_why(server):
             checks = {"database": {"ok": True, "detail": ""}, "workers": {"ok": False, "detail": "none"}}
             self._json(status, {"checks": checks})
 
-        do_GET = _any  # noqa: N815 - a name that http.server asks for
+        do_GET = _any
 
     server.RequestHandlerClass = Ready
     status = 503
