@@ -1,6 +1,5 @@
 """Large images, the review queue and the accessibility of every view, in a real browser."""
 
-import io
 import re
 import zipfile
 
@@ -8,6 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect
+
+from tests.support import image_files
 
 SWIPE = """(photo, by) => [["touchstart", 200], ["touchend", 200 + by]].forEach(([kind, clientX]) => {
   const touch = new Touch({ identifier: 1, target: photo, clientX, clientY: 100 });
@@ -20,9 +21,7 @@ def draw(number, size):
     """Return a small file of many pixels: one that differs for each number."""
     image = Image.new("RGB", size, (number * 20, 90, 200 - number * 15))
     image.paste("white", (0, 0, size[0] // 3, size[1] // 3))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
+    return image_files.encode(image)
 
 
 @pytest.fixture

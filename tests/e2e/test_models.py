@@ -1,6 +1,5 @@
 """The life of a model on a real stack: train, evaluate, add, shadow, promote, roll back."""
 
-import io
 import json
 import os
 import random
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from core.db import database
 from tests.e2e.conftest import REPOSITORY, wait_until
-from tests.support import bundles
+from tests.support import bundles, image_files
 
 pytestmark = pytest.mark.timeout(1800)  # each starts many processes, one after another
 IMAGES_PER_JOB = 24
@@ -95,9 +94,8 @@ class Load(threading.Thread):
     def files(self):
         """Yield new images: a known image would not be classified again."""
         for number in range(IMAGES_PER_JOB):
-            file = io.BytesIO()
-            Image.new("RGB", (96, 96), (number, len(self.jobs) % 256, len(self.jobs) // 256)).save(file, "PNG")
-            yield "images", (f"{number:02}.png", file.getvalue())
+            colour = (number, len(self.jobs) % 256, len(self.jobs) // 256)
+            yield "images", (f"{number:02}.png", image_files.make("PNG", (96, 96), colour))
 
     def run(self):
         """Submit jobs, waiting while eight are unfinished."""

@@ -2,16 +2,14 @@
 
 import contextlib
 import hashlib
-import io
 import sqlite3
 import statistics
 import time
 
 import pytest
-from PIL import Image
 
 from tests.e2e.conftest import wait_until
-from tests.support import otlp_receiver, webhook_receiver
+from tests.support import image_files, otlp_receiver, webhook_receiver
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 NAME = "a-private-name.png"
@@ -29,9 +27,7 @@ def trace_receiver(monkeypatch):
 
 def make_png(number):
     """Return a small PNG, a different one for each number."""
-    file = io.BytesIO()
-    Image.new("RGB", (64, 48), (number % 256, number // 256, 120)).save(file, "PNG")
-    return file.getvalue()
+    return image_files.make("PNG", (64, 48), (number % 256, number // 256, 120))
 
 
 def submit(client, number, name=NAME, **options):

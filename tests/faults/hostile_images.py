@@ -1,6 +1,5 @@
 """Generate files that attack an image decoder, and odd but valid ones."""
 
-import io
 import struct
 import zlib
 
@@ -25,9 +24,7 @@ def make_png(width, height, rows, *extra_chunks, colour=2, depth=8):
 
 def encode_image(image_format, size=(40, 30), mode="RGB", **options):
     """Return a valid image."""
-    buffer = io.BytesIO()
-    Image.new(mode, size).save(buffer, image_format, **options)
-    return buffer.getvalue()
+    return image_files.encode(Image.new(mode, size), image_format, **options)
 
 
 def jpeg_with_scans(size, count):
@@ -146,9 +143,7 @@ def jpeg_with_orientation(good, orientation):
 def animated_image(image_format, frames):
     """Return an image of so many frames."""
     first, *rest = [Image.new("RGB", (20, 20), (n % 256, n // 256 % 256, 0)) for n in range(frames)]
-    buffer = io.BytesIO()
-    first.save(buffer, image_format, save_all=True, append_images=rest, duration=10)
-    return buffer.getvalue()
+    return image_files.encode(first, image_format, save_all=True, append_images=rest, duration=10)
 
 
 def _gifs():

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import signal
 import subprocess
@@ -17,14 +16,13 @@ from typing import ClassVar
 import httpx
 import psutil
 import sqlalchemy as sa
-from PIL import Image
 
 from core import enums, errors
 from core.db import database
 from core.db.queries import api_keys, invariants, workers
 from sortbelt.local import redis_server
 from tests.faults import fault_points, forkserver, tcp_proxy
-from tests.support import factories, servers
+from tests.support import factories, image_files, servers
 
 REPOSITORY = Path(__file__).parent.parent.parent
 FAST_SETTINGS = {  # shorter waits; nothing else differs from production
@@ -40,10 +38,8 @@ TIMEOUT_FACTOR = 4  # a busy machine may take so many times longer than the test
 
 def make_image(number: int, colour: tuple[int, int, int] | None = None) -> bytes:
     """Return a small PNG; another number gives other bytes, and usually another colour."""
-    buffer = io.BytesIO()
-    image = Image.new("RGB", (32, 32), colour or (number * 7 % 251, number * 13 % 241, 30))
-    image.save(buffer, "PNG")
-    return buffer.getvalue() + number.to_bytes(8, "big")  # decoders ignore trailing bytes
+    image = image_files.make("PNG", (32, 32), colour or (number * 7 % 251, number * 13 % 241, 30))
+    return image + number.to_bytes(8, "big")  # decoders ignore trailing bytes
 
 
 POISON_IMAGE = make_image(0, fault_points.MAGENTA)

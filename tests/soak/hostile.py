@@ -1,7 +1,6 @@
 """Hostile tenants of a soak test: one key floods in many ways, while another one's images are answered."""
 
 import functools
-import io
 import itertools
 import os
 import threading
@@ -9,7 +8,8 @@ import time
 from datetime import datetime
 
 import httpx
-from PIL import Image
+
+from tests.support import image_files
 
 MAX_P99_SECONDS = 2.0
 MIN_FOLDER_SPEED = 0.5  # of the speed without the flood
@@ -27,9 +27,7 @@ class GivenUp(Exception):
 @functools.cache
 def slow_image(number):
     """Return a PNG of 36 megapixels and few bytes, which takes about half a second to decode."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (6000, 6000), (number % 256, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return image_files.make("PNG", (6000, 6000), (number % 256, 0, 0))
 
 
 def _phases(job, accept_seconds, all_seconds):

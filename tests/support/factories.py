@@ -1,17 +1,16 @@
 """Factories for images, jobs, claims and results, and shortcuts to read them back."""
 
 import hashlib
-import io
 import random
 
 import sqlalchemy as sa
-from PIL import Image
 
 from core import enums
 from core.concurrency import blocking_call
 from core.db import database, tables
 from core.db.queries import api_keys, environments, fair_claims, invariants, jobs, models, new_images, workers
 from core.db.queries import claims as claim_queries
+from tests.support import image_files
 
 MODEL = "sushi-or-sandwich"
 MODEL_REF = claim_queries.ModelRef(MODEL, "1", "0" * 64)
@@ -35,9 +34,7 @@ INVARIANT_CHECKS = (
 
 def make_image(number=0, image_format="PNG", size=(40, 30)):
     """Return a small valid image file, a different one for each number."""
-    buffer = io.BytesIO()
-    Image.new("RGB", size, (number % 256, number // 256 % 256, number // 65536 % 256)).save(buffer, image_format)
-    return buffer.getvalue()
+    return image_files.make(image_format, size, (number % 256, number // 256 % 256, number // 65536 % 256))
 
 
 def create_key(db, name="other", role=enums.Role.SUBMIT):

@@ -9,7 +9,7 @@ from PIL import Image
 PILLOW_NAMES = {"WebP": "WEBP", "JPEG XL": "JXL"}
 
 
-def encode(image, image_format, **options):
+def encode(image, image_format="PNG", **options):
     """Return an image as a file of a format of `imaging.formats.FORMATS`, or of Pillow."""
     buffer = io.BytesIO()
     if image_format == "HEIC":

@@ -1,7 +1,6 @@
 """Fixtures for the model's tests: image files, drawn data sets, and a small bundle."""
 
 import dataclasses
-import io
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from model.networks import factory
 from model.packaging import bundle as bundles
 from model.packaging import manifest
 from model.preprocessing import decode
+from tests.support import image_files
 
 # On images this small, more threads only wait for each other, for minutes when the machine is busy.
 torch.set_num_threads(1)
@@ -23,13 +23,7 @@ SHAPES = ("circle", "square", "stripes")
 @pytest.fixture(scope="session")
 def encode_image():
     """Return a function that encodes a Pillow image as a file."""
-
-    def encode(image, image_format="PNG", **options):
-        buffer = io.BytesIO()
-        image.save(buffer, image_format, **options)
-        return buffer.getvalue()
-
-    return encode
+    return image_files.encode
 
 
 def draw_shape(shape, rng):

@@ -1,7 +1,6 @@
 """Fixtures for the worker's tests: images, a blob store, and the shipped bundle."""
 
 import hashlib
-import io
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 from core import settings
 from core.storage import local
 from model.packaging import bundle
+from tests.support import image_files
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +40,7 @@ def draw_image(number, image_format="JPEG", size=(120, 90)):
     """Return a valid image file with noise, a different one for each number."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 255, (size[1] // 10 or 1, size[0] // 10 or 1, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize(size).save(buffer, image_format)
-    return buffer.getvalue()
+    return image_files.encode(Image.fromarray(pixels).resize(size), image_format)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from core.maintenance import orphans, retention
 from core.sandbox import child_command
 from core.storage import local
 from tests.faults import hostile_images
-from tests.support import factories, modules
+from tests.support import factories, image_files, modules
 from tests.support.api_client import assert_problem
 
 SECRET = b"a secret place"
@@ -30,9 +30,7 @@ def two_colours(form="JPEG", size=(600, 300), mode="RGB", **options):
     """Return an image that is red on the left and blue on the right."""
     image = Image.new("RGB", size, "blue")
     image.paste("red", (0, 0, size[0] // 2, size[1]))
-    file = io.BytesIO()
-    image.convert(mode).save(file, form, **options)
-    return file.getvalue()
+    return image_files.encode(image.convert(mode), form, **options)
 
 
 @pytest.fixture
@@ -201,9 +199,7 @@ def dark_16_bit(mode):
     """Return an image of 16 bits whose levels are all in the lowest eighth."""
     image = Image.new(mode, (30, 30), 500)
     image.paste(3000, (0, 0, 15, 30))
-    file = io.BytesIO()
-    image.save(file, "TIFF")
-    return file.getvalue()
+    return image_files.encode(image, "TIFF")
 
 
 def test_a_child_has_no_settings_and_a_time_limit(monkeypatch):

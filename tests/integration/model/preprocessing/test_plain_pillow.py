@@ -9,15 +9,14 @@ from PIL import Image, ImageOps
 from benchmarks import baseline_loop
 from core import settings
 from model.packaging import manifest
+from tests.support import image_files
 
 CROPPING = {"sushi-or-sandwich": 224, "sushi-or-sandwich-small": 160}
 
 
 def encode(form, size):
     pixels = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(buffer, form)
-    return buffer.getvalue()
+    return image_files.encode(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), form)
 
 
 @pytest.mark.parametrize("size", [(1600, 1200), (301, 200), (40, 90)])

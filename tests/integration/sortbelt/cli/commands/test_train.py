@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import io
 import json
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sortbelt.local import child_env, data_directory, foreground, installed_bundles
-from tests.support import fake_api, waiting
+from tests.support import fake_api, image_files, waiting
 
 FIGURES = {"count": 40, "other": "lunch@3", "held_out_by_both": True}
 
@@ -215,9 +214,7 @@ def test_a_missing_library_or_server_is_reported_before_the_training(run_cli, ph
 def test_reviews_outweigh_the_folders_and_join_the_training(run_cli, server, photo_dir):
     """The real training: corrected, confirmed and left out by their bytes; others are fetched; the folder stays."""
     red, other_red, blue = (photo_dir / name for name in ("red/0.png", "red/1.png", "blue/0.png"))
-    new = io.BytesIO()
-    Image.new("RGB", (40, 40), (200, 20, 20)).save(new, "PNG")
-    server.image_bytes["9"] = new.getvalue()
+    new = server.image_bytes["9"] = image_files.make("PNG", (40, 40), (200, 20, 20))
     server.models.append({"name": "other", "version": "1", "stage": "live", "labels": ["cat", "dog"]})
     server.reviews[:] = [
         review(1, blue.read_bytes(), "red"),
@@ -225,7 +222,7 @@ def test_reviews_outweigh_the_folders_and_join_the_training(run_cli, server, pho
         review(3, red.read_bytes(), "red"),
         review(4, other_red.read_bytes(), None, verdict="bad_image"),
         review(5, (photo_dir / "red" / "2.png").read_bytes(), None, verdict="none_of_these", model="other"),
-        review(9, new.getvalue(), "red"),
+        review(9, new, "red"),
         review(10, b"of another model", "cat"),
         review(11, b"deleted meanwhile", "red"),
     ]
