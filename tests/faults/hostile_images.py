@@ -6,20 +6,7 @@ import zlib
 from PIL import Image
 
 from tests.support import image_files
-
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def png_chunk(kind, data):
-    """Return a PNG chunk."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def make_png(width, height, rows, *extra_chunks, colour=2, depth=8):
-    """Return a PNG of a size with these row bytes, and extra chunks before them."""
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    chunks = b"".join(extra_chunks) + png_chunk(b"IDAT", zlib.compress(rows, 9)) + png_chunk(b"IEND", b"")
-    return PNG + png_chunk(b"IHDR", head) + chunks
+from tests.support.image_files import PNG, make_png, png_chunk, png_header
 
 
 def encode_image(image_format, size=(40, 30), mode="RGB", **options):
@@ -29,9 +16,7 @@ def encode_image(image_format, size=(40, 30), mode="RGB", **options):
 
 def jpeg_with_scans(size, count):
     """Return a progressive JPEG whose last scan is repeated `count` times."""
-    data = encode_image("JPEG", (size, size), "L", progressive=True)
-    start = data.rindex(b"\xff\xda")
-    return data[:start] + data[start:-2] * count + b"\xff\xd9"
+    return image_files.with_repeated_scans(encode_image("JPEG", (size, size), "L", progressive=True), count)
 
 
 def decompression_bombs():
@@ -96,7 +81,7 @@ def _pngs():
         "frames for ever.png": (make_png(20, 20, row, png_chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))), None),
         "endless chunk.png": (PNG + png_chunk(b"IHDR", bytes(13)) + b"\x7f\xff\xff\xffIDAT" + bytes(50), False),
         "packed garbage.png": (
-            PNG + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0)) + png_chunk(b"IDAT", b"garbage"),
+            PNG + png_header(9, 9) + png_chunk(b"IDAT", b"garbage"),
             False,
         ),
         "sixteen bits.png": (encode_image("PNG", mode="I;16"), True),

@@ -59,8 +59,7 @@ def all_variants():
 def png_with_chunk(kind, content, crc=None):
     """Return a PNG with a chunk before its pixels, whose check sum may be wrong."""
     data = image_files.encode(Image.fromarray(COLOUR), "PNG")
-    crc = zlib.crc32(kind + content) if crc is None else crc
-    return data[:33] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc) + data[33:]
+    return data[:33] + image_files.png_chunk(kind, content, crc) + data[33:]
 
 
 def cut_jpeg(share, *, end_marker, progressive=False):

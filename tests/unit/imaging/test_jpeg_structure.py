@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from imaging import jpeg_structure
+from tests.support import image_files
 
 
 @pytest.fixture
@@ -15,18 +16,13 @@ def progressive_jpeg(encode_image):
     return encode_image(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG", progressive=True)
 
 
-def repeated(data, times):
-    scan = data.index(b"\xff\xda")
-    return data[:-2] + data[scan:-2] * times + b"\xff\xd9"
-
-
 def test_an_ordinary_progressive_jpeg_is_fine(progressive_jpeg):
     assert jpeg_structure.walk(progressive_jpeg).problem == ""
 
 
 def test_scans_are_limited(progressive_jpeg):
-    assert jpeg_structure.walk(repeated(progressive_jpeg, 8)).problem == ""
-    assert "100 scans" in jpeg_structure.walk(repeated(progressive_jpeg, 10)).problem
+    assert jpeg_structure.walk(image_files.with_repeated_scans(progressive_jpeg, 81)).problem == ""
+    assert "100 scans" in jpeg_structure.walk(image_files.with_repeated_scans(progressive_jpeg, 101)).problem
 
 
 def test_the_video_of_a_motion_photo_does_not_count_as_scans(progressive_jpeg):

@@ -13,8 +13,8 @@ from PIL import BmpImagePlugin, Image
 from imaging import bmff, decode, errors, formats, jpeg_structure, plugins, sizes
 from tests.faults import hostile_images
 from tests.support import image_files
+from tests.support.image_files import PNG, png_chunk, png_header
 
-PNG = b"\x89PNG\r\n\x1a\n"
 GIF = b"GIF89a" + struct.pack("<HHBBB", 20, 20, 0, 0, 0)
 GIF_FRAME = b"," + struct.pack("<HHHHB", 0, 0, 20, 20, 0) + b"\x02\x02\x4c\x01\0;"
 EXIF = Image.Exif()
@@ -35,15 +35,6 @@ OPTIONS = {
     "TIFF": [{}, {"big_tiff": True}, {"dpi": (72, 72)}],
 }
 COMPRESSIONS = [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "group4", "jpeg"]
-
-
-def chunk(kind, content=b""):
-    check_sum = zlib.crc32(kind + content).to_bytes(4, "big")
-    return len(content).to_bytes(4, "big") + kind + content + check_sum
-
-
-def png_header(width=20, height=20, depth=8, colour=2):
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
 
 
 def rejection(data):
@@ -150,12 +141,12 @@ def test_no_plugin_of_pillow_reads_a_header(form, monkeypatch):
 @pytest.mark.parametrize(
     "data",
     [
-        PNG + chunk(b"IDAT"),
+        PNG + png_chunk(b"IDAT"),
         PNG + png_header(),
-        PNG + png_header(colour=9) + chunk(b"IDAT"),
-        PNG + png_header()[:-1] + b"?" + chunk(b"IDAT"),
-        PNG + chunk(b"IHDR", bytes(12)) + chunk(b"IDAT"),
-        PNG + png_header() + chunk(b"PLTE", bytes(3))[:-1] + b"?" + chunk(b"IDAT"),
+        PNG + png_header(colour=9) + png_chunk(b"IDAT"),
+        PNG + png_header()[:-1] + b"?" + png_chunk(b"IDAT"),
+        PNG + png_chunk(b"IHDR", bytes(12)) + png_chunk(b"IDAT"),
+        PNG + png_header() + png_chunk(b"PLTE", bytes(3))[:-1] + b"?" + png_chunk(b"IDAT"),
         GIF + b";",
         GIF + b"!\xfe",
         GIF + b"!\xf9",
@@ -177,8 +168,8 @@ def test_a_header_without_a_size_or_pixels_is_damaged(data):
 
 def test_the_header_of_a_png_may_follow_other_chunks():
     """The last one counts, as it does for Pillow."""
-    text = chunk(b"tEXt", b"a\0b")
-    data = PNG + text + png_header(9, 9) + text + png_header(20, 10) + chunk(b"IDAT", zlib.compress(bytes(610)))
+    text = png_chunk(b"tEXt", b"a\0b")
+    data = PNG + text + png_header(9, 9) + text + png_header(20, 10) + png_chunk(b"IDAT", zlib.compress(bytes(610)))
 
     assert sizes.png_size(data) == decode.open_image(data).size == (20, 10)
 
@@ -191,8 +182,11 @@ def hostile_headers():
     canvas = b"VP8X\x0a\0\0\0" + bytes(10)
     return {
         "a TIFF of strips": (hostile_images.make_tiff(strips) + bytes(count), "more than 262,144 strips or tiles"),
-        "a PNG of chunks": (PNG + png_header() + chunk(b"prVt") * count + chunk(b"IDAT"), "more than 100,000 chunks"),
-        "a PNG of headers": (PNG + png_header() * (count // 4) + chunk(b"IDAT"), "more than 100,000 chunks"),
+        "a PNG of chunks": (
+            PNG + png_header() + png_chunk(b"prVt") * count + png_chunk(b"IDAT"),
+            "more than 100,000 chunks",
+        ),
+        "a PNG of headers": (PNG + png_header() * (count // 4) + png_chunk(b"IDAT"), "more than 100,000 chunks"),
         "a GIF of extensions": (GIF + b"!\1\1a\0" * count + GIF_FRAME, "more than 100,000 blocks"),
         "a GIF of empty extensions": (GIF + b"!\0\0" * count * 12 + GIF_FRAME, "more than 100,000 blocks"),
         "a GIF of one comment": (GIF + b"!\xfe" + b"\1a" * count + b"\0" + GIF_FRAME, "more than 100,000 blocks"),

@@ -1,9 +1,7 @@
 import contextlib
 import hashlib
-import io
 import os
 import signal
-import struct
 import subprocess
 import sys
 import textwrap
@@ -21,7 +19,8 @@ from core import errors
 from core.sandbox import child_command
 from core.storage import local
 from model.preprocessing import decode
-from tests.support import decoder_processes
+from tests.support import decoder_processes, image_files
+from tests.support.image_files import PNG, png_chunk, png_header
 from tests.support.waiting import wait_until
 from worker.decoding import decoder_pool, decoder_process
 
@@ -365,12 +364,8 @@ def test_a_decoder_that_stops_in_the_middle_of_a_reply_times_out(make_pool, put_
 
 def progressive(size, scans):
     """Return a progressive JPEG whose last scan is repeated `scans` times."""
-    file = io.BytesIO()
-    Image.new("L", (size, size), 128).save(file, "JPEG", progressive=True)
-    data = file.getvalue()
-    start = data.rindex(b"\xff\xda")
-    scan = data[start:-2]
-    return data[:start] + scan * scans + b"\xff\xd9"
+    jpeg = image_files.encode(Image.new("L", (size, size), 128), "JPEG", progressive=True)
+    return image_files.with_repeated_scans(jpeg, scans)
 
 
 def test_a_thousand_scans_are_rejected_at_once(make_pool, put_blob, make_jpeg):
@@ -449,13 +444,11 @@ def test_an_image_that_times_out_once_is_retried_alone(make_pool, put_blob, make
 
 def uniform_png(width, height):
     """Return a small PNG file with many pixels of one colour."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
     packer = zlib.compressobj(9)
     row = bytes(1 + 4 * width)
     packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    pieces = [(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")]
-    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in pieces]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    chunks = [png_header(width, height, colour=6), png_chunk(b"IDAT", packed), png_chunk(b"IEND")]
+    return PNG + b"".join(chunks)
 
 
 def test_decompression_bombs_are_rejected_within_their_limits(make_pool, put_blob, make_jpeg):

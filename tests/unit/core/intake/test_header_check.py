@@ -1,7 +1,5 @@
 import csv
-import struct
 import warnings
-import zlib
 
 import pytest
 
@@ -11,15 +9,6 @@ from imaging import formats
 from tests.support import factories, image_files
 
 LIMITS = {"max_bytes": 20_000_000, "max_pixels": 40_000_000}
-
-
-def png(width, height):
-    """A PNG of which there is only the header."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    end = b"\0\0\0\0IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
-    data = b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data + end
 
 
 def refused(data, **limits):
@@ -81,15 +70,15 @@ def test_the_limit_in_bytes_is_exact():
 def test_the_header_s_promise_is_weighed_before_anything_is_decoded(width, height, fine):
     """Forty megapixels, and 65,535 on a side; also where Pillow itself would warn or refuse."""
     if fine:
-        header_check.check_header(png(width, height), **LIMITS)
+        header_check.check_header(image_files.make_png(width, height), **LIMITS)
     else:
-        assert refused(png(width, height)) == "too_large"
+        assert refused(image_files.make_png(width, height)) == "too_large"
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0), (0, 0)])
 def test_an_image_without_pixels_is_rejected(width, height):
     """Nothing to see."""
-    assert refused(png(width, height)) in ("undecodable", "unsupported_format")
+    assert refused(image_files.make_png(width, height)) in ("undecodable", "unsupported_format")
 
 
 def verdict(data):
@@ -123,7 +112,7 @@ def test_odd_metadata_does_not_change_the_verdict():
     """An image is rejected for its content, not because Pillow warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert refused(png(10_000, 10_000)) == "too_large"
+        assert refused(image_files.make_png(10_000, 10_000)) == "too_large"
 
 
 def test_hostile_files_are_taken_or_refused_and_nothing_else(shared_dir):
