@@ -5,6 +5,7 @@ import pytest
 from core import enums
 from core.db import database
 from tests.support import factories
+from tests.support.otlp_receiver import enabled_tracing, trace_receiver  # noqa: F401 (pytest finds them here)
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,10 @@ import http.server
 import threading
 from dataclasses import dataclass, field
 
+import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from core.tracing import tracer
 from tests.support import servers, waiting
 
 
@@ -107,3 +109,20 @@ def run_receiver():
             yield server
         finally:
             server.unblocked.set()
+
+
+@pytest.fixture
+def trace_receiver():
+    """Run a receiver."""
+    with run_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def enabled_tracing(trace_receiver, monkeypatch):
+    """Enable tracing in this process; return the receiver of its spans."""
+    for name, value in trace_receiver.environ().items():
+        monkeypatch.setenv(name, value)
+    tracer.start_or_exit("tests", enabled=True)
+    yield trace_receiver
+    tracer.close()

@@ -5,22 +5,11 @@ import pytest
 from core import errors
 from core.db.queries import counters
 from core.tracing import tracer
-from tests.support import factories, otlp_receiver
+from tests.support import factories
 from worker import batch_tracing
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def enabled_tracing(monkeypatch):
-    """Enable tracing in this process; return the receiver of its spans."""
-    with otlp_receiver.run_receiver() as receiver:
-        for name, value in receiver.environ().items():
-            monkeypatch.setenv(name, value)
-        tracer.start_or_exit("tests", enabled=True)
-        yield receiver
-        tracer.close()
 
 
 def test_a_batch_is_linked_once_to_the_trace_of_each_of_its_jobs(enabled_tracing, db, owner):

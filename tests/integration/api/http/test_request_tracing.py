@@ -3,24 +3,11 @@
 import logging
 import re
 
-import pytest
-
 from core import errors
 from core.tracing import tracer
-from tests.support import factories, otlp_receiver
+from tests.support import factories
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture
-def enabled_tracing(monkeypatch):
-    """Enable tracing before the app is created; return what it sends."""
-    with otlp_receiver.run_receiver() as created:
-        for name, value in created.environ().items():
-            monkeypatch.setenv(name, value)
-        tracer.start_or_exit("tests", enabled=True)
-        yield created
-        tracer.close()
 
 
 def spans(on):

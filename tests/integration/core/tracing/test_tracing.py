@@ -11,28 +11,11 @@ from core import errors, settings
 from core.db import database
 from core.storage import local
 from core.tracing import spans, tracer
-from tests.support import factories, otlp_receiver
+from tests.support import factories
 
 FORM = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]")
 ORDERED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSEEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"  # its sampler has decided against it
-
-
-@pytest.fixture
-def trace_receiver():
-    """A receiver of traces."""
-    with otlp_receiver.run_receiver() as made:
-        yield made
-
-
-@pytest.fixture
-def enabled_tracing(trace_receiver, monkeypatch):
-    """Tracing, switched on in this process; what it sends."""
-    for name, value in trace_receiver.environ().items():
-        monkeypatch.setenv(name, value)
-    tracer.start_or_exit("tests", enabled=True)
-    yield trace_receiver
-    tracer.close()
 
 
 def request(headers=None, name="GET /"):
