@@ -1,6 +1,5 @@
 """Run the how-to through the reverse proxies of `deploy/proxy`, with TLS and a path prefix. Skipped without them."""
 
-import datetime as dt
 import ipaddress
 import json
 import shutil
@@ -11,9 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.docs import test_pages as pages
 from tests.support import servers
@@ -33,19 +29,8 @@ http {
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate of localhost, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")]), dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=1))
-    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    folder = tmp_path_factory.mktemp("certificate")
-    plain = serialization.NoEncryption()
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, pkcs8, plain))
-    return folder / "cert.pem", folder / "key.pem"
+    address = ipaddress.ip_address("127.0.0.1")
+    return servers.make_certificate(tmp_path_factory.mktemp("certificate"), "localhost", address)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
-"""Real servers for the tests: free ports, HTTP servers in a thread, Redis, and S3 buckets."""
+"""Real servers for the tests: free ports, HTTP servers in a thread, certificates, Redis, and S3 buckets."""
 
 import contextlib
+import datetime as dt
 import http.server
+import ipaddress
 import itertools
 import os
 import random
@@ -11,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from sortbelt.local import redis_server
 
@@ -64,6 +67,27 @@ def serving(server):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def make_certificate(folder: Path, *names: str | ipaddress.IPv4Address) -> tuple[Path, Path]:
+    """Write a self-signed certificate of these names and addresses, and its key; return their paths."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, str(names[0]))])
+    alternatives = [x509.DNSName(name) if isinstance(name, str) else x509.IPAddress(name) for name in names]
+    now, day = dt.datetime.now(dt.UTC), dt.timedelta(days=1)
+    builder = x509.CertificateBuilder(
+        subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day
+    )
+    builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
 
 
 @contextlib.contextmanager

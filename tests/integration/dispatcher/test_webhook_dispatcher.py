@@ -27,7 +27,7 @@ from core.tracing import tracer
 from core.webhooks import payload, retry_schedule, url_policy
 from dispatcher import __main__, http_client, webhook_dispatcher
 from sortbelt import webhooks as incoming
-from tests.support import factories, modules, otlp_receiver, waiting
+from tests.support import factories, modules, otlp_receiver, servers, waiting
 from tests.support import webhook_receiver as receivers
 
 DELIVERIES = tables.WebhookDelivery.__table__
@@ -335,28 +335,9 @@ def _numeric(connect):
     return connected
 
 
-def certificate(folder, name):
-    """A certificate that vouches for a name and for itself; its file and that of its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    made = x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
-    made = made.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(key.private_bytes(*form))
-    return folder / "cert.pem", folder / "key.pem"
-
-
 def test_the_certificate_must_be_that_of_the_name(webhook_receiver, tmp_path, monkeypatch):
     """The connection goes to an address, and TLS all the same asks for the name."""
-    file, key = certificate(tmp_path, "hooks.example")
+    file, key = servers.make_certificate(tmp_path, "hooks.example")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(file, key)
     webhook_receiver.socket = server.wrap_socket(webhook_receiver.socket, server_side=True)
