@@ -1,5 +1,7 @@
 """HTTP clients for the API's tests: on Flask's test client, and on a raw socket."""
 
+import contextlib
+import http.client
 import io
 import json
 import re
@@ -74,6 +76,16 @@ class ApiServer:
     key: str
     process: subprocess.Popen[bytes]
     log: Path
+
+    def request(self, method, path, body=None, *, key=None, **headers):
+        """Send a request; return (status, headers, JSON). Underscores in header names become hyphens."""
+        fields = {"Authorization": f"Bearer {key or self.key}"}
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request(method, path, body, fields)
+            response = connection.getresponse()
+            data = response.read()
+        return response.status, response.headers, json.loads(data) if data else None
 
     def send_raw(self, *chunks, seconds=60.0, half_close=False):
         """Send raw bytes; return (status, body) of the response, or None if the server closes without one."""

@@ -27,20 +27,9 @@ def small_server(tmp_path_factory, redis_url, database_template):
         db.close()
 
 
-def request(server, method, path, body=None, **headers):
-    """Send a request; return status, headers and JSON."""
-    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=40)
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    line.request(method, path, body, {"Authorization": f"Bearer {server.key}", **headers})
-    response = line.getresponse()
-    data = response.read()
-    line.close()
-    return response.status, response.headers, json.loads(data) if data else None
-
-
 def submit(server, **headers):
     """Submit one image."""
-    return request(server, "POST", "/v1/jobs", factories.make_image(), Content_Type="image/png", **headers)
+    return server.request("POST", "/v1/jobs", factories.make_image(), Content_Type="image/png", **headers)
 
 
 def finish_queued(db):
@@ -86,7 +75,7 @@ def test_a_retry_that_waits_says_what_it_leaves_out(small_server):
     factories.complete_claims(db, factories.claim_images(db), label=None, error_code="undecodable")
     work = after(0.5, finish_queued, db)
     path = f"/v1/jobs/{job['id']}/retry"
-    status, headers, retried = request(server, "POST", path, Prefer="wait=20")
+    status, headers, retried = server.request("POST", path, Prefer="wait=20")
     work.join()
     assert (status, headers["Preference-Applied"], retried["left_out"]) == (200, "wait=20", [])
     assert [result["label"] for result in retried["results"]] == ["sushi"]
@@ -95,7 +84,7 @@ def test_a_retry_that_waits_says_what_it_leaves_out(small_server):
 def test_a_rejected_image_is_not_waited_for(small_server):
     """Nor a submission whose `wait` is not a number."""
     server, db = small_server
-    assert request(server, "POST", "/v1/jobs", b"text", Content_Type="image/png", Prefer="wait=20")[0] == 415
+    assert server.request("POST", "/v1/jobs", b"text", Content_Type="image/png", Prefer="wait=20")[0] == 415
     assert submit(server, Prefer="wait=long")[0] == 202
     factories.complete_claims(db, factories.claim_images(db))
 
@@ -105,13 +94,13 @@ def test_long_polling_waits_for_the_end(small_server):
     server, db = small_server
     job = submit(server)[2]
     path = f"/v1/jobs/{job['id']}"
-    assert request(server, "GET", f"{path}?wait=0.3")[2]["status"] == "queued"
+    assert server.request("GET", f"{path}?wait=0.3")[2]["status"] == "queued"
     after(0.4, finish_queued, db)
-    status, headers, body = request(server, "GET", f"{path}?wait=20")
+    status, headers, body = server.request("GET", f"{path}?wait=20")
     assert (status, body["status"]) == (200, "done")
     assert "Retry-After" not in headers
-    assert request(server, "GET", f"{path}?wait=20")[2] == body
-    assert request(server, "GET", f"{path}?wait=31")[0] == 422
+    assert server.request("GET", f"{path}?wait=20")[2] == body
+    assert server.request("GET", f"{path}?wait=31")[0] == 422
 
 
 def test_a_job_that_is_deleted_meanwhile_is_a_410(small_server):
@@ -122,8 +111,8 @@ def test_a_job_that_is_deleted_meanwhile_is_a_410(small_server):
     owner = db.read(lambda c: c.execute(sa.select(factories.JOBS.c.api_key_id)).scalars().first())
     held = factories.claim_images(db)  # so that the job does not just end
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        wait = pool.submit(request, server, "GET", f"{path}?wait=20")
-        conditional = pool.submit(request, server, "GET", f"{path}?wait=20", If_None_Match='"other"')
+        wait = pool.submit(server.request, "GET", f"{path}?wait=20")
+        conditional = pool.submit(server.request, "GET", f"{path}?wait=20", If_None_Match='"other"')
         stream = pool.submit(read_events, server, path)
         time.sleep(1)
         db.write(deletions.delete_job, job["id"], owner, owner)
@@ -132,10 +121,10 @@ def test_a_job_that_is_deleted_meanwhile_is_a_410(small_server):
     assert (status, problem["code"]) == (410, "job_purged")
     assert headers["Content-Type"] == "application/problem+json"
     assert problem["request_id"] == headers["X-Request-ID"]
-    plain = request(server, "GET", path)[2]
+    plain = server.request("GET", path)[2]
     assert {**problem, "request_id": ""} == {**plain, "request_id": ""}
     assert "event: done" not in stream.result()
-    assert request(server, "GET", f"{path}/events")[0] == 410
+    assert server.request("GET", f"{path}/events")[0] == 410
     assert factories.complete_claims(db, held) >= 0
 
 
@@ -168,12 +157,12 @@ def test_an_unchanged_job_is_a_304(small_server):
     server, db = small_server
     job = submit(server)[2]
     path = f"/v1/jobs/{job['id']}"
-    tag = request(server, "GET", path)[1]["ETag"]
-    assert request(server, "GET", path, If_None_Match=tag)[0] == 304
-    assert request(server, "GET", f"{path}?wait=0.3", If_None_Match=tag)[0] == 304
+    tag = server.request("GET", path)[1]["ETag"]
+    assert server.request("GET", path, If_None_Match=tag)[0] == 304
+    assert server.request("GET", f"{path}?wait=0.3", If_None_Match=tag)[0] == 304
     after(0.3, lambda: factories.claim_images(db))
     tags = f'"old", {tag.removeprefix("W/")}'  # compared weakly, and one by one
-    status, headers, body = request(server, "GET", f"{path}?wait=20", If_None_Match=tags)
+    status, headers, body = server.request("GET", f"{path}?wait=20", If_None_Match=tags)
     assert (status, body["status"]) == (200, "running")
     assert headers["ETag"] not in (None, tag)
     factories.expire_leases(db)
@@ -184,10 +173,10 @@ def test_waiting_takes_no_thread(small_server):
     server, db = small_server
     job = submit(server)[2]
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
-        waiting = [pool.submit(request, server, "GET", f"/v1/jobs/{job['id']}?wait=25") for _ in range(40)]
+        waiting = [pool.submit(server.request, "GET", f"/v1/jobs/{job['id']}?wait=25") for _ in range(40)]
         time.sleep(1)
         started = time.monotonic()
-        assert request(server, "GET", "/v1/jobs")[0] == 200
+        assert server.request("GET", "/v1/jobs")[0] == 200
         assert time.monotonic() - started < 20  # they wait for 25
         assert not any(item.done() for item in waiting)
         factories.complete_claims(db, factories.claim_images(db))
@@ -262,7 +251,7 @@ def test_streams_are_limited_and_a_disconnect_frees_a_place(small_server, open_e
     assert refused.status == 503
     assert refused.headers["Retry-After"]
     assert json.loads(refused.read())["code"] == "too_many_streams"
-    assert request(server, "GET", f"/v1/jobs/{job['id']}")[0] == 200
+    assert server.request("GET", f"/v1/jobs/{job['id']}")[0] == 200
     another = api_keys.generate()
     db.write(api_keys.create, "another", enums.Role.ADMIN, another)
     theirs = [open_event_stream(job["id"], another)[1] for _ in range(2)]

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import fcntl
 import http.client
-import json
 import resource
 import socket
 import subprocess
@@ -218,37 +217,28 @@ def new_key(server, data_dir, name):
     return key
 
 
-def fetch(server, key, path, body=None, **headers):
-    """Send one request; return status, headers and JSON."""
-    line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    headers = {"Authorization": f"Bearer {key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    line.request("GET" if body is None else "POST", path, body, headers)
-    response = line.getresponse()
-    data = json.loads(response.read())
-    line.close()
-    return response.status, response.headers, data
-
-
 def test_the_requests_of_a_key_that_wait_are_limited(limited_server):
     """Row 2: half of all; the rest gets 429 with Retry-After at once, and another key waits and works as before."""
     data_dir = limited_server.log.parent
     greedy, quiet = new_key(limited_server, data_dir, "greedy"), new_key(limited_server, data_dir, "quiet")
-    job = fetch(limited_server, greedy, "/v1/jobs", factories.make_image(), Content_Type="image/png")[2]
+    job = limited_server.request("POST", "/v1/jobs", factories.make_image(), key=greedy, Content_Type="image/png")[2]
     with concurrent.futures.ThreadPoolExecutor(60) as pool:
-        waits = [pool.submit(fetch, limited_server, greedy, f"/v1/jobs/{job['id']}?wait=8") for _ in range(60)]
+        waits = [
+            pool.submit(limited_server.request, "GET", f"/v1/jobs/{job['id']}?wait=8", key=greedy) for _ in range(60)
+        ]
         rejected = [wait for wait in concurrent.futures.as_completed(waits) if wait.result()[0] == 429]
         assert 40 <= len(rejected) <= 50  # a few more may wait: as many as views run at a time
         assert {wait.result()[2]["code"] for wait in rejected} == {"too_many_waits"}
         assert all(int(wait.result()[1]["Retry-After"]) >= 1 for wait in rejected)
     assert {wait.result()[0] for wait in waits} == {200, 429}
-    mine = fetch(limited_server, quiet, "/v1/jobs", factories.make_image(2), Content_Type="image/png")[2]
-    assert fetch(limited_server, quiet, f"/v1/jobs/{mine['id']}?wait=0.1")[0] == 200
+    mine = limited_server.request("POST", "/v1/jobs", factories.make_image(2), key=quiet, Content_Type="image/png")[2]
+    assert limited_server.request("GET", f"/v1/jobs/{mine['id']}?wait=0.1", key=quiet)[0] == 200
 
 
 def test_a_submission_that_may_not_wait_is_accepted_at_once(tmp_path, redis_url, database_template):
     """Row 2: 202 without `Preference-Applied`; a later request that wants to wait is rejected."""
     with run_api_server(tmp_path, database_template, redis_url, MAX_WAITS="0") as server:
         image = {"body": factories.make_image(), "Content_Type": "image/png"}
-        status, headers, job = fetch(server, server.key, "/v1/jobs", Prefer="wait=20", **image)
+        status, headers, job = server.request("POST", "/v1/jobs", Prefer="wait=20", **image)
         assert (status, headers["Preference-Applied"]) == (202, None)
-        assert fetch(server, server.key, f"/v1/jobs/{job['id']}?wait=20")[0] in (429, 503)
+        assert server.request("GET", f"/v1/jobs/{job['id']}?wait=20")[0] in (429, 503)
