@@ -1,1 +1,1 @@
-"""Rules for files that client and server share: which are images, what archives have, and how names and cells are."""
+"""Rules that client and server share: which files are images, what an archive has, how names and cells are written."""
