@@ -1,4 +1,4 @@
-"""What is looked up by bytes costs the same, however many images have the same bytes; on both databases."""
+"""Lookups by bytes cost the same, however many images have the same bytes; on both databases."""
 
 import re
 
@@ -127,7 +127,7 @@ def test_a_lookup_by_bytes_costs_the_same_however_many_images_have_them(db, owne
 
 @pytest.mark.usefixtures("first_image")
 def test_results_of_an_older_version_do_not_add_up(db, owner, add_copies):
-    """Those are no answer, and only some of them are looked at."""
+    """They do not answer a submission, and only some of them are looked at."""
     factories.make_live(db)
     lookup = (new_images.lookup_cached, [((owner, factories.MODEL), [factories.new_image("a")])])
     add_copies(owner, FEW)
