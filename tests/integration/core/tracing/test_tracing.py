@@ -97,7 +97,7 @@ def test_parts_lie_within_what_is_under_way(enabled_tracing, db, owner, tmp_path
     assert factories.get_job(db, id_).traceparent == here
     assert db.read(factories.jobs.traceparents, [id_]) == {id_: here}
     assert (whole.trace_id, whole.parent_id, whole.attributes) == (*ORDERED.split("-")[1:3], {"more": 1})
-    assert enabled_tracing.child_names(whole) == ["blobs.put", "transaction create"]
+    assert enabled_tracing.child_names(whole) == ["blobs.put", "transaction insert_job"]
     assert len(enabled_tracing.spans) == 3
 
 
