@@ -18,8 +18,10 @@ def test_a_cut_connection_leaves_no_thread():
     with contextlib.ExitStack() as sockets:
         target = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
         proxy = tcp_proxy.Proxy(target.getsockname()[1])
-        clients = [sockets.enter_context(socket.create_connection(("127.0.0.1", proxy.port))) for _ in range(5)]
-        upstreams = [sockets.enter_context(target.accept()[0]) for _ in clients]
+        clients, upstreams = [], []
+        for _ in range(5):  # one after the other: the proxy connects in threads, in any order
+            clients.append(sockets.enter_context(socket.create_connection(("127.0.0.1", proxy.port))))
+            upstreams.append(sockets.enter_context(target.accept()[0]))
         clients[0].sendall(b"ping")
         assert upstreams[0].recv(4) == b"ping"
         waiting.wait_until(lambda: len(relays()) == before + len(clients))
