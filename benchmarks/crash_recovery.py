@@ -30,11 +30,11 @@ from PIL import Image
 
 from benchmarks import process_usage, report, stack
 from core.db import database
+from core.db.queries import invariants
 from sortbelt import Client
 from sortbelt.bulk import runner
 from sortbelt.client import image_files
 from tests.faults import tcp_proxy
-from tests.support import factories
 
 MODEL = "cookpad-cnn"  # the faster bundle: the network does not matter here
 WARMUP_IMAGES = 1_000  # memory must stay flat after these
@@ -233,7 +233,7 @@ def _check_database(server: stack.Stack) -> tuple[tuple[int, ...], list[str]]:
     db = database.Database(f"sqlite:///{server.data_dir}/sortbelt.db")
     try:
         rows = tuple(number for query in (RESULTS_QUERY, IMAGES_QUERY) for number in db.read(_query_row, query))
-        broken = [f"{count} {name}".replace("_", " ") for name, count in factories.find_defects(db).items()]
+        broken = [f"{count} {name}" for name, count in db.read(invariants.find_defects).items()]
     finally:
         db.close()
     return rows, broken

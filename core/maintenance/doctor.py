@@ -121,10 +121,7 @@ def _check_retention(conn: sa.Connection, config: settings.Settings) -> list[Che
 def _check_invariants(conn: sa.Connection, config: settings.Settings) -> list[CheckResult]:
     grace_seconds = 2 * max(config.lease_seconds, 5.0)
     violations = [
-        ("finished images without result", invariants.final_images_without_result(conn), REPORT_HINT),
-        ("results of unfinished images", invariants.results_of_unfinished_images(conn), REPORT_HINT),
-        ("miscounted jobs", invariants.miscounted_jobs(conn), REPORT_HINT),
-        ("complete but unfinished jobs", invariants.unfinished_complete_jobs(conn), REPORT_HINT),
+        *[(name, count(conn), REPORT_HINT) for name, count in invariants.CHECKS.items()],
         ("finished jobs without webhook delivery", invariants.jobs_without_delivery(conn), REPORT_HINT),
         (
             "images over the attempt limit",

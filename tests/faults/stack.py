@@ -321,7 +321,7 @@ class Stack:
 
     def check_invariants(self):
         """Check the invariants of the database."""
-        assert factories.find_defects(self.db) == {}
+        assert self.db.read(invariants.find_defects) == {}
         assert self.db.read(invariants.images_over_max_attempts, max_attempts=self.settings.get("max_attempts", 3)) == 0
 
     def wait_until(self, condition, seconds, description):

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from core import enums
 from core.concurrency import blocking_call
 from core.db import database, tables
-from core.db.queries import api_keys, environments, fair_claims, invariants, jobs, models, new_images, workers
+from core.db.queries import api_keys, environments, fair_claims, jobs, models, new_images, workers
 from core.db.queries import claims as claim_queries
 from tests.support import image_files
 
@@ -24,12 +24,6 @@ ENVIRONMENT = {
 IMAGES = tables.Image.__table__
 JOBS = tables.Job.__table__
 RESULTS = tables.Result.__table__
-INVARIANT_CHECKS = (
-    invariants.final_images_without_result,
-    invariants.results_of_unfinished_images,
-    invariants.miscounted_jobs,
-    invariants.unfinished_complete_jobs,
-)
 
 
 def make_image(number=0, image_format="PNG", size=(40, 30)):
@@ -147,12 +141,6 @@ def result_names(db):
     """Return the image name of every result, sorted."""
     query = sa.select(IMAGES.c.name).join(RESULTS, RESULTS.c.image_id == IMAGES.c.id).order_by(IMAGES.c.name)
     return list(db.read(lambda conn: conn.execute(query).scalars().all()))
-
-
-def find_defects(db: database.Database) -> dict[str, int]:
-    """Return the numbers that are not 0 of what the invariant checks count, by the names of the checks."""
-    counts = {check.__name__: db.read(check) for check in INVARIANT_CHECKS}
-    return {name: count for name, count in counts.items() if count}
 
 
 def count_blobs(blob_store):

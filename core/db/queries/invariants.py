@@ -86,5 +86,20 @@ def queued_images(conn: sa.Connection) -> int:
     return _count(conn, IMAGES, IS_QUEUED)
 
 
+CHECKS = {
+    "finished images without result": final_images_without_result,
+    "results of unfinished images": results_of_unfinished_images,
+    "miscounted jobs": miscounted_jobs,
+    "complete but unfinished jobs": unfinished_complete_jobs,
+}
+"""The checks that hold at any time, by the defect that they count; the others depend on settings or webhooks."""
+
+
+def find_defects(conn: sa.Connection) -> dict[str, int]:
+    """Return the numbers of defects that `CHECKS` count, without those of which there are 0."""
+    counts = {name: count(conn) for name, count in CHECKS.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
 def _count(conn: sa.Connection, table: Any, *conditions: Any) -> int:
     return int(conn.execute(sa.select(sa.func.count()).select_from(table).where(*conditions)).scalar_one())

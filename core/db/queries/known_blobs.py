@@ -13,6 +13,7 @@ from core.db.new_image import NewImage
 MAX_CANDIDATES = 100
 """How many images of the same bytes and key, the newest, are looked at for one that was not rejected."""
 DIGESTS = parameter_rows("digests")
+HAS_DIGEST: sa.ColumnElement[bool] = IMAGES.c.sha256 == DIGESTS.c.value
 # In the order of the index by digests: else PostgreSQL might walk another, or all images, if many have the same bytes.
 NEWEST_FIRST = [IMAGES.c[name].desc() for name in ("source", "api_key_id", "id")]
 
@@ -22,7 +23,7 @@ def find_known(conn: sa.Connection, owner: str, digests: Iterable[str]) -> dict[
 
     Images in a source do not count: they may be gone from there.
     """
-    is_own = (_has_digest(), IMAGES.c.source.is_(None), IMAGES.c.api_key_id == owner)
+    is_own = (HAS_DIGEST, IMAGES.c.source.is_(None), IMAGES.c.api_key_id == owner)
     newest = sa.select(IMAGES.c.bytes, IS_REJECTED.label("is_rejected")).where(*is_own).order_by(*NEWEST_FIRST)
     candidates = newest.limit(MAX_CANDIDATES).correlate(DIGESTS).lateral()
     sizes = _look_up(conn, digests, sa.select(candidates.c.bytes).where(~candidates.c.is_rejected))
@@ -37,7 +38,7 @@ def lock_stored(conn: sa.Connection, digests: AbstractSet[str]) -> AbstractSet[s
     """
     if not digests:
         return digests
-    is_stored = (_has_digest(), IMAGES.c.source.is_(None), ~IS_REJECTED)
+    is_stored = (HAS_DIGEST, IMAGES.c.source.is_(None), ~IS_REJECTED)
     found = _look_up(conn, digests, _newest_id(*is_stored))
     newest = {digest: image_id for digest, image_id in found.items() if image_id is not None}
     gone = digests - newest.keys()
@@ -68,18 +69,14 @@ def unreferenced(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
     candidates = set(digests)
     files = conn.execute(sa.select(MODELS.c.files).where(MODELS.c.files.is_not(None))).scalars()
     model_digests = {digest for file_digests in files for digest in file_digests.values()}
-    uploads = _look_up(conn, candidates, _newest_id(_has_digest(), IMAGES.c.source.is_(None)))
+    uploads = _look_up(conn, candidates, _newest_id(HAS_DIGEST, IMAGES.c.source.is_(None)))
     return {digest for digest in candidates - model_digests if uploads[digest] is None}
 
 
 def without_images(conn: sa.Connection, digests: Iterable[str]) -> set[str]:
     """Return those of these SHA-256 that no image has any more, uploaded or in a source."""
-    images = _look_up(conn, digests, _newest_id(_has_digest()))
+    images = _look_up(conn, digests, _newest_id(HAS_DIGEST))
     return {digest for digest, image_id in images.items() if image_id is None}
-
-
-def _has_digest() -> sa.ColumnElement[bool]:
-    return sa.and_(IMAGES.c.sha256 == DIGESTS.c.value)
 
 
 def _newest_id(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:

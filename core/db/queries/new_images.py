@@ -75,7 +75,7 @@ def lookup_cached(
         digests = {image.sha256 for image in images if image.error is None}
         keys.update([(*key, digest) for digest in digests - {UNREAD_DIGEST}])
     if keys:
-        params = {"keys": [json.dumps(key) for key in sorted(keys)]}
+        params = {"keys": [json.dumps(key) for key in keys]}
         for owner, model, sha256, *values in SELECT_CACHED.execute(conn, params):
             cached_by_key[owner, model][sha256] = dict(zip(COPIED_COLUMNS, values, strict=True))
     return cached_by_key

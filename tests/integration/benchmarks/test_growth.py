@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from api.schemas import job_requests, result_requests
 from benchmarks import growth, synthetic_rows
 from core.db import tables
-from tests.support import factories
+from core.db.queries import invariants
 
 
 def test_a_filled_database_satisfies_the_invariants(database_url):
@@ -15,7 +15,7 @@ def test_a_filled_database_satisfies_the_invariants(database_url):
     filled = growth.create_filled_database(database_url, 2_000)
     db = filled.db
 
-    assert factories.find_defects(db) == {}
+    assert db.read(invariants.find_defects) == {}
     with db.engine.connect() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(tables.Result)).scalar() == 2_000
     first = filled.get("", "/v1/results?limit=1").json["results"][0]

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from core import enums, errors
 from core.db.queries import claims as claim_queries
-from core.db.queries import deletions, job_lists, jobs, retention
+from core.db.queries import deletions, invariants, job_lists, jobs, retention
 from core.maintenance import reaper
 from tests.support import factories
 
@@ -258,12 +258,12 @@ def test_a_large_job_is_cancelled_step_by_step(db, owner, monkeypatch):
     assert factories.job_counts(db, id_) == {"queued": 6, "running": 1, "cancelled": 2}
     db.write(jobs.cancel, id_, owner)
     assert factories.job_counts(db, id_) == {"queued": 4, "running": 1, "cancelled": 4}
-    assert (factories.get_job(db, id_).cancelled_at, factories.find_defects(db)) == (first.cancelled_at, {})
+    assert (factories.get_job(db, id_).cancelled_at, db.read(invariants.find_defects)) == (first.cancelled_at, {})
     db.write(lambda c: c.execute(sa.update(factories.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))))
     reap_in_steps(db, monkeypatch)
     assert factories.job_counts(db, id_) == {"running": 1, "cancelled": 8}
     factories.complete_claims(db, claims)
-    assert (factories.get_job(db, id_).status, factories.find_defects(db)) == ("cancelled", {})
+    assert (factories.get_job(db, id_).status, db.read(invariants.find_defects)) == ("cancelled", {})
     assert len(factories.result_names(db)) == 9
 
 
@@ -274,11 +274,11 @@ def test_a_large_job_expires_step_by_step(db, owner, monkeypatch):
     db.write(lambda c: c.execute(sa.update(factories.JOBS).values(expires_at=sa.text("'2020-01-01 00:00:00'"))))
     db.write(jobs.expire)
     assert sum(factories.job_counts(db, id_).get("expired", 0) for id_ in ids) == 2
-    assert factories.find_defects(db) == {}
+    assert db.read(invariants.find_defects) == {}
     reap_in_steps(db, monkeypatch)
     assert [factories.job_counts(db, id_) for id_ in ids] == [{"expired": 5}] * 2
     assert all(factories.get_job(db, id_).finished_at is not None for id_ in ids)
-    assert factories.find_defects(db) == {}
+    assert db.read(invariants.find_defects) == {}
 
 
 def test_no_worker_gets_the_images_of_a_large_job_that_was_deleted(db, owner, monkeypatch):
@@ -288,7 +288,7 @@ def test_no_worker_gets_the_images_of_a_large_job_that_was_deleted(db, owner, mo
     db.write(deletions.delete_job, id_, owner, owner)
     reap_in_steps(db, monkeypatch)
     assert factories.claim_images(db) == []
-    assert factories.find_defects(db) == {}
+    assert db.read(invariants.find_defects) == {}
 
 
 def test_images_of_a_deleted_job_that_have_not_ended_count_as_cancelled(db, owner, monkeypatch):
@@ -302,7 +302,7 @@ def test_images_of_a_deleted_job_that_have_not_ended_count_as_cancelled(db, owne
     assert db.read(jobs.list_ending) == []
     assert factories.complete_claims(db, claims) == 0
     row = db.read(lambda c: c.execute(sa.select(factories.JOBS)).one())
-    assert (row.total, row.cancelled, factories.find_defects(db)) == (3, 3, {})
+    assert (row.total, row.cancelled, db.read(invariants.find_defects)) == (3, 3, {})
 
 
 def test_a_step_leaves_a_job_alone_that_another_transaction_holds(postgres_db, monkeypatch):

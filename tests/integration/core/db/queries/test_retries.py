@@ -5,7 +5,7 @@ import pytest
 import sqlalchemy as sa
 
 from core import errors
-from core.db.queries import deletions, jobs, quotas, retention, retries
+from core.db.queries import deletions, invariants, jobs, quotas, retention, retries
 from core.maintenance import reaper
 from tests.support import factories
 
@@ -63,9 +63,9 @@ def test_a_large_job_is_retried_step_by_step(db, owner, failed_job, monkeypatch)
     reaper.reap(db, max_attempts=3)
     assert factories.job_counts(db, retry_id) == {"queued": 3, "done": 1}
     assert list_names(db, retry_id) == [*"acde"]
-    assert (factories.get_job(db, retry_id).bytes, factories.find_defects(db)) == (4 * 1234, {})
+    assert (factories.get_job(db, retry_id).bytes, db.read(invariants.find_defects)) == (4 * 1234, {})
     factories.complete_claims(db, factories.claim_images(db))
-    assert (factories.get_job(db, retry_id).status, factories.find_defects(db)) == ("done", {})
+    assert (factories.get_job(db, retry_id).status, db.read(invariants.find_defects)) == ("done", {})
 
 
 def test_a_retry_ends_though_its_images_have_ended_before_the_last_step(db, owner, failed_job):
@@ -75,7 +75,7 @@ def test_a_retry_ends_though_its_images_have_ended_before_the_last_step(db, owne
         copy_one_step(db, retry_id)
     assert factories.get_job(db, retry_id).finished_at is None
     reaper.reap(db, max_attempts=3)
-    assert (factories.get_job(db, retry_id).status, factories.find_defects(db)) == ("done", {})
+    assert (factories.get_job(db, retry_id).status, db.read(invariants.find_defects)) == ("done", {})
 
 
 def test_no_image_is_added_to_a_retry_that_is_being_copied_and_no_caller_seals_it(db, owner, failed_job):
@@ -121,7 +121,7 @@ def test_a_retry_ends_although_the_first_job_is_deleted(db, owner, failed_job):
         pass
     factories.complete_claims(db, factories.claim_images(db))
     assert (list_names(db, retry_id), factories.get_job(db, retry_id).status) == (["a"], "done")
-    assert factories.find_defects(db) == {}
+    assert db.read(invariants.find_defects) == {}
 
 
 def test_a_deleted_image_is_not_copied_again(db, owner, failed_job):
@@ -130,7 +130,7 @@ def test_a_deleted_image_is_not_copied_again(db, owner, failed_job):
     (image_id,) = db.read(lambda c: c.execute(sa.select(IMAGES.c.id).where(IMAGES.c.job_id == retry_id)).scalars())
     db.write(deletions.delete_image, image_id, owner, owner)
     reaper.reap(db, max_attempts=3)
-    assert (list_names(db, retry_id), factories.find_defects(db)) == ([*"cde"], {})
+    assert (list_names(db, retry_id), db.read(invariants.find_defects)) == ([*"cde"], {})
 
 
 def test_two_processes_copy_no_image_twice(db, owner, failed_job):
